@@ -1,0 +1,5 @@
+"""``python -m asr`` is the command ``asr``."""
+
+from asr.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""The command line: one file per verb, gathered here.
+
+A verb's file is imported only when the verb is called, so that ``asr --help`` and ``asr score``
+start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from asr import __version__
+from asr.errors import UserError
+
+VERBS = {
+    "transcribe": "Turn recordings into text.",
+    "train": "Train a model from a recipe, or go on with a run.",
+    "evaluate": "Transcribe a manifest and print its word error rate.",
+    "score": "Compare hypotheses with references: word error rate and what went wrong.",
+    "prepare": "Turn a public corpus into manifests.",
+    "validate": "Check manifests and describe what is in them.",
+    "features": "Write or draw the features of a recording.",
+    "models": "List the models that ship with the package.",
+}
+
+
+class Verbs(click.Group):
+    """A group that knows its verbs by name and imports one only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        return getattr(importlib.import_module(f"asr.cli.{cmd_name}"), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+CONTEXT = {
+    "show_default": True,
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("_", "-"),  # --beam_size is --beam-size
+}
+
+
+@click.group(cls=Verbs, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="asr")
+def cli() -> None:
+    """Speech recognition with deep bidirectional LSTMs and CTC."""
+
+
+def main() -> None:
+    """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1."""
+    try:
+        cli(prog_name="asr")
+    except UserError as error:
+        click.echo(f"asr: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,141 @@
+"""Utterances and the JSONL manifests that list them.
+
+A manifest is a text file with one JSON object a line. The keys are the ones NeMo made
+common, and two more::
+
+    {"id": "84-121123-0001", "audio_filepath": "84/121123/0001.flac", "offset": 0.0,
+     "duration": 3.2, "text": "go on", "speaker": "84"}
+
+``audio_filepath`` and ``text`` are required. A relative path starts at the manifest's own
+folder. Keys not named here are kept through reading and writing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import UserError
+from asr.files import write_text
+
+
+class ManifestError(UserError):
+    """A manifest that cannot be read; the text names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One stretch of speech and what was said in it.
+
+    ``audio`` is the path of the recording, ``start`` the seconds into it at which the utterance
+    begins, ``duration`` its length in seconds (``None``: to the end of the recording, not yet
+    measured). ``speaker`` is empty where nobody knows. ``extra`` holds the keys of the manifest
+    line that this class does not know.
+    """
+
+    id: str
+    audio: str
+    start: float = 0.0
+    duration: float | None = None
+    text: str = ""
+    speaker: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """Read every line of the manifest at ``path``; blank lines are passed over.
+
+    Raises ``ManifestError`` at the first line that is not a JSON object with the right keys.
+    """
+    path = Path(path)
+    return [parse_line(line, path, number) for number, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers counted from 1."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: is not UTF-8 text; a manifest has one JSON object a line") from error
+    # Not splitlines(): a JSON string may hold U+2028, which splitlines() would cut at.
+    return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def parse_line(line: str, manifest: Path, number: int) -> Utterance:
+    """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
+    where = f"{manifest}, line {number}"
+    try:
+        keys = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ManifestError(f"{where}: is not JSON ({error})") from error
+    if not isinstance(keys, dict):
+        raise ManifestError(f"{where}: is not a JSON object")
+    audio = _taken(keys, "audio_filepath", str, where)
+    if not audio:
+        raise ManifestError(f"{where}: 'audio_filepath' is missing or empty")
+    if "text" not in keys:
+        raise ManifestError(f"{where}: 'text' is missing (an empty text is written as \"\")")
+    text = _taken(keys, "text", str, where)
+    # A manifest made by another tool may have no ids: its name and the line number make a stable one.
+    name = _taken(keys, "id", str, where) or f"{manifest.stem}-{number:06d}"
+    start = _taken(keys, "offset", float, where) or 0.0
+    duration = _taken(keys, "duration", float, where)
+    if start < 0 or (duration is not None and duration < 0):
+        raise ManifestError(f"{where}: 'offset' and 'duration' are seconds and cannot be negative")
+    return Utterance(
+        id=name,
+        audio=str(manifest.parent / audio),
+        start=start,
+        duration=duration,
+        text=text or "",
+        speaker=_taken(keys, "speaker", str, where) or "",
+        extra=keys,
+    )
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest, all of it or nothing.
+
+    Recordings below the manifest's folder are named relative to it, so that the folder can be
+    moved; all others by their absolute path, so that the manifest can.
+    """
+    folder = Path(path).parent.resolve()
+    lines = (json.dumps(_line_keys(utterance, folder), ensure_ascii=False) for utterance in utterances)
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _line_keys(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    audio = Path(utterance.audio).resolve()
+    inside = audio.is_relative_to(folder)
+    keys: dict[str, Any] = {
+        "id": utterance.id,
+        "audio_filepath": (audio.relative_to(folder) if inside else audio).as_posix(),
+    }
+    if utterance.start:
+        keys["offset"] = utterance.start
+    if utterance.duration is not None:
+        keys["duration"] = utterance.duration
+    keys["text"] = utterance.text
+    if utterance.speaker:
+        keys["speaker"] = utterance.speaker
+    return keys | dict(utterance.extra)
+
+
+def _taken(keys: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    """Remove ``name`` from ``keys`` and return it, checked to be of ``kind``; ``None`` when absent."""
+    value = keys.pop(name, None)
+    if value is None:
+        return None
+    if kind is str and name in ("id", "speaker") and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # numbers as ids are common in the wild
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind):
+        wanted = "a number of seconds" if kind is float else "a string"
+        raise ManifestError(f"{where}: {name!r} is {value!r}, not {wanted}")
+    return value
