@@ -13,13 +13,18 @@ folder. Keys not named here are kept through reading and writing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError
 from asr.files import write_text
+
+DURATION_TOLERANCE = 0.1  # seconds by which a manifest may be wrong: MP3 headers are not exact
 
 
 class ManifestError(UserError):
@@ -61,23 +66,23 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text; a manifest has one JSON object a line") from error
+        raise ManifestError(f"{path}: is not UTF-8 text") from error
     # Not splitlines(): a JSON string may hold U+2028, which splitlines() would cut at.
     return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def parse_line(line: str, manifest: Path, number: int) -> Utterance:
     """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
-    where = f"{manifest}, line {number}"
+    where = f"{manifest}:{number}"
     try:
         keys = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: is not JSON ({error})") from error
     if not isinstance(keys, dict):
         raise ManifestError(f"{where}: is not a JSON object")
     audio = _taken(keys, "audio_filepath", str, where)
-    if not audio:
-        raise ManifestError(f"{where}: 'audio_filepath' is missing or empty")
+    if not audio or "\0" in audio:
+        raise ManifestError(f"{where}: 'audio_filepath' is missing, empty or not a path")
     if "text" not in keys:
         raise ManifestError(f"{where}: 'text' is missing (an empty text is written as \"\")")
     text = _taken(keys, "text", str, where)
@@ -126,6 +131,93 @@ def _line_keys(utterance: Utterance, folder: Path) -> dict[str, Any]:
     return keys | dict(utterance.extra)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What ``check`` found: the utterances it could read, and each fault as ``file:line: what is wrong``.
+
+    An utterance without a duration has the one that was measured, when there was anything to measure.
+    """
+
+    utterances: list[Utterance]
+    faults: list[str]
+
+
+def check(
+    manifests: Iterable[Path],
+    length: Callable[[str], float],
+    normalise: Callable[[str], str] = str.strip,
+    vocabulary: AbstractSet[str] | None = None,
+) -> Checked:
+    """Look at every line of every manifest; a fault stops nothing.
+
+    ``length`` returns the seconds that a recording lasts or raises a ``UserError``. A text is
+    passed through ``normalise``, after which it must hold something and, when there is a
+    ``vocabulary``, no character outside it. Ids must be unique across all the manifests.
+
+    Raises ``ManifestError`` for a file that cannot be read at all.
+    """
+    length = cache(length)  # the segments of one recording share its header
+    utterances: list[Utterance] = []
+    faults: list[str] = []
+    places: dict[str, str] = {}
+    for manifest in manifests:
+        lines = [(number, _parsed(line, manifest, number)) for number, line in numbered_lines(manifest)]
+        if not lines:
+            faults.append(f"{manifest}: lists no utterances")
+        uses = Counter(line.audio for _, line in lines if isinstance(line, Utterance))
+        for number, utterance in lines:
+            if isinstance(utterance, ManifestError):
+                faults.append(str(utterance))
+                continue
+            found = text_faults(normalise(utterance.text), vocabulary)
+            where = f"{manifest}:{number}"
+            if places.setdefault(utterance.id, where) != where:
+                found.append(f"the id {utterance.id!r} is already used at {places[utterance.id]}")
+            try:
+                seconds = length(utterance.audio)
+            except UserError as error:
+                found.append(str(error))
+            else:
+                found += span_faults(utterance, seconds, alone=uses[utterance.audio] == 1)
+                if utterance.duration is None:
+                    utterance = replace(utterance, duration=max(seconds - utterance.start, 0.0))
+            utterances.append(utterance)
+            faults += [f"{where}: {fault}" for fault in found]
+    return Checked(utterances, faults)
+
+
+def text_faults(text: str, vocabulary: AbstractSet[str] | None) -> list[str]:
+    """What is wrong with a normalised text: nothing in it, or characters outside ``vocabulary``."""
+    if not text:
+        return ["the text is empty"]
+    foreign = sorted(set(text) - vocabulary) if vocabulary is not None else []
+    names = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in foreign)
+    return [f"not in the vocabulary: {names}"] if foreign else []
+
+
+def span_faults(utterance: Utterance, length: float, alone: bool) -> list[str]:
+    """What is wrong with the stretch that an utterance takes of a recording of ``length`` seconds.
+
+    One that begins with the recording and is ``alone`` in it should be all of it; any other is a
+    segment and should only not go on beyond its end.
+    """
+    end = length if utterance.duration is None else utterance.start + utterance.duration
+    if end <= utterance.start:
+        return [f"there is nothing between {utterance.start:.2f} s and {end:.2f} s"]
+    if utterance.start == 0 and alone:
+        wrong = abs(end - length) > DURATION_TOLERANCE
+        return [f"'duration' is {end:.2f} s, but the recording lasts {length:.2f} s"] if wrong else []
+    wrong = end > length + DURATION_TOLERANCE
+    return [f"ends at {end:.2f} s, but the recording lasts {length:.2f} s"] if wrong else []
+
+
+def _parsed(line: str, manifest: Path, number: int) -> Utterance | ManifestError:
+    try:
+        return parse_line(line, manifest, number)
+    except ManifestError as error:
+        return error
+
+
 def _taken(keys: dict[str, Any], name: str, kind: type, where: str) -> Any:
     """Remove ``name`` from ``keys`` and return it, checked to be of ``kind``; ``None`` when absent."""
     value = keys.pop(name, None)
@@ -133,9 +225,10 @@ def _taken(keys: dict[str, Any], name: str, kind: type, where: str) -> Any:
         return None
     if kind is str and name in ("id", "speaker") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # numbers as ids are common in the wild
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and abs(value) < 1e9:  # the bound keeps out Infinity and NaN
         return float(value)
-    if not isinstance(value, kind):
+    if kind is float or not isinstance(value, kind):
         wanted = "a number of seconds" if kind is float else "a string"
         raise ManifestError(f"{where}: {name!r} is {value!r}, not {wanted}")
     return value

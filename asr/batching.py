@@ -1,0 +1,183 @@
+"""Which utterances go together, and getting them ready ahead of time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr import audio
+from asr.augment import AugmentConfig, augmented_samples, utterance_generator
+from asr.data import Utterance
+from asr.features import Features, Moments, padded
+from asr.text import NORMALISERS, TextConfig, TextError, Tokenizer
+
+Item = TypeVar("Item")
+Reader = Callable[[Utterance], np.ndarray]
+Plan = list[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance whose duration is known, with its tokens (``None``: it has none in this vocabulary)."""
+
+    utterance: Utterance
+    duration: float
+    tokens: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances padded to one length; samples, because features are made where the model is."""
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    samples: Tensor  # (batch, samples) float32
+    sample_lengths: Tensor  # (batch,) int64
+    tokens: Tensor  # (batch, tokens) int64
+    token_lengths: Tensor  # (batch,) int64
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("samples", "sample_lengths", "tokens", "token_lengths")
+        }
+        return replace(self, **moved)
+
+
+def training_examples(
+    utterances: Iterable[Utterance], tokenizer: Tokenizer, config: TextConfig
+) -> list[Example]:
+    """Normalised and tokenised; raises ``TextError`` at a symbol outside the vocabulary."""
+    normalise = NORMALISERS[config.normaliser]
+    return [
+        Example(u, measured_duration(u), tuple(tokenizer.encode(normalise(u.text), u.id))) for u in utterances
+    ]
+
+
+def evaluation_examples(
+    utterances: Iterable[Utterance], tokenizer: Tokenizer, config: TextConfig
+) -> list[Example]:
+    """As ``training_examples``; a text that has no tokens is still transcribed and scored."""
+
+    def tokens(utterance: Utterance) -> tuple[int, ...] | None:
+        try:
+            return tuple(tokenizer.encode(NORMALISERS[config.normaliser](utterance.text)))
+        except TextError:
+            return None
+
+    return [Example(u, measured_duration(u), tokens(u)) for u in utterances]
+
+
+def measured_duration(utterance: Utterance) -> float:
+    """Seconds, from the manifest or else from the recording."""
+    if utterance.duration is not None:
+        return utterance.duration
+    return audio.duration(utterance.audio) - utterance.start
+
+
+def epoch_plan(durations: Sequence[float], batch_seconds: float, seed: int, epoch: int) -> Plan:
+    """Which examples make up each batch of an epoch: a pure function of its arguments.
+
+    Examples of nearly the same duration go together, so that little is padding: they are sorted by
+    duration moved at random by up to a twentieth. A batch is full when its number of examples times
+    its longest one would exceed ``batch_seconds``; an example longer than that is a batch alone.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    jittered = np.asarray(durations) * generator.uniform(0.95, 1.05, len(durations))
+    batches = filled_batches(durations, np.argsort(jittered, kind="stable"), batch_seconds)
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_plan(durations: Sequence[float], batch_seconds: float) -> Plan:
+    """Batches for evaluation: every example once, longest first."""
+    return filled_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
+
+
+def filled_batches(durations: Sequence[float], order: Iterable[int], batch_seconds: float) -> Plan:
+    """Cut ``order`` into batches of at most ``batch_seconds``, padding included."""
+    batches: Plan = []
+    current: list[int] = []
+    longest = 0.0
+    for index in map(int, order):
+        longest = max(longest, durations[index])
+        if current and longest * (len(current) + 1) > batch_seconds:
+            batches.append(tuple(current))
+            current, longest = [], durations[index]
+        current.append(index)
+    return [*batches, tuple(current)] if current else batches
+
+
+def sample_reader(rate: int, keep: bool) -> Reader:
+    """A function that reads an utterance's samples, decoding each recording once when ``keep`` is set."""
+
+    def read(path: str, start: float, duration: float | None) -> np.ndarray:
+        return audio.read_audio(path, rate, start, duration)
+
+    remembered = cache(read) if keep else read
+
+    return lambda utterance: remembered(utterance.audio, utterance.start, utterance.duration)
+
+
+def load_batch(
+    examples: Sequence[Example],
+    read: Reader,
+    augment: tuple[AugmentConfig, int, int] | None = None,
+) -> Batch:
+    """Read and pad examples; ``augment`` holds the config, seed and epoch of training."""
+    samples = [read(example.utterance) for example in examples]
+    if augment is not None:
+        config, seed, epoch = augment
+        samples = [
+            augmented_samples(array, config, utterance_generator(seed, epoch, example.utterance.id))
+            for array, example in zip(samples, examples, strict=True)
+        ]
+    batch, lengths = padded(samples)
+    tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
+    return Batch(
+        ids=tuple(example.utterance.id for example in examples),
+        speakers=tuple(example.utterance.speaker or example.utterance.id for example in examples),
+        samples=batch,
+        sample_lengths=lengths,
+        tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
+        token_lengths=torch.tensor([len(t) for t in tokens]),
+    )
+
+
+def read_ahead(jobs: Iterable[Callable[[], Item]], workers: int, ahead: int = 8) -> Iterator[Item]:
+    """Results of ``jobs`` in their order, up to ``ahead`` of them worked on before they are asked for."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Item]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(job))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def speaker_statistics(
+    features: Features, examples: Sequence[Example], read: Reader, batch_seconds: float
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and standard deviation of each speaker's features, measured in one pass on the CPU."""
+    moments: dict[str, Moments] = {}
+    for indices in sorted_plan([example.duration for example in examples], batch_seconds):
+        batch = load_batch([examples[i] for i in indices], read)
+        device = features.window.device
+        frames, lengths = features.raw(batch.samples.to(device), batch.sample_lengths.to(device))
+        for speaker, rows, length in zip(batch.speakers, frames, lengths, strict=True):
+            before = moments.get(speaker, Moments.none(features.config.size))
+            moments[speaker] = before.with_frames(rows[None], length[None])
+    return {speaker: measured.statistics() for speaker, measured in moments.items()}

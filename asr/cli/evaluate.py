@@ -1,0 +1,116 @@
+"""``asr evaluate``: a manifest and a model in, a word error rate out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asr.models import DEFAULT_MODEL, model_folder
+
+if TYPE_CHECKING:
+    from asr.evaluation import Evaluation
+    from asr.recognizer import Recognizer
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio at once.")
+def evaluate(
+    manifest: Path, model: str, hyp_out: Path | None, as_json: bool, device: str, batch_seconds: float
+) -> None:
+    """Transcribe every utterance of MANIFEST and compare with its text.
+
+    References go through the normaliser that the model was trained with.
+    """
+    from tqdm import tqdm
+
+    from asr.batching import evaluation_examples, sample_reader
+    from asr.data import read_manifest
+    from asr.evaluation import evaluate as evaluated
+    from asr.recognizer import load_recognizer
+
+    recognizer = load_recognizer(model, device)
+    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    read = sample_reader(recognizer.sample_rate, keep=False)
+    with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
+        evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
+    if hyp_out is not None:
+        write_hypotheses(hyp_out, evaluation)
+    if as_json:
+        click.echo(json.dumps(result(recognizer, model, manifest, evaluation), indent=2))
+    else:
+        click.echo(summary(evaluation))
+
+
+def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
+    """A JSONL line per utterance: id, text, score (natural log) and words with their times."""
+    from dataclasses import asdict
+
+    from asr.files import write_text
+
+    lines = (
+        json.dumps(
+            {"id": name, "text": h.text, "score": h.score, "words": [asdict(word) for word in h.words]},
+            ensure_ascii=False,
+        )
+        for name, h in sorted(evaluation.hypotheses.items())
+    )
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def summary(evaluation: Evaluation) -> str:
+    """The result for people."""
+    comparison, seconds = evaluation.comparison, evaluation.audio_seconds
+    words = comparison.words
+    lines = [
+        f"WER {percent(words.error_rate)}  ({words.substitutions} substitutions, {words.deletions} deletions, "
+        f"{words.insertions} insertions; {words.reference_length} words, {words.utterances} utterances)",
+        f"CER {percent(comparison.characters.error_rate)}",
+        f"SER {percent(words.sentence_error_rate)}",
+        f"speed {seconds / max(evaluation.compute_seconds, 1e-9):.0f} times real time, "
+        f"{seconds / 3600:.2f} hours of audio",
+    ]
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """A share as people read it."""
+    return f"{100 * share:.2f} %"
+
+
+def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """The result for files: rates as shares, counts, and where they came from."""
+    from asr.config import read_toml
+    from asr.report import provenance
+
+    comparison = evaluation.comparison
+    words = comparison.words
+    config = read_toml(model_folder(model) / "config.toml")
+    return {
+        "manifest": str(manifest),
+        "model": model,
+        "search": "greedy",
+        "normaliser": recognizer.config.text.normaliser,
+        "wer": words.error_rate,
+        "cer": comparison.characters.error_rate,
+        "ser": words.sentence_error_rate,
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "words": words.reference_length,
+        "characters": comparison.characters.reference_length,
+        "utterances": words.utterances,
+        "hours": round(evaluation.audio_seconds / 3600, 4),
+        "rtf": round(evaluation.compute_seconds / max(evaluation.audio_seconds, 1e-9), 6),
+        "parameters": sum(p.numel() for p in recognizer.model.parameters()),
+        "seed": config.get("training", {}).get("seed"),
+        **provenance(recognizer.device),
+    }

@@ -1,0 +1,43 @@
+"""``asr features``: the frames that a model would see, as numbers or as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("audio", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write (frames, features) as .npy.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw them; .png, .svg or .pdf.")
+@click.option("--model", help="Folder or name of a model whose features to compute.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, as kind=mfcc.")
+def features(
+    audio: Path, out: Path | None, plot: Path | None, model: str | None, assignments: tuple[str, ...]
+) -> None:
+    """Compute the features of AUDIO: those of a model, or log-mel with the defaults."""
+    if out is None and plot is None:
+        raise click.UsageError("Nothing to write: give -o FILE.npy, --plot FILE.png or both.")
+
+    import numpy as np
+
+    from asr.audio import read_audio
+    from asr.config import from_table, override, to_table
+    from asr.features import FeatureConfig, Features, padded
+    from asr.files import replacing
+    from asr.recognizer import load_recognizer
+    from asr.report import draw_features
+
+    module = load_recognizer(model).features if model else Features(FeatureConfig())
+    if assignments:
+        config = from_table(FeatureConfig, override(to_table(module.config), assignments))
+        module = Features(config)
+    frames, lengths = module(*padded([read_audio(audio, module.config.sample_rate)]))
+    array = frames[0, : int(lengths[0])].numpy()
+    if out is not None:
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    if plot is not None:
+        draw_features(array, module.config, audio.name, plot)
+    click.echo(f"{audio}: {len(array)} frames of {array.shape[1]} {module.config.kind} features", err=True)

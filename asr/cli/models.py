@@ -1,0 +1,16 @@
+"""``asr models``: what ships with the package."""
+
+from __future__ import annotations
+
+import click
+
+from asr.models import DEFAULT_MODEL, SHIPPED, shipped_models
+
+
+@click.command()
+def models() -> None:
+    """List the models that ship with the package; --model takes their names."""
+    for name in shipped_models():
+        card = (SHIPPED / name / "card.md").read_text(encoding="utf-8")
+        about = next(line for line in card.splitlines() if line and not line.startswith("#"))
+        click.echo(f"{name}{' (default)' if name == DEFAULT_MODEL else ''}: {about}")

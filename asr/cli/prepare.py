@@ -1,0 +1,33 @@
+"""``asr prepare``: a public corpus becomes manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asr import corpora
+from asr.data import write_manifest
+
+
+@click.command()
+@click.argument("layout", type=click.Choice(list(corpora.LAYOUTS)))
+@click.argument("corpus", metavar="CORPUS_DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for the manifests.",
+)
+def prepare(layout: str, corpus: Path, out: Path) -> None:
+    """Write a manifest {split}.jsonl for every split of the corpus in CORPUS_DIR.
+
+    LAYOUT says how the corpus is laid out. The audio stays where it is.
+    """
+    for split, utterances in corpora.prepare(layout, corpus, out).items():
+        manifest = out / f"{split}.jsonl"
+        write_manifest(manifest, utterances)
+        hours = sum(utterance.duration or 0.0 for utterance in utterances) / 3600
+        click.echo(f"{manifest}: {len(utterances)} utterances, {hours:.2f} hours")

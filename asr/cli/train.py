@@ -1,0 +1,70 @@
+"""``asr train``: a recipe in, a run folder out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+# Before torch is loaded: threads that spin while they wait slow each other down on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Run folder; an existing one goes on.")
+@click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
+@click.option("--print-config", is_flag=True, help="Print the whole config, each key explained, and stop.")
+def train(
+    recipe: Path,
+    out: Path | None,
+    data: str | None,
+    assignments: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    print_config: bool,
+) -> None:
+    """Train a model from RECIPE, a TOML file, or go on with a run that was stopped.
+
+    The run folder is a model folder: the weights that did best in validation, the config, the
+    tokens; beside them metrics.jsonl, tensorboard/ and checkpoints/. Ctrl-C saves and stops; the
+    same command again goes on where it stopped.
+    """
+    import torch
+
+    from asr.config import from_table, override, read_toml, to_toml
+    from asr.errors import UserError
+    from asr.recognizer import choose_device
+    from asr.training import Experiment, Stopped, with_data_folder
+    from asr.training import train as trained
+
+    try:
+        experiment = from_table(Experiment, override(read_toml(recipe), assignments))
+    except UserError as error:
+        raise UserError(f"{recipe}: {error}") from error
+    experiment = with_data_folder(experiment, data)
+    if print_config:
+        click.echo(to_toml(experiment, explained=True), nl=False)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out': the run folder.")
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        trained(experiment, out, choose_device(device), say=say, show_progress=sys.stderr.isatty())
+    except Stopped as stopped:
+        say(f"stopped at step {stopped.step}; the same command goes on from there")
+        sys.exit(128 + stopped.signal_number)
+    say(f"the model is in {out}")
+
+
+def say(line: str) -> None:
+    """News on stderr, above a progress bar where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,172 @@
+"""TOML to frozen dataclasses and back: read, write, override, explain.
+
+A config is a frozen dataclass whose fields are numbers, strings, booleans, tuples of these, or
+further configs. Every field is made by ``option`` and carries one sentence that says what it is
+for. This module knows no dataclass by name; each lives beside the code that uses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from asr.errors import UserError
+
+Config = TypeVar("Config")
+Value = TypeVar("Value")
+
+
+class ConfigError(UserError):
+    """A key that does not exist or a value that cannot be; the text names the key."""
+
+
+def option(default: Value, explanation: str) -> Value:
+    """A dataclass field with a default and the sentence that explains it."""
+    return dataclasses.field(default=default, metadata={"explanation": explanation})
+
+
+def section(kind: type[Config]) -> Config:
+    """A dataclass field that is a config of its own, a ``[table]`` in TOML."""
+    return dataclasses.field(default_factory=kind)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises ``ConfigError`` naming the file and the line."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
+def from_table(kind: type[Config], table: Mapping[str, Any], prefix: str = "") -> Config:
+    """Build the dataclass ``kind`` from a table; keys left out keep their defaults.
+
+    Raises ``ConfigError`` for an unknown key, naming the nearest known one, and for a wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise ConfigError(f"unknown key {prefix + key!r}{_nearest(key, hints)}")
+        values[key] = _checked(value, hints[key], prefix + key)
+    return kind(**values)
+
+
+def to_table(config: Any) -> dict[str, Any]:
+    """The inverse of ``from_table``: plain values in nested dicts, every key written out."""
+    return {
+        field.name: to_table(value) if dataclasses.is_dataclass(value) else value
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+    }
+
+
+def override(table: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``table`` with ``section.key=value`` assignments applied.
+
+    A value is read as TOML (``3``, ``1e-3``, ``true``, ``["a", "b"]``) and, where it is none, as
+    a bare string. Whether key and type are right is found out by ``from_table``.
+    """
+    result = _copied(table)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"{assignment!r} is not of the form section.key=value")
+        *sections, key = (part.strip() for part in path.split("."))
+        target = result
+        for name in sections:
+            target = target.setdefault(name, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path!r}: {name!r} is a value, not a section")
+        target[key] = _toml_value(text.strip())
+    return result
+
+
+def to_toml(config: Any, explained: bool = False) -> str:
+    """``config`` as TOML, every key written out; ``explained`` puts each sentence above its key."""
+    return "\n".join(_toml_lines(config, "", explained)).strip() + "\n"
+
+
+def _toml_lines(config: Any, prefix: str, explained: bool) -> list[str]:
+    lines, tables = [], []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            name = prefix + field.name
+            tables += ["", f"[{name}]", *_toml_lines(value, name + ".", explained)]
+            continue
+        if explained:
+            lines += [f"# {line}" for line in _explanation(field, config)]
+        lines.append(f"{field.name} = {_toml_text(value)}")
+    return lines + tables
+
+
+def _explanation(field: dataclasses.Field[Any], config: Any) -> list[str]:
+    lines = [field.metadata["explanation"]] if "explanation" in field.metadata else []
+    hint = typing.get_type_hints(type(config))[field.name]
+    if typing.get_origin(hint) is Literal:
+        lines.append("one of: " + ", ".join(map(str, typing.get_args(hint))))
+    return lines
+
+
+def _toml_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)  # a JSON string is a TOML basic string
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_toml_text, value)) + "]"
+    return repr(value)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(value: Any, hint: Any, key: str) -> Any:
+    """``value`` as the type that ``hint`` asks for, or a ``ConfigError`` naming ``key``."""
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key!r} is a section: write [{key}] with keys below it")
+        return from_table(hint, value, key + ".")
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{key!r} is {value!r}, not one of {', '.join(map(repr, choices))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{key!r} is {value!r}, not a list")
+        return tuple(_checked(item, typing.get_args(hint)[0], key) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{key!r} is {value!r}, not {_NAMES.get(hint, hint)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key!r} is {value!r}, not a finite number")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"; the nearest known one is {matches[0]!r}" if matches else ""
+
+
+def _copied(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in table.items()}

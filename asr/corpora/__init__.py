@@ -1,0 +1,30 @@
+"""Public corpora turned into manifests: one module per layout in which corpora are published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asr.corpora import commonvoice, folder, fsdd, kaldi, librispeech, ljspeech
+from asr.corpora.recordings import measured
+from asr.data import Utterance
+
+LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
+    "librispeech": librispeech.prepare,
+    "commonvoice": commonvoice.prepare,
+    "ljspeech": ljspeech.prepare,
+    "kaldi": kaldi.prepare,
+    "fsdd": fsdd.prepare,
+    "folder": folder.prepare,
+}
+
+
+def prepare(layout: str, corpus: Path, out: Path) -> dict[str, list[Utterance]]:
+    """The utterances of every split of the corpus in folder ``corpus``, durations measured.
+
+    A split's name is the path of its manifest below ``out``, without ``.jsonl``. Layouts whose
+    audio has to be made first put it below ``out``, too.
+
+    Raises ``CorpusError`` when the folder does not hold such a corpus or a recording is missing.
+    """
+    return measured(LAYOUTS[layout](corpus, out))

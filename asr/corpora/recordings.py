@@ -1,0 +1,79 @@
+"""What the layouts share: finding recordings whatever their ending, and how long they last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from asr.audio import duration
+from asr.data import Utterance
+from asr.errors import UserError
+
+ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".webm", ".aiff", ".au", ".sph")
+
+
+class CorpusError(UserError):
+    """A folder that does not hold the corpus it should; names the file and what was expected."""
+
+
+def is_recording(path: Path) -> bool:
+    """Whether the name of ``path`` ends as recordings do."""
+    return path.suffix.lower() in ENDINGS
+
+
+def located(utterances: Sequence[Utterance], folders: Sequence[Path] = (Path(),)) -> list[Utterance]:
+    """The utterances with ``audio`` turned from the published name into a file that is there.
+
+    Names are looked up below each of ``folders`` in turn. A copy may have been re-encoded: where
+    ``84-1.flac`` is not there, ``84-1`` with any other audio ending is taken.
+
+    Raises ``CorpusError`` with the first recording that is missing and the number of all of them.
+    """
+    listing = cache(_listing)  # asking the disk about every file would take longer than reading them
+
+    def find(name: str) -> str:
+        for path in (folder / name for folder in folders):
+            files = listing(path.parent)
+            if path.name in files or path.stem in files:
+                return files.get(path.name) or files[path.stem]
+        return ""
+
+    found = [replace(utterance, audio=find(utterance.audio)) for utterance in utterances]
+    missing = [wanted.audio for wanted, there in zip(utterances, found, strict=True) if not there.audio]
+    if missing:
+        starts = ", ".join(str(folder.resolve()) for folder in folders)
+        raise CorpusError(
+            f"{missing[0]}: no such recording, under no audio ending (relative names start at {starts}); "
+            f"missing: {len(missing)} of {len(utterances)} recordings"
+        )
+    return found
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """What is in ``folder`` by name, the recordings among it by their stem too."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = {path.name: str(path) for path in files}
+    return names | {path.stem: str(path) for path in files if is_recording(path)}
+
+
+def measured(splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+    """The splits with every ``duration`` that was not known taken from the recording's header.
+
+    Raises ``AudioError`` for a recording that cannot be read.
+    """
+    unknown = {u.audio for utterances in splits.values() for u in utterances if u.duration is None}
+    # disable=None: a bar only where somebody watches
+    bar = tqdm(sorted(unknown), desc="durations", unit=" recordings", leave=False, disable=None)
+    lengths = {audio: duration(audio) for audio in bar}
+
+    def with_duration(utterance: Utterance) -> Utterance:
+        if utterance.duration is not None:
+            return utterance
+        rest = lengths[utterance.audio] - utterance.start
+        return replace(utterance, duration=round(max(rest, 0.0), 6))
+
+    return {split: [with_duration(utterance) for utterance in splits[split]] for split in splits}

@@ -1,0 +1,49 @@
+"""The CTC model: an encoder, a projection to tokens, and the loss (Graves et al. 2006)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.encoders import Encoder
+
+BLANK = 0
+
+
+class CTCModel(nn.Module):
+    """Encoder and linear projection; gives log-probs over the vocabulary for every frame."""
+
+    def __init__(self, encoder: Encoder, vocabulary_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = nn.Linear(encoder.output_size, vocabulary_size)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``(batch, frames, features)`` to float32 log-probs ``(batch, frames', vocabulary)``, lengths."""
+        states, lengths = self.encoder(features, lengths)
+        return F.log_softmax(self.projection(states).float(), dim=2), lengths
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+    """Minus the log probability of each utterance's tokens, in nats (Graves et al. 2006, equation 8).
+
+    Args:
+        log_probs: ``(batch, frames, vocabulary)`` float32, natural logarithms, normalised.
+        lengths: ``(batch,)`` integer, frames per utterance.
+        tokens: ``(batch, tokens)`` integer, blank 0 not among them.
+        token_lengths: ``(batch,)`` integer, tokens per utterance.
+
+    Returns:
+        ``(batch,)``; infinite where the frames are too few (see ``frames_needed``).
+    """
+    return F.ctc_loss(
+        log_probs.transpose(0, 1), tokens, lengths, token_lengths, blank=BLANK, reduction="none"
+    )
+
+
+def frames_needed(tokens: Sequence[int]) -> int:
+    """The fewest frames that can carry ``tokens``: one each, and a blank between equal neighbours."""
+    return len(tokens) + sum(left == right for left, right in pairwise(tokens))

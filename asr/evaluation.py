@@ -1,0 +1,120 @@
+"""How good a model is: its loss and its word error rate on a set of examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from asr.batching import Batch, Example, Reader, load_batch, read_ahead, sorted_plan, speaker_statistics
+from asr.ctc import ctc_loss, frames_needed
+from asr.recognizer import Recognizer
+from asr.scoring import Comparison, score_texts
+from asr.text import NORMALISERS
+from asr.transcript import Hypothesis
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of a set of examples."""
+
+    hypotheses: dict[str, Hypothesis]
+    comparison: Comparison
+    loss: float | None  # nats per utterance, over those that CTC can align
+    audio_seconds: float
+    compute_seconds: float  # from samples in memory to hypotheses
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """For logs: validation loss, WER and CER as fractions."""
+        words, characters = self.comparison.words, self.comparison.characters
+        return {
+            "valid_loss": self.loss,
+            "valid_wer": words.error_rate if words.reference_length else None,
+            "valid_cer": characters.error_rate if characters.reference_length else None,
+        }
+
+    @property
+    def summary(self) -> str:
+        """For people."""
+        parts = [
+            f"{name} {100 * value:.2f} %" if name != "loss" else f"loss {value:.4f}"
+            for key, value in self.metrics.items()
+            if value is not None
+            for name in [{"valid_loss": "loss", "valid_wer": "WER", "valid_cer": "CER"}[key]]
+        ]
+        return ", ".join(parts)
+
+
+def evaluate(
+    recognizer: Recognizer,
+    examples: Sequence[Example],
+    read: Reader,
+    batch_seconds: float = 60.0,
+    statistics: dict[str, tuple[Tensor, Tensor]] | None = None,
+    progress: Callable[[int], object] = lambda utterances: None,
+) -> Evaluation:
+    """Transcribe every example and score it against its normalised text.
+
+    ``statistics`` are those of the speakers, for features that ask for them; they are measured
+    here when they are not given. ``progress`` is told how many utterances were done.
+    """
+    if statistics is None:
+        asked = recognizer.config.features.normalisation == "speaker"
+        statistics = speaker_statistics(recognizer.features, examples, read, batch_seconds) if asked else {}
+    plan = sorted_plan([example.duration for example in examples], batch_seconds)
+    jobs = (partial(load_batch, [examples[i] for i in indices], read) for indices in plan)
+    hypotheses: dict[str, Hypothesis] = {}
+    losses: list[float] = []
+    audio_seconds = compute_seconds = 0.0
+    for indices, batch in zip(plan, read_ahead(jobs, workers=1), strict=True):
+        started = time.monotonic()
+        log_probs, frames = recognizer.log_probs(
+            batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, recognizer.device)
+        )
+        hypotheses |= dict(zip(batch.ids, recognizer.hypotheses(log_probs, frames), strict=True))
+        compute_seconds += time.monotonic() - started
+        audio_seconds += float(batch.sample_lengths.sum()) / recognizer.sample_rate
+        batch_loss = losses_of(log_probs, frames, batch.to(recognizer.device)).tolist()
+        losses += [
+            loss for i, loss in zip(indices, batch_loss, strict=True) if alignable(examples[i], recognizer)
+        ]
+        progress(len(batch.ids))
+    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    return Evaluation(
+        hypotheses=hypotheses,
+        comparison=score_texts(
+            {example.utterance.id: normalise(example.utterance.text) for example in examples},
+            {name: hypothesis.text for name, hypothesis in hypotheses.items()},
+        ),
+        loss=sum(losses) / len(losses) if losses else None,
+        audio_seconds=audio_seconds,
+        compute_seconds=compute_seconds,
+    )
+
+
+def losses_of(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+    """CTC loss in nats per utterance, ``(batch,)``."""
+    if log_probs.device.type == "mps":  # torch has no CTC loss there
+        return ctc_loss(log_probs.cpu(), frames.cpu(), batch.tokens.cpu(), batch.token_lengths.cpu())
+    return ctc_loss(log_probs, frames, batch.tokens, batch.token_lengths)
+
+
+def alignable(example: Example, recognizer: Recognizer, speed: float = 1.0) -> bool:
+    """Whether CTC can place the example's tokens on its frames when played at ``speed``."""
+    samples = int(example.duration / speed * recognizer.sample_rate)
+    return example.tokens is not None and recognizer.num_frames(samples) >= frames_needed(example.tokens)
+
+
+def batch_statistics(
+    statistics: dict[str, tuple[Tensor, Tensor]], batch: Batch, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation for each utterance of a batch, each ``(batch, features)``."""
+    if not statistics:
+        return None
+    means, stds = zip(*(statistics[speaker] for speaker in batch.speakers), strict=True)
+    return torch.stack(means).to(device), torch.stack(stds).to(device)

@@ -1,0 +1,304 @@
+"""Samples to feature frames: log-mel energies or MFCC, deltas, stacking, normalisation.
+
+Everything is batched with integer lengths and runs on the device the samples are on. What
+lies beyond an utterance's end never reaches its frames: an utterance gives the same frames
+alone and in a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio.functional
+from torch import Tensor, nn
+
+from asr.config import ConfigError, option
+
+STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by nothing
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How samples become frames."""
+
+    kind: Literal["logmel", "mfcc"] = option("logmel", "Log-mel energies, or their cosine transform.")
+    sample_rate: int = option(16000, "Hertz; recordings at other rates are resampled to it.")
+    window_ms: float = option(25.0, "Length of the Hann window.")
+    hop_ms: float = option(10.0, "Time from one window to the next.")
+    n_mels: int = option(80, "Mel filters, triangles on the HTK mel scale.")
+    n_mfcc: int = option(13, "Cepstral coefficients kept when kind is 'mfcc'.")
+    low_hz: float = option(20.0, "Lower edge of the lowest filter.")
+    high_hz: float = option(0.0, "Upper edge of the highest filter; 0 means half the sampling rate.")
+    preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples alone.")
+    dither: float = option(0.0, "Standard deviation of noise added to the samples (full scale 1).")
+    floor: float = option(1e-8, "Filter energies below it are raised to it before the logarithm.")
+    deltas: int = option(0, "Time derivatives appended to each frame: 0, 1 (deltas) or 2 (and theirs).")
+    stack: int = option(1, "Consecutive frames joined into one.")
+    skip: int = option(1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.")
+    normalisation: Literal["none", "utterance", "speaker", "global"] = option(
+        "utterance", "Over which frames each feature gets mean 0 and variance 1."
+    )
+
+    def __post_init__(self) -> None:
+        nyquist = self.sample_rate / 2
+        for key, wrong in {
+            "sample_rate": self.sample_rate < 1,
+            "window_ms": self.window < 1,
+            "hop_ms": self.hop < 1,
+            "n_mels": self.n_mels < 1,
+            "n_mfcc": not 1 <= self.n_mfcc <= self.n_mels and self.kind == "mfcc",
+            "low_hz": not 0 <= self.low_hz < (self.high_hz or nyquist),
+            "high_hz": not 0 <= self.high_hz <= nyquist,
+            "dither": self.dither < 0,
+            "floor": self.floor <= 0,
+            "deltas": self.deltas not in (0, 1, 2),
+            "stack": self.stack < 1,
+            "skip": self.skip < 1,
+        }.items():
+            if wrong:
+                raise ConfigError(f"'features.{key}' cannot be {getattr(self, key)!r}")
+
+    @property
+    def window(self) -> int:
+        """Samples in a window."""
+        return round(self.window_ms * self.sample_rate / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next."""
+        return round(self.hop_ms * self.sample_rate / 1000)
+
+    @property
+    def size(self) -> int:
+        """Numbers in a frame."""
+        base = self.n_mels if self.kind == "logmel" else self.n_mfcc
+        return base * (1 + self.deltas) * self.stack
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one frame to the next, skipping included."""
+        return self.hop * self.skip / self.sample_rate
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames made of ``num_samples`` samples.
+
+        The first window begins at sample 0; the last is the first one to reach the end, filled up
+        with zeros. So every sample is seen, and only an empty recording has no frames.
+        """
+        return math.ceil(self._num_windows(num_samples) / self.skip)
+
+    def _num_windows(self, num_samples: int) -> int:
+        if num_samples <= 0:
+            return 0
+        return 1 + math.ceil(max(0, num_samples - self.window) / self.hop)
+
+
+class Features(nn.Module):
+    """``FeatureConfig`` as a module without parameters; its buffers travel with the model.
+
+    ``mean`` and ``std`` are the statistics of normalisation ``global``; ``fit`` measures them.
+    """
+
+    window: Tensor
+    filters: Tensor
+    cosines: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.n_fft = 1 << max(config.window - 1, 1).bit_length()
+        filters = torchaudio.functional.melscale_fbanks(
+            self.n_fft // 2 + 1,
+            config.low_hz,
+            config.high_hz or config.sample_rate / 2,
+            config.n_mels,
+            config.sample_rate,
+        )
+        cosines = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
+        # Made anew from the config on loading, so not saved; the statistics are.
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("mean", torch.zeros(config.size), persistent=config.normalisation == "global")
+        self.register_buffer("std", torch.ones(config.size), persistent=config.normalisation == "global")
+
+    @torch.no_grad()
+    def forward(
+        self, samples: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised features of a batch.
+
+        Args:
+            samples: ``(batch, samples)`` float, full scale 1, anything beyond the lengths.
+            lengths: ``(batch,)`` integer, samples per utterance.
+            statistics: mean and standard deviation per utterance, each ``(batch, features)``, for
+                normalisation ``speaker``; without it every utterance is a speaker of its own.
+
+        Returns:
+            ``(batch, frames, features)``, zero beyond the lengths, and ``(batch,)`` frames per utterance.
+        """
+        features, lengths = self.raw(samples, lengths)
+        kind = self.config.normalisation
+        if kind == "none":
+            return features, lengths
+        if kind == "global":
+            mean, std = self.mean.expand(len(features), -1), self.std.expand(len(features), -1)
+        elif kind == "speaker" and statistics is not None:
+            mean, std = statistics
+        else:
+            mean, std = utterance_statistics(features, lengths)
+        return masked((features - mean[:, None]) / std[:, None], lengths), lengths
+
+    @torch.no_grad()
+    def raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, before normalisation."""
+        config = self.config
+        samples = self._prepared(samples.float(), lengths)
+        counts = [config._num_windows(n) for n in lengths.tolist()]
+        frame_lengths = torch.tensor(counts, dtype=torch.long, device=samples.device)
+        windows = max(counts, default=0)
+        if windows == 0:
+            return samples.new_zeros(len(samples), 0, config.size), frame_lengths
+        missing = (windows - 1) * config.hop + config.window - samples.shape[1]
+        samples = F.pad(samples, (0, max(0, missing)))
+        frames = samples.unfold(1, config.window, config.hop)[:, :windows]
+        power = torch.fft.rfft(frames * self.window, n=self.n_fft).abs().square()
+        features = (power @ self.filters).clamp(min=config.floor).log()
+        if config.kind == "mfcc":
+            features = features @ self.cosines
+        features = with_deltas(masked(features, frame_lengths), frame_lengths, config.deltas)
+        return stacked(features, frame_lengths, config.stack, config.skip)
+
+    def _prepared(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """Samples with dither and pre-emphasis, zero beyond the lengths."""
+        if self.config.dither:
+            # The same noise for everybody: what is read twice gives the same features twice.
+            # From numpy, whose draws for a short recording are the first ones for a long recording.
+            noise = np.random.default_rng(0).standard_normal(samples.shape[1], dtype=np.float32)
+            samples = samples + self.config.dither * torch.from_numpy(noise).to(samples)
+        if self.config.preemphasis:
+            samples = samples - self.config.preemphasis * F.pad(samples[:, :-1], (1, 0))
+        return masked(samples, lengths)
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Measure ``mean`` and ``std`` over batches of ``(samples, lengths)``, in one pass."""
+        moments = Moments.none(self.config.size)
+        for samples, lengths in batches:
+            moments = moments.with_frames(*self.raw(samples, lengths))
+        mean, std = moments.statistics()
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and summed squared deviations of frames, in float64.
+
+    Merged pairwise, so that a million frames far from zero lose no digits (Chan, Golub & LeVeque
+    1979, equation 2.1).
+    """
+
+    count: int
+    mean: Tensor  # (features,)
+    squares: Tensor  # (features,)
+
+    @staticmethod
+    def none(size: int) -> Moments:
+        return Moments(0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
+
+    def with_frames(self, features: Tensor, lengths: Tensor) -> Moments:
+        """These moments and those of a batch ``(batch, frames, features)`` together."""
+        frames = features[mask(lengths, features.shape[1])].double().cpu()
+        if len(frames) == 0:
+            return self
+        mean = frames.mean(0)
+        squares = (frames - mean).square().sum(0)
+        count = self.count + len(frames)
+        shift = mean - self.mean
+        return Moments(
+            count,
+            self.mean + shift * (len(frames) / count),
+            self.squares + squares + shift.square() * (self.count * len(frames) / count),
+        )
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and (floored) standard deviation, each ``(features,)`` float32."""
+        std = (self.squares / max(self.count, 1)).sqrt()
+        return self.mean.float(), std.float().clamp(min=STD_FLOOR)
+
+
+def padded(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Arrays of samples as ``(batch, samples)`` float32, zeros behind the shorter ones, and lengths."""
+    lengths = torch.tensor([len(array) for array in samples], dtype=torch.long)
+    batch = torch.zeros(len(samples), int(lengths.max()) if len(samples) else 0)
+    for row, array in zip(batch, samples, strict=True):
+        row[: len(array)] = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    return batch, lengths
+
+
+def mask(lengths: Tensor, size: int) -> Tensor:
+    """``(batch, size)`` booleans, true before each length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def masked(values: Tensor, lengths: Tensor) -> Tensor:
+    """``values`` ``(batch, time, ...)`` with zeros beyond each length."""
+    inside = mask(lengths, values.shape[1])
+    return values.masked_fill(~inside.reshape(*inside.shape, *[1] * (values.dim() - 2)), 0.0)
+
+
+def utterance_statistics(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (floored) standard deviation over each utterance's frames, each ``(batch, features)``.
+
+    ``features`` must be zero beyond the lengths.
+    """
+    count = lengths.clamp(min=1)[:, None]
+    mean = features.sum(1) / count
+    squares = masked(features - mean[:, None], lengths).square().sum(1)
+    return mean, (squares / count).sqrt().clamp(min=STD_FLOOR)
+
+
+def with_deltas(features: Tensor, lengths: Tensor, order: int) -> Tensor:
+    """Append time derivatives up to ``order``: ``(batch, frames, features * (1 + order))``.
+
+    Regression over two frames to either side, the first and last frame repeated beyond the ends
+    (Young et al., The HTK Book 3.4, equation 5.16).
+    """
+    parts = [features]
+    for _ in range(order):
+        parts.append(masked(_slope(parts[-1], lengths), lengths))
+    return torch.cat(parts, dim=2)
+
+
+def _slope(features: Tensor, lengths: Tensor) -> Tensor:
+    last = (lengths - 1).clamp(min=0)[:, None]
+    times = torch.arange(features.shape[1], device=features.device)[None]
+
+    def shifted(offset: int) -> Tensor:
+        index = torch.minimum((times + offset).clamp(min=0), last)
+        return features.gather(1, index[..., None].expand_as(features))
+
+    return (2 * (shifted(2) - shifted(-2)) + shifted(1) - shifted(-1)) / 10
+
+
+def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
+    """Join ``stack`` frames from each ``skip``-th on, zeros beyond the end.
+
+    Returns ``(batch, ceil(frames / skip), features * stack)`` and the new lengths.
+    """
+    if stack == skip == 1:
+        return features, lengths
+    count = math.ceil(features.shape[1] / skip)
+    missing = (count - 1) * skip + stack - features.shape[1]
+    windows = F.pad(features, (0, 0, 0, max(0, missing))).unfold(1, stack, skip)[:, :count]
+    joined = windows.transpose(2, 3).flatten(2)
+    lengths = (lengths + skip - 1) // skip
+    return masked(joined, lengths), lengths

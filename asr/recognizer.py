@@ -1,0 +1,197 @@
+"""Features, model, tokenizer and search joined; model folders read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from asr.audio import read_audio
+from asr.config import from_table, option, read_toml, section, to_toml
+from asr.ctc import CTCModel
+from asr.encoders import ENCODERS, EncoderConfig
+from asr.errors import UserError
+from asr.features import FeatureConfig, Features, padded
+from asr.files import replacing, write_text
+from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
+from asr.search import greedy
+from asr.text import TextConfig, Tokenizer, load_tokenizer, save_tokenizer
+from asr.transcript import Hypothesis, Segment, Transcript
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that must be known to turn samples into text, besides weights and tokens."""
+
+    format_version: int = option(FORMAT_VERSION, "Raised when an older program could not read this.")
+    features: FeatureConfig = section(FeatureConfig)
+    text: TextConfig = section(TextConfig)
+    encoder: EncoderConfig = section(EncoderConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A model ready to transcribe; made by ``new_recognizer`` or ``load_recognizer``."""
+
+    name: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    features: Features
+    model: CTCModel
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and so where the work is done."""
+        return next(self.model.parameters()).device
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        return self.config.features.sample_rate
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one row of log-probs to the next."""
+        return self.config.features.frame_seconds * self.model.encoder.subsampling
+
+    def num_frames(self, num_samples: int) -> int:
+        """Rows of log-probs made of ``num_samples`` samples."""
+        return -(-self.config.features.num_frames(num_samples) // self.model.encoder.subsampling)
+
+    @torch.no_grad()
+    def log_probs(
+        self, samples: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(batch, samples)`` to log-probs ``(batch, frames, vocabulary)`` and frames per utterance.
+
+        ``statistics`` as for ``Features.forward``. Dropout is off, whatever mode the model is in.
+        """
+        training = self.model.training
+        self.model.eval()
+        try:
+            features, frames = self.features(samples.to(self.device), lengths.to(self.device), statistics)
+            log_probs, frames = self.model(features, frames)
+        finally:
+            self.model.train(training)
+        return log_probs, frames
+
+    def hypotheses(self, log_probs: Tensor, frames: Tensor) -> list[Hypothesis]:
+        """Search each utterance of a batch of log-probs."""
+        arrays = log_probs.cpu().numpy()
+        return [
+            greedy(array[:length], self.tokenizer, self.frame_seconds)
+            for array, length in zip(arrays, frames.tolist(), strict=True)
+        ]
+
+    def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
+        """Transcribe arrays of samples at ``sample_rate`` as one batch."""
+        return self.hypotheses(*self.log_probs(*padded(samples)))
+
+    def transcribe(self, source: str | Path | bytes) -> Transcript:
+        """Transcribe a recording; raises ``AudioError`` when it cannot be read."""
+        samples = read_audio(source, self.sample_rate)
+        duration = len(samples) / self.sample_rate
+        hypothesis = self.transcribe_samples([samples])[0]
+        segment = Segment(0.0, duration, hypothesis.text, hypothesis.words)
+        name = "-" if isinstance(source, bytes) else str(source)
+        return Transcript(name, duration, (segment,) if segment.text else (), self.name)
+
+
+def new_recognizer(config: ModelConfig, tokenizer: Tokenizer, name: str = "") -> Recognizer:
+    """A recogniser with fresh weights, drawn from torch's random state."""
+    encoder = ENCODERS[config.encoder.kind](config.encoder, config.features.size)
+    return Recognizer(name, config, tokenizer, Features(config.features), CTCModel(encoder, len(tokenizer)))
+
+
+def to_device(recognizer: Recognizer, device: torch.device) -> Recognizer:
+    """Move the modules in place; the same recogniser comes back."""
+    recognizer.features.to(device)
+    recognizer.model.to(device)
+    return recognizer
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps`` as a device that is there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: is not one of auto, cpu, cuda, mps") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise UserError(f"--device {name}: there is none on this machine; use --device cpu or auto")
+    return device
+
+
+def precise(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """A context in which big products run in ``precision`` (``float32`` or ``bfloat16``)."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def network(recognizer: Recognizer) -> nn.ModuleDict:
+    """Everything that has weights or statistics, under the names it has in files."""
+    return nn.ModuleDict({"features": recognizer.features, "model": recognizer.model})
+
+
+def save_config(config: object, folder: Path) -> None:
+    """Write ``config.toml``; a whole experiment may stand there, a model reads its own part of it."""
+    write_text(folder / CONFIG_FILE, to_toml(config))
+
+
+def save_weights(recognizer: Recognizer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write ``model.safetensors`` and the tokens, all of each file or nothing."""
+    save_tokenizer(recognizer.tokenizer, folder)
+    weights = {
+        name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in network(recognizer).state_dict().items()
+    }
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary)
+
+
+def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Recognizer:
+    """Read a model folder or a shipped model; runs no code from it.
+
+    Raises ``ModelError`` naming the folder or file when something is missing or does not fit.
+    """
+    folder = model_folder(model)
+    recognizer = new_recognizer(read_model_config(folder), load_tokenizer(folder), name=folder.resolve().name)
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise ModelError(f"{path}: is missing; a training run writes it after its first epoch")
+    try:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        network(recognizer).load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
+    recognizer.model.eval()
+    return to_device(recognizer, choose_device(device))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The model's part of a ``config.toml``; what else stands there says how the model was made."""
+    path = folder / CONFIG_FILE
+    table = read_toml(path)
+    version = table.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ModelError(f"{path}: format_version is {version!r}; this program reads up to {FORMAT_VERSION}")
+    own = {field.name: table[field.name] for field in fields(ModelConfig) if field.name in table}
+    try:
+        return from_table(ModelConfig, own)
+    except UserError as error:
+        raise ModelError(f"{path}: {error}") from error

@@ -1,0 +1,38 @@
+"""From log-probs to a hypothesis. Arrays in, ``Hypothesis`` out; knows no model and no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asr.text import Tokenizer
+from asr.transcript import Hypothesis, timed_words
+
+BLANK = 0
+
+
+def greedy(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
+    """The best token of every frame, repeats and blanks removed (Graves et al. 2006, section 3.2).
+
+    Args:
+        log_probs: ``(frames, vocabulary)``, natural logarithms, normalised.
+        frame_seconds: seconds from one frame to the next.
+
+    A token lasts from the first to the last frame of its run; its confidence is the highest
+    probability it reaches there.
+    """
+    best = log_probs.argmax(axis=1)
+    begins = np.flatnonzero(np.diff(best, prepend=-1))
+    ends = np.append(begins[1:], len(best))
+    runs = [(b, e) for b, e in zip(begins, ends, strict=True) if best[b] != BLANK] if len(best) else []
+    tokens = tuple(int(best[b]) for b, _ in runs)
+    return Hypothesis(
+        tokens=tokens,
+        text=tokenizer.decode(tokens),
+        score=float(log_probs.max(axis=1).sum()) if len(best) else 0.0,
+        words=timed_words(
+            [tokenizer.surfaces[token] for token in tokens],
+            [float(b) * frame_seconds for b, _ in runs],
+            [float(e) * frame_seconds for _, e in runs],
+            [float(np.exp(log_probs[b:e, token].max())) for (b, e), token in zip(runs, tokens, strict=True)],
+        ),
+    )

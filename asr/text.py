@@ -1,0 +1,197 @@
+"""Text on its way to tokens and back: named, versioned normalisers and the tokenizer."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from asr.config import option
+from asr.errors import UserError
+from asr.files import replacing, write_text
+
+BLANK = "<blank>"
+SPACE = "<space>"
+WORD_START = "▁"  # how sentencepiece writes the space before a word
+
+TOKENS_FILE = "tokens.txt"
+BPE_FILE = "bpe.model"
+
+
+class TextError(UserError):
+    """A text that has no tokens in this vocabulary; names the symbol and the utterance."""
+
+
+def unchanged(text: str) -> str:
+    """``none-v1``: the text as it is."""
+    return text
+
+
+def letters(text: str) -> str:
+    """``letters-v1``: lower case, a to z, apostrophe and single spaces; the rest falls away.
+
+    Typographic apostrophes become the plain one, accented letters their base letter; every other
+    character separates words, so that ``well-known`` becomes ``well known``.
+    """
+    text = text.translate(_APOSTROPHES).lower()
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join("".join(c if c in _LETTERS else " " for c in bare).split())
+
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+
+# A name ends in its version: what it does to a text never changes, a better one gets a new version.
+NORMALISERS: dict[str, Callable[[str], str]] = {"none-v1": unchanged, "letters-v1": letters}
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How transcripts become token sequences."""
+
+    normaliser: Literal["none-v1", "letters-v1"] = option(
+        "letters-v1", "Named, versioned normaliser applied to every transcript before tokens and scores."
+    )
+    tokens: Literal["char", "bpe"] = option(
+        "char", "Single characters, or sentencepiece byte-pair pieces (shorter outputs, larger vocabulary)."
+    )
+    vocabulary_size: int = option(256, "Number of pieces, blank included, when tokens are 'bpe'.")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to token numbers and back; ``symbols[0]`` is the blank.
+
+    ``bpe`` is a serialised sentencepiece model whose piece 0 (its unknown) stands where the blank
+    is, so that its numbers are the token numbers; empty for a vocabulary of characters.
+    """
+
+    symbols: tuple[str, ...]
+    bpe: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def surfaces(self) -> tuple[str, ...]:
+        """What each token contributes to the text; the blank contributes nothing."""
+        if self.bpe:
+            return ("", *(symbol.replace(WORD_START, " ") for symbol in self.symbols[1:]))
+        return ("", *(" " if symbol == SPACE else symbol for symbol in self.symbols[1:]))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {surface: number for number, surface in enumerate(self.surfaces) if surface}
+
+    @cached_property
+    def _pieces(self) -> Any:
+        return _sentencepiece().SentencePieceProcessor(model_proto=self.bpe)
+
+    def encode(self, text: str, utterance: str = "") -> list[int]:
+        """The tokens of ``text`` in Unicode's NFKC form, runs of white space as one space.
+
+        Raises ``TextError`` for a symbol outside the vocabulary, naming it and ``utterance``.
+        """
+        text = canonical(text)
+        if not self.bpe:
+            unknown = next((c for c in text if c not in self._numbers), None)
+            if unknown is not None:
+                raise _unknown_symbol(unknown, text, utterance)
+            return [self._numbers[c] for c in text]
+        numbers: list[int] = self._pieces.encode(text)
+        if 0 in numbers:
+            raise _unknown_symbol(self._pieces.encode(text, out_type=str)[numbers.index(0)], text, utterance)
+        return numbers
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a token sequence without blanks; leading and trailing spaces are removed."""
+        return " ".join("".join(self.surfaces[token] for token in tokens).split())
+
+
+def canonical(text: str) -> str:
+    """NFKC form with white space collapsed, the form in which texts are tokenised."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def learn_tokenizer(config: TextConfig, texts: Iterable[str]) -> Tokenizer:
+    """Learn the vocabulary from normalised training texts."""
+    lines = [canonical(text) for text in texts]
+    if not any(lines):
+        raise TextError("no text to learn a vocabulary from: every training transcript is empty")
+    if config.tokens == "bpe":
+        return _learn_bpe(lines, config.vocabulary_size)
+    characters = sorted(set().union(*lines))
+    return Tokenizer((BLANK, *(SPACE if c == " " else c for c in characters)))
+
+
+def _learn_bpe(lines: list[str], size: int) -> Tokenizer:
+    model = io.BytesIO()
+    try:
+        _sentencepiece().SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",  # canonical() has done it
+            unk_id=0,  # takes the blank's place
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            max_sentence_length=1 << 20,
+            minloglevel=2,
+        )
+    except RuntimeError as error:  # sentencepiece says how many pieces it could make
+        reason = str(error).split(") ")[-1].strip()
+        raise TextError(f"text.vocabulary_size = {size} does not fit the training text: {reason}") from error
+    return _bpe_tokenizer(model.getvalue())
+
+
+def _bpe_tokenizer(model: bytes) -> Tokenizer:
+    pieces = _sentencepiece().SentencePieceProcessor(model_proto=model)
+    return Tokenizer((BLANK, *(pieces.id_to_piece(i) for i in range(1, len(pieces)))), model)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write ``tokens.txt`` (a symbol a line, line 0 the blank) and, for BPE, ``bpe.model``."""
+    write_text(Path(folder) / TOKENS_FILE, "".join(symbol + "\n" for symbol in tokenizer.symbols))
+    if tokenizer.bpe:
+        with replacing(Path(folder) / BPE_FILE) as temporary:
+            temporary.write_bytes(tokenizer.bpe)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read what ``save_tokenizer`` wrote."""
+    path = Path(folder) / TOKENS_FILE
+    try:
+        symbols = tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"{path}: cannot be read as a list of symbols: {error}") from error
+    if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
+        raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
+    model = Path(folder) / BPE_FILE
+    if not model.exists():
+        return Tokenizer(symbols)
+    try:
+        tokenizer = _bpe_tokenizer(model.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise TextError(f"{model}: is not a sentencepiece model") from error
+    if tokenizer.symbols != symbols:
+        raise TextError(f"{path}: does not list the pieces of {model.name}")
+    return tokenizer
+
+
+def _unknown_symbol(symbol: str, text: str, utterance: str) -> TextError:
+    where = f"utterance {utterance}: " if utterance else ""
+    codes = " ".join(f"U+{ord(c):04X}" for c in symbol)
+    return TextError(f"{where}symbol {symbol!r} ({codes}) is not in the vocabulary; the text is {text!r}")
+
+
+def _sentencepiece() -> Any:
+    import sentencepiece  # only models with BPE tokens pay for it
+
+    return sentencepiece

@@ -1,0 +1,124 @@
+"""What a recogniser hands out: words, hypotheses, segments, transcripts, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word with its times in seconds and how sure the model is of it, 0 to 1."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What a search found: tokens without blanks, their text, its score (natural log) and words."""
+
+    tokens: tuple[int, ...]
+    text: str
+    score: float
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording, in seconds, and what was said in it."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All that was said in one recording; every output format is written from this."""
+
+    audio: str
+    duration: float
+    segments: tuple[Segment, ...]
+    model: str
+
+    @property
+    def text(self) -> str:
+        """The words of all segments."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+
+def as_txt(transcript: Transcript) -> str:
+    """The text alone, one line."""
+    return transcript.text + "\n"
+
+
+def as_json(transcript: Transcript) -> str:
+    """Everything, indented for people."""
+    return json.dumps(_keys(transcript), ensure_ascii=False, indent=2) + "\n"
+
+
+def as_jsonl(transcript: Transcript) -> str:
+    """Everything on one line, so that many transcripts make one file."""
+    return json.dumps(_keys(transcript), ensure_ascii=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": as_txt, "json": as_json, "jsonl": as_jsonl}
+
+
+def _keys(transcript: Transcript) -> dict[str, object]:
+    keys = {"audio": transcript.audio, "text": transcript.text} | asdict(transcript)
+    return {key: _rounded(value) for key, value in keys.items()}
+
+
+def _rounded(value: object) -> object:
+    """Times and confidences to four digits: a tenth of a millisecond is past all measuring."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def timed_words(
+    surfaces: Sequence[str],
+    starts: Sequence[float],
+    ends: Sequence[float],
+    confidences: Sequence[float],
+) -> tuple[Word, ...]:
+    """Words from what each token contributes to the text, with the times of their own tokens.
+
+    Args:
+        surfaces: the text of each token; white space separates words wherever in a token it stands.
+        starts, ends: seconds, per token, never going back.
+        confidences: 0 to 1, per token; a word is as sure as the geometric mean of its tokens.
+    """
+    words: list[Word] = []
+    letters = ""
+    members: list[int] = []
+
+    def close() -> None:
+        nonlocal letters, members
+        if letters:
+            confidence = 1.0
+            for member in members:
+                confidence *= confidences[member] ** (1 / len(members))
+            words.append(Word(letters, starts[members[0]], ends[members[-1]], confidence))
+        letters, members = "", []
+
+    for index, surface in enumerate(surfaces):
+        for character in surface:
+            if character.isspace():
+                close()
+                continue
+            letters += character
+            if not members or members[-1] != index:
+                members.append(index)
+    close()
+    return tuple(words)

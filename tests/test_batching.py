@@ -1,0 +1,142 @@
+"""Plans, batches, read-ahead, statistics of speakers."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.augment import AugmentConfig
+from asr.batching import (
+    Example,
+    epoch_plan,
+    evaluation_examples,
+    load_batch,
+    read_ahead,
+    sorted_plan,
+    speaker_statistics,
+    training_examples,
+)
+from asr.data import Utterance
+from asr.features import FeatureConfig, Features
+from asr.text import BLANK, TextConfig, TextError, Tokenizer
+
+DURATIONS = st.lists(st.floats(0.1, 30.0), max_size=60)
+
+
+@given(DURATIONS, st.floats(1.0, 100.0), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_sees_every_example_once_within_the_limit(durations, seconds, seed, epoch):
+    plan = epoch_plan(durations, seconds, seed, epoch)
+    assert sorted(index for batch in plan for index in batch) == list(range(len(durations)))
+    for batch in plan:
+        assert len(batch) == 1 or len(batch) * max(durations[i] for i in batch) <= seconds
+    assert plan == epoch_plan(durations, seconds, seed, epoch)
+
+
+def test_epochs_and_seeds_differ():
+    durations = list(np.random.default_rng(0).uniform(1, 10, 200))
+    plans = [epoch_plan(durations, 60.0, seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
+    assert all(left != right for i, left in enumerate(plans) for right in plans[:i])
+
+
+def test_little_of_a_batch_is_padding():
+    durations = list(np.random.default_rng(0).gamma(4, 2, 2000))
+    plan = epoch_plan(durations, 120.0, 1, 0)
+    paid = sum(len(batch) * max(durations[i] for i in batch) for batch in plan)
+    assert sum(durations) / paid > 0.93
+
+
+@given(DURATIONS, st.floats(1.0, 100.0))
+def test_evaluation_drops_nothing(durations, seconds):
+    plan = sorted_plan(durations, seconds)
+    order = [index for batch in plan for index in batch]
+    assert sorted(order) == list(range(len(durations)))
+    assert [durations[i] for i in order] == sorted(durations, reverse=True)
+
+
+def examples(*lengths: int) -> list[Example]:
+    return [
+        Example(Utterance(f"u{n}", f"{n}", speaker="even" if n % 2 == 0 else "odd"), n / 100, (1,) * (n % 5))
+        for n in lengths
+    ]
+
+
+def read(utterance: Utterance) -> np.ndarray:
+    return np.random.default_rng(int(utterance.audio)).standard_normal(int(utterance.audio), dtype=np.float32)
+
+
+def test_a_batch_is_padded_with_zeros():
+    batch = load_batch(examples(30, 43), read)
+    assert batch.samples.shape == (2, 43)
+    assert batch.sample_lengths.tolist() == [30, 43]
+    assert (batch.samples[0, 30:] == 0).all()
+    np.testing.assert_array_equal(batch.samples[0, :30], read(examples(30)[0].utterance))
+    assert batch.tokens.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert batch.token_lengths.tolist() == [0, 3]
+
+
+def test_augmentation_does_not_depend_on_the_company():
+    augment = (AugmentConfig(gain_db=6, noise_share=1.0, speeds=(0.9, 1.1)), 3, 4)
+    together = load_batch(examples(400, 300), read, augment)
+    alone = load_batch(examples(300), read, augment)
+    length = int(alone.sample_lengths[0])
+    assert together.sample_lengths[1] == length
+    torch.testing.assert_close(together.samples[1, :length], alone.samples[0], rtol=0, atol=0)
+
+
+def test_reading_ahead_keeps_the_order_and_is_ahead():
+    started: list[int] = []
+    gate = threading.Event()
+
+    def job(number: int) -> int:
+        started.append(number)
+        gate.wait(5)
+        time.sleep(0.001 * (number % 3))
+        return number
+
+    results = read_ahead((lambda n=n: job(n) for n in range(20)), workers=3, ahead=4)
+    gate.set()
+    assert next(results) == 0
+    assert len(started) > 1
+    assert list(results) == list(range(1, 20))
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader():
+    def fail() -> int:
+        raise ValueError("broken")
+
+    results = read_ahead([lambda: 1, fail, lambda: 3], workers=1)
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(results)
+
+
+def test_a_speakers_statistics_are_those_of_all_their_frames():
+    features = Features(FeatureConfig(sample_rate=8000, n_mels=10, normalisation="speaker"))
+    group = examples(4000, 6001, 3000, 5003)
+    measured = speaker_statistics(features, group, read, batch_seconds=100.0)
+    assert set(measured) == {"even", "odd"}
+    frames = torch.cat(
+        [
+            features.raw(torch.from_numpy(read(e.utterance))[None], torch.tensor([int(e.utterance.audio)]))[
+                0
+            ][0]
+            for e in (group[0], group[2])
+        ]
+    )
+    mean, std = measured["even"]
+    torch.testing.assert_close(mean, frames.mean(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(std, frames.std(0, correction=0), atol=1e-4, rtol=1e-4)
+
+
+def test_unknown_symbols_stop_training_but_not_evaluation():
+    tokenizer, config = Tokenizer((BLANK, "a")), TextConfig()
+    utterances = [Utterance("u1", "x.wav", duration=1.0, text="a"), Utterance("u2", "x.wav", 0, 1.0, "ab")]
+    with pytest.raises(TextError, match="u2"):
+        training_examples(utterances, tokenizer, config)
+    assert [e.tokens for e in evaluation_examples(utterances, tokenizer, config)] == [(1,), None]

@@ -1,0 +1,188 @@
+"""From nothing to a word error rate, through the command line alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.synthetic import RATE, write_tones
+
+RECIPE = """
+format_version = 1
+[features]
+sample_rate = 8000
+n_mels = 40
+[encoder]
+layers = 1
+size = 48
+front_end = "conv2"
+channels = 8
+[training]
+epochs = 14
+batch_seconds = 24.0
+learning_rate = 1e-2
+warmup_steps = 20
+"""
+
+
+def asr(*arguments: object, check: bool = True, **options) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-m", "asr", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with manifests of tones, a recipe and the run that learned them."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    write_tones(folder / "data", {"train": 160, "dev": 16, "test": 24}, seed=3)
+    (folder / "recipe.toml").write_text(RECIPE)
+    asr("train", "recipe.toml", "--out", "run", "--data", "data", "--threads", "1", cwd=folder)
+    return folder
+
+
+def test_tones_are_learned_without_an_error(trained):
+    done = asr(
+        "evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "hyp.jsonl", "--json", cwd=trained
+    )
+    result = json.loads(done.stdout)
+    assert result["wer"] == 0.0
+    assert result["utterances"] == 24
+    lines = [json.loads(line) for line in (trained / "hyp.jsonl").read_text().splitlines()]
+    assert len(lines) == 24
+    assert all(line["text"] and line["id"].startswith("test-") for line in lines)
+    scored = asr("score", "data/test.jsonl", "hyp.jsonl", cwd=trained)
+    assert "0.00 %" in scored.stdout
+
+
+def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
+    asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
+    by_id = {h["id"]: h for h in map(json.loads, (trained / "same.jsonl").read_text().splitlines())}
+    files = sorted((trained / "data" / "test").glob("*.wav"))[:4]
+    done = asr("transcribe", "--model", trained / "run", "-f", "jsonl", *files)
+    for file, line in zip(files, done.stdout.splitlines(), strict=True):
+        transcript = json.loads(line)
+        expected = by_id[f"test-{file.stem}"]
+        assert transcript["text"] == expected["text"]
+        words = transcript["segments"][0]["words"]
+        assert [word["text"] for word in words] == expected["text"].split()
+        assert all(0 <= word["start"] < word["end"] <= transcript["duration"] + 0.1 for word in words)
+        assert all(0 <= word["confidence"] <= 1 for word in words)
+
+
+def test_one_bad_file_among_many_is_named_and_the_others_are_done(trained, tmp_path):
+    good = trained / "data" / "test" / "000.wav"
+    bad = tmp_path / "x.wav"
+    bad.write_text("not audio")
+    done = asr("transcribe", "--model", trained / "run", bad, good, tmp_path / "missing.wav", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{good}\t")
+    assert done.stdout.count("\n") == 1
+    assert [str(bad) in line for line in done.stderr.splitlines()] == [True, False]
+    assert "missing.wav" in done.stderr.splitlines()[1]
+
+
+def test_a_single_file_gives_its_text_alone(trained):
+    done = asr("transcribe", "--model", trained / "run", trained / "data" / "test" / "000.wav")
+    (line, *_) = (trained / "data" / "test.jsonl").read_text().splitlines()
+    assert done.stdout == json.loads(line)["text"] + "\n"
+
+
+def test_json_has_the_text_and_its_times(trained):
+    path = trained / "data" / "test" / "001.wav"
+    transcript = json.loads(asr("transcribe", "--model", trained / "run", "-f", "json", path).stdout)
+    assert transcript["audio"] == str(path)
+    assert transcript["duration"] == pytest.approx(soundfile.info(path).duration, abs=1e-3)
+    assert transcript["text"] == " ".join(segment["text"] for segment in transcript["segments"])
+
+
+def test_a_finished_run_is_not_trained_again(trained):
+    before = (trained / "run" / "model.safetensors").read_bytes()
+    again = asr("train", "recipe.toml", "--out", "run", "--data", "data", "--threads", "1", cwd=trained)
+    assert "going on from step" in again.stderr
+    assert (trained / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_the_printed_config_is_a_recipe(trained, tmp_path):
+    printed = asr("train", trained / "recipe.toml", "--print-config", "--set", "training.epochs=3").stdout
+    assert "# Passes over the training data" in printed
+    (tmp_path / "again.toml").write_text(printed)
+    assert asr("train", tmp_path / "again.toml", "--print-config").stdout == printed
+    assert "epochs = 3" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        (["train", "recipe.toml", "--print-config", "--set", "training.epoch=3"], 1, "'epochs'"),
+        (["train", "recipe.toml"], 2, "--out"),
+        (["train", "nothing.toml", "--out", "x"], 2, "nothing.toml"),
+        (["transcribe", "--model", "nothing", "a.wav"], 1, "nothing"),
+        (["transcribe", "--model", "data", "a.wav"], 1, "config.toml"),
+        (["transcribe", "--device", "tpu", "--model", "run", "a.wav"], 1, "tpu"),
+        (["evaluate", "nothing.jsonl", "--model", "run"], 1, "nothing.jsonl"),
+        (["features", "data/test/000.wav"], 2, "-o"),
+        (["features", "data/test/000.wav", "-o", "x.npy", "--set", "knid=mfcc"], 1, "'kind'"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
+    done = asr(*arguments, cwd=trained, check=False)
+    assert done.returncode == status
+    assert named in done.stderr
+    assert done.stdout == ""
+    if status == 1:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_features_are_written_and_drawn(trained):
+    asr("features", "data/test/000.wav", "-o", "frames.npy", "--plot", "frames.png", cwd=trained)
+    import numpy as np
+
+    frames = np.load(trained / "frames.npy")
+    assert frames.ndim == 2
+    assert frames.shape[1] == 80
+    assert (trained / "frames.png").read_bytes().startswith(b"\x89PNG")
+    asr("features", "data/test/000.wav", "-o", "model.npy", "--model", "run", cwd=trained)
+    assert np.load(trained / "model.npy").shape[1] == 40
+
+
+def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
+    import pickle
+
+    class Trap:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path / 'sprung'}",))
+
+    model = tmp_path / "model"
+    shutil.copytree(trained / "run", model)
+    (model / "model.safetensors").write_bytes(pickle.dumps(Trap()))
+    done = asr("transcribe", "--model", model, trained / "data" / "test" / "000.wav", check=False)
+    assert done.returncode == 1
+    assert "model.safetensors" in done.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_training_frames_are_those_of_transcription(trained):
+    from asr.batching import load_batch, sample_reader, training_examples
+    from asr.data import read_manifest
+    from asr.recognizer import load_recognizer
+
+    recognizer = load_recognizer(trained / "run")
+    utterances = read_manifest(trained / "data" / "test.jsonl")[:3]
+    examples = training_examples(utterances, recognizer.tokenizer, recognizer.config.text)
+    batch = load_batch(examples, sample_reader(RATE, keep=False))
+    log_probs, frames = recognizer.log_probs(batch.samples, batch.sample_lengths)
+    from_batch = recognizer.hypotheses(log_probs, frames)
+    for utterance, hypothesis in zip(utterances, from_batch, strict=True):
+        assert recognizer.transcribe(utterance.audio).text == hypothesis.text

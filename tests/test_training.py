@@ -1,0 +1,242 @@
+"""Training: identical runs, resuming, signals, selection, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from asr.augment import AugmentConfig
+from asr.encoders import EncoderConfig
+from asr.errors import UserError
+from asr.evaluation import evaluate
+from asr.features import FeatureConfig
+from asr.recognizer import load_recognizer
+from asr.training import (
+    DataConfig,
+    Experiment,
+    TrainingConfig,
+    TrainingError,
+    checkpoints,
+    learning_rate,
+    new_optimizer,
+    prepared_run,
+    step,
+    train,
+)
+from asr.training import epoch_batches as batches_of
+from tests.synthetic import write_tones
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tones")
+    write_tones(folder, {"train": 24, "dev": 6}, seed=1)
+    return folder
+
+
+def experiment(data: Path, **training) -> Experiment:
+    return Experiment(
+        features=FeatureConfig(sample_rate=8000, n_mels=20),
+        encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4, dropout=0.1),
+        data=DataConfig(folder=str(data)),
+        augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50),
+        training=TrainingConfig(**{"epochs": 2, "batch_seconds": 8.0, "warmup_steps": 5} | training),
+    )
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoints(folder)[-1] / "state.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_runs_with_one_seed_are_identical(tones, tmp_path):
+    for name in ("a", "b"):
+        train(experiment(tones), tmp_path / name, CPU, quiet)
+    train(experiment(tones, seed=2), tmp_path / "c", CPU, quiet)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    losses = [[r["loss"] for r in records(tmp_path / name) if "loss" in r] for name in ("a", "b")]
+    assert losses[0] == losses[1]
+
+
+def test_the_number_of_workers_changes_nothing(tones, tmp_path):
+    for workers in (1, 3):
+        train(experiment(tones, workers=workers, epochs=1), tmp_path / str(workers), CPU, quiet)
+    assert same(weights(tmp_path / "1"), weights(tmp_path / "3"))
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_as_if_it_never_stopped(tones, tmp_path, signal_number):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    recipe = tmp_path / "recipe.toml"
+    from asr.config import to_toml
+
+    recipe.write_text(to_toml(experiment(tones, epochs=40)))
+    arguments = [sys.executable, "-m", "asr", "train", str(recipe), "--device", "cpu", "--threads", "1"]
+    first = subprocess.Popen([*arguments, "--out", str(stopped)], stderr=subprocess.PIPE, text=True)
+    wait_for_steps(stopped, 7)
+    first.send_signal(signal_number)
+    _, news = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal_number, news
+    at = int(checkpoints(stopped)[-1].name.removeprefix("step-"))
+    assert f"stopped at step {at}" in news
+    assert "Traceback" not in news
+    # The interrupted run is finished; the whole one is told to end at the same place.
+    subprocess.run([*arguments, "--out", str(stopped)], check=True, capture_output=True)
+    subprocess.run([*arguments, "--out", str(whole)], check=True, capture_output=True)
+    assert any(record.get("event") == "resumed" and record["step"] == at for record in records(stopped))
+    assert same(weights(stopped), weights(whole))
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def wait_for_steps(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        path = folder / "metrics.jsonl"
+        if path.exists() and path.read_bytes().count(b"\n") > count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the run never got going")
+
+
+def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path):
+    train(experiment(tones, epochs=3, learning_rate=5e-3), tmp_path / "run", CPU, quiet)
+    epochs = [record for record in records(tmp_path / "run") if "valid_wer" in record]
+    best = min(epochs, key=lambda record: (record["valid_wer"], record["valid_cer"], record["valid_loss"]))
+    recognizer = load_recognizer(tmp_path / "run")
+    run = prepared_run(experiment(tones), tmp_path / "other", CPU)
+    evaluation = evaluate(recognizer, run.data.valid, run.data.read)
+    assert evaluation.loss == pytest.approx(best["valid_loss"], rel=1e-5)
+    assert evaluation.metrics["valid_wer"] == best["valid_wer"]
+
+
+def test_another_config_is_refused_and_named(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    with pytest.raises(TrainingError, match=r"training\.learning_rate"):
+        train(experiment(tones, epochs=1, learning_rate=0.5), tmp_path / "run", CPU, quiet)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tones, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all my work")
+    with pytest.raises(TrainingError, match="choose another"):
+        train(experiment(tones), tmp_path, CPU, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_checkpoint_is_named(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    state = checkpoints(tmp_path / "run")[-1] / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="damaged"):
+        train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+
+
+def test_a_half_written_line_does_not_spoil_the_next(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"step": 3, "lo')
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    broken = [line for line in path.read_text().splitlines() if not line.endswith("}")]
+    assert broken == ['{"step": 3, "lo']
+
+
+def test_utterances_without_enough_frames_are_listed_and_left_out(tones, tmp_path):
+    lines = (tones / "train.jsonl").read_text().splitlines()
+    crowded = {**json.loads(lines[0]), "id": "crowded", "text": "abcdefgh " * 40}
+    crowded["audio_filepath"] = str(tones / crowded["audio_filepath"])
+    (tmp_path / "train.jsonl").write_text(
+        "\n".join([*lines, json.dumps(crowded)]).replace('"train/', f'"{tones}/train/')
+    )
+    (tmp_path / "dev.jsonl").write_text((tones / "dev.jsonl").read_text().replace('"dev/', f'"{tones}/dev/'))
+    said: list[str] = []
+    train(experiment(tmp_path, epochs=1), tmp_path / "run", CPU, said.append)
+    assert any("1 utterances" in line and "crowded" in line for line in said)
+
+
+def test_gradients_that_are_not_finite_are_skipped_and_counted(tones, tmp_path):
+    run = prepared_run(experiment(tones), tmp_path, CPU)
+    batch = next(iter(batches_of(run)))
+    step(run, replace(batch, samples=batch.samples * math.nan))
+    assert run.progress.skipped_steps == 1
+    assert all(torch.isfinite(p).all() for p in run.recognizer.model.parameters())
+    step(run, batch)
+    assert run.progress.skipped_steps == 1
+    assert run.progress.step == 2
+
+
+def test_clipping_bounds_the_gradient(tones, tmp_path):
+    run = prepared_run(experiment(tones, clip_norm=0.01), tmp_path, CPU)
+    assert step(run, next(iter(batches_of(run))))["gradient_norm"] > 0.01
+    gradients = [p.grad for p in run.recognizer.model.parameters() if p.grad is not None]
+    assert float(torch.cat([g.flatten() for g in gradients]).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_biases_do_not_decay(tones, tmp_path):
+    run = prepared_run(experiment(tones), tmp_path, CPU)
+    matrices, vectors = new_optimizer(run.recognizer, TrainingConfig()).param_groups
+    assert matrices["weight_decay"] > 0
+    assert vectors["weight_decay"] == 0
+    assert all(p.dim() >= 2 for p in matrices["params"])
+    assert all(p.dim() < 2 for p in vectors["params"])
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(s, 110, config) for s in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * (s + 1) for s in range(10)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert 0 < rates[109] < 0.001
+
+
+@pytest.mark.parametrize("normalisation", ["speaker", "global"])
+def test_normalisation_over_more_than_an_utterance_trains_and_reloads(tones, tmp_path, normalisation):
+    config = experiment(tones, epochs=1)
+    config = replace(config, features=replace(config.features, normalisation=normalisation))
+    train(config, tmp_path / "run", CPU, quiet)
+    run = prepared_run(config, tmp_path / "other", CPU)
+    evaluation = evaluate(load_recognizer(tmp_path / "run"), run.data.valid, run.data.read)
+    (last,) = [record for record in records(tmp_path / "run") if "valid_loss" in record]
+    assert evaluation.loss == pytest.approx(last["valid_loss"], rel=1e-5)
+
+
+def test_bfloat16_trains(tones, tmp_path):
+    train(experiment(tones, epochs=1, precision="bfloat16"), tmp_path / "run", CPU, quiet)
+    assert all(math.isfinite(r["loss"]) for r in records(tmp_path / "run") if "loss" in r)
+
+
+def test_a_missing_manifest_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match=r"train\.jsonl"):
+        train(experiment(tmp_path), tmp_path / "run", CPU, quiet)
+
+
+def test_an_interrupted_write_leaves_no_whole_checkpoint(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    half = tmp_path / "run" / "checkpoints" / ".step-99999999"
+    half.mkdir()
+    (half / "state.safetensors").write_bytes(b"half")
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    assert "step-99999999" not in [path.name for path in checkpoints(tmp_path / "run")]
