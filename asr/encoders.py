@@ -28,7 +28,7 @@ class EncoderConfig:
     size: int = option(320, "Hidden units per direction and layer.")
     bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
     residual: bool = option(False, "Add a layer's input to its output where the sizes agree.")
-    norm: Literal["none", "layer"] = option("none", "Normalise each layer's output (Ba et al. 2016).")
+    norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
     dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.")
     front_end: Literal["none", "conv2", "conv4"] = option(
         "none", "Two 3x3 convolutions that halve or quarter the number of frames."

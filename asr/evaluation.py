@@ -29,25 +29,22 @@ class Evaluation:
     compute_seconds: float  # from samples in memory to hypotheses
 
     @property
+    def rtf(self) -> float:
+        """Processing time per time of audio, decoding of files left out."""
+        return self.compute_seconds / max(self.audio_seconds, 1e-9)
+
+    @property
     def metrics(self) -> dict[str, float | None]:
         """For logs: validation loss, WER and CER as fractions."""
-        words, characters = self.comparison.words, self.comparison.characters
-        return {
-            "valid_loss": self.loss,
-            "valid_wer": words.error_rate if words.reference_length else None,
-            "valid_cer": characters.error_rate if characters.reference_length else None,
-        }
+        rates = self.comparison.rates
+        return {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
 
     @property
     def summary(self) -> str:
-        """For people."""
-        parts = [
-            f"{name} {100 * value:.2f} %" if name != "loss" else f"loss {value:.4f}"
-            for key, value in self.metrics.items()
-            if value is not None
-            for name in [{"valid_loss": "loss", "valid_wer": "WER", "valid_cer": "CER"}[key]]
-        ]
-        return ", ".join(parts)
+        """For people: whatever of the metrics could be measured."""
+        rates = self.comparison.rates
+        parts = [f"{name.upper()} {100 * rate:.2f} %" for name, rate in rates.items() if rate is not None]
+        return ", ".join(parts if self.loss is None else [f"loss {self.loss:.4f}", *parts])
 
 
 def evaluate(

@@ -32,7 +32,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def source_commit() -> str | None:
-    """The commit of the source tree this runs from, ``+`` behind it when changed since; ``None`` elsewhere."""
+    """The commit of the source tree this runs from, with ``+`` when changed since; ``None`` elsewhere."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None

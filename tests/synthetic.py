@@ -12,7 +12,7 @@ from asr.data import Utterance, write_manifest
 RATE = 8000
 LETTERS = "abcdefgh"
 LETTER_SECONDS = 0.08
-PAUSE_SECONDS = 0.12
+PAUSE_SECONDS = 0.16
 
 
 def spoken(text: str, generator: np.random.Generator) -> np.ndarray:

@@ -19,14 +19,16 @@ format_version = 1
 [features]
 sample_rate = 8000
 n_mels = 40
+normalisation = "global"
 [encoder]
 layers = 1
 size = 48
 front_end = "conv2"
 channels = 8
+norm = "layer"
 [training]
 epochs = 14
-batch_seconds = 24.0
+batch_seconds = 12.0
 learning_rate = 1e-2
 warmup_steps = 20
 """

@@ -7,8 +7,8 @@
 
 A result's file is named `{system}.{set}.json`. A Markdown file asks for a table with a line
 `<!-- results: fsdd -->`, or `<!-- results: fsdd blstm -->` for one system only; what stands from
-there to `<!-- end of results -->` is replaced. Systems `{name}-without-{speaker}`, trained without the speaker
-they are tested on, are also pooled into one row.
+there to `<!-- end of results -->` is replaced. Systems `{name}-without-{speaker}`, trained without
+the speaker they are tested on, are also pooled into one row.
 """
 
 from __future__ import annotations
@@ -44,15 +44,13 @@ def results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def pooled(group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several results as one, weighted by what each was measured on."""
+    """Several results as one: counts added up, rates made of them anew."""
     total: dict[str, Any] = {
-        key: sum(result[key] for result in group)
-        for key in ("substitutions", "deletions", "insertions", "words", "utterances", "hours")
+        counts: {key: sum(result[counts][key] for result in group) for key in group[0][counts]}
+        for counts in ("word_counts", "character_counts")
     }
-    total["wer"] = (total["substitutions"] + total["deletions"] + total["insertions"]) / total["words"]
-    total["cer"] = sum(r["cer"] * r["characters"] for r in group) / sum(r["characters"] for r in group)
-    total["ser"] = sum(r["ser"] * r["utterances"] for r in group) / total["utterances"]
-    total["rtf"] = sum(r["rtf"] * r["hours"] for r in group) / total["hours"]
+    hours = sum(result["hours"] for result in group)
+    total |= {"hours": hours, "rtf": sum(result["rtf"] * result["hours"] for result in group) / hours}
     for key in ("hardware", "commit"):
         values = {result[key] for result in group}
         total[key] = values.pop() if len(values) == 1 else None
@@ -71,21 +69,26 @@ def table(recipe: str, system: str | None = None) -> str:
 
 def row(system: str, tested: str, result: dict[str, Any]) -> str:
     """One line of the table."""
-    errors = f"{result['substitutions']}, {result['deletions']}, {result['insertions']}"
+    words, characters = result["word_counts"], result["character_counts"]
     cells = [
         system,
         tested,
-        f"**{100 * result['wer']:.2f} %**",
-        errors,
-        f"{result['words']:,}",
-        f"{100 * result['cer']:.2f} %",
-        f"{100 * result['ser']:.2f} %",
+        f"**{100 * error_rate(words):.2f} %**",
+        f"{words['substitutions']}, {words['deletions']}, {words['insertions']}",
+        f"{words['reference_length']:,}",
+        f"{100 * error_rate(characters):.2f} %",
+        f"{100 * words['wrong_utterances'] / words['utterances']:.2f} %",
         f"{result['hours']:.2f}",
         f"{1 / result['rtf']:.0f}",
         result["hardware"] or "various",
         f"`{result['commit'][:9]}`" if result["commit"] else "various",
     ]
     return "| " + " | ".join(cells) + " |\n"
+
+
+def error_rate(counts: dict[str, int]) -> float:
+    """Errors per reference item."""
+    return (counts["substitutions"] + counts["deletions"] + counts["insertions"]) / counts["reference_length"]
 
 
 def with_tables(text: str) -> str:

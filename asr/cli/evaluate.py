@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asr.cli.score import result as score_result
+from asr.cli.score import summary
 from asr.models import DEFAULT_MODEL, model_folder
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(result(recognizer, model, manifest, evaluation), indent=2))
     else:
-        click.echo(summary(evaluation))
+        hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
+        click.echo("\n".join(summary(evaluation.comparison)))
+        click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
 
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
@@ -66,50 +70,20 @@ def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def summary(evaluation: Evaluation) -> str:
-    """The result for people."""
-    comparison, seconds = evaluation.comparison, evaluation.audio_seconds
-    words = comparison.words
-    lines = [
-        f"WER {percent(words.error_rate)}  ({words.substitutions} substitutions, {words.deletions} deletions, "
-        f"{words.insertions} insertions; {words.reference_length} words, {words.utterances} utterances)",
-        f"CER {percent(comparison.characters.error_rate)}",
-        f"SER {percent(words.sentence_error_rate)}",
-        f"speed {seconds / max(evaluation.compute_seconds, 1e-9):.0f} times real time, "
-        f"{seconds / 3600:.2f} hours of audio",
-    ]
-    return "\n".join(lines)
-
-
-def percent(share: float) -> str:
-    """A share as people read it."""
-    return f"{100 * share:.2f} %"
-
-
 def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evaluation) -> dict[str, Any]:
     """The result for files: rates as shares, counts, and where they came from."""
     from asr.config import read_toml
     from asr.report import provenance
 
-    comparison = evaluation.comparison
-    words = comparison.words
     config = read_toml(model_folder(model) / "config.toml")
     return {
         "manifest": str(manifest),
         "model": model,
         "search": "greedy",
         "normaliser": recognizer.config.text.normaliser,
-        "wer": words.error_rate,
-        "cer": comparison.characters.error_rate,
-        "ser": words.sentence_error_rate,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "words": words.reference_length,
-        "characters": comparison.characters.reference_length,
-        "utterances": words.utterances,
+        **score_result(evaluation.comparison),
         "hours": round(evaluation.audio_seconds / 3600, 4),
-        "rtf": round(evaluation.compute_seconds / max(evaluation.audio_seconds, 1e-9), 6),
+        "rtf": round(evaluation.rtf, 6),
         "parameters": sum(p.numel() for p in recognizer.model.parameters()),
         "seed": config.get("training", {}).get("seed"),
         **provenance(recognizer.device),

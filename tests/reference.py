@@ -1,0 +1,42 @@
+"""Slow oracles: what the fast code should return, computed in the most obvious way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, product
+
+import numpy as np
+
+BLANK = 0
+
+
+def edit_distance(a: Sequence, b: Sequence) -> int:
+    """The fewest substitutions, deletions and insertions that turn ``a`` into ``b``: the textbook table."""
+    table = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+    table[:, 0] = np.arange(len(a) + 1)
+    table[0, :] = np.arange(len(b) + 1)
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            substituted = table[i - 1, j - 1] + (a[i - 1] != b[j - 1])
+            table[i, j] = min(substituted, table[i - 1, j] + 1, table[i, j - 1] + 1)
+    return int(table[-1, -1])
+
+
+def collapse(path: Sequence[int]) -> list[int]:
+    """A CTC path as tokens: repeats become one, then blanks go."""
+    return [token for token, _ in groupby(path) if token != BLANK]
+
+
+def ctc_log_probability(log_probs: np.ndarray, tokens: Sequence[int]) -> float:
+    """The natural log of the probability of ``tokens``, summed over all paths that collapse to them.
+
+    ``log_probs`` is ``(frames, vocabulary)``, natural logarithms, with the blank first. There are
+    vocabulary to the power of frames many paths. Tokens that have no path give minus infinity.
+    """
+    frames, vocabulary = log_probs.shape
+    scores = [
+        log_probs[np.arange(frames), list(path)].sum()
+        for path in product(range(vocabulary), repeat=frames)
+        if collapse(path) == list(tokens)
+    ]
+    return float(np.logaddexp.reduce(scores, initial=-np.inf))
