@@ -18,7 +18,7 @@ import numpy as np
 
 from asr.errors import UserError
 
-SLACK_SECONDS = 0.05  # manifests round; a stretch may end this much after its recording
+SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 BLOCK_FRAMES = 1 << 18
 SEEKABLE = {"WAV", "WAVEX", "RF64", "FLAC", "AIFF", "W64", "AU", "CAF"}  # to the very sample
 
@@ -120,7 +120,7 @@ def opened_file(source: str | Path | bytes) -> BinaryIO:
 class Unnamed(io.FileIO):
     """A file whose ``name`` is hidden: soundfile would take ``x.raw`` for headerless samples."""
 
-    name = property(lambda self: "", lambda self, value: None)  # type: ignore[assignment]
+    name = property(lambda self: "", lambda self, value: None)
 
 
 def read_stretch(sound: Any, first: int, wanted: int | None, name: str) -> np.ndarray:

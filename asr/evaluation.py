@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.batching import Batch, Example, Reader, load_batch, read_ahead, sorted_plan, speaker_statistics
 from asr.ctc import ctc_loss, frames_needed
 from asr.recognizer import Recognizer
-from asr.scoring import Comparison, score_texts
+from asr.scoring import Comparison, keyed, score_texts
 from asr.text import NORMALISERS
 from asr.transcript import Hypothesis
 
@@ -85,7 +85,7 @@ def evaluate(
     return Evaluation(
         hypotheses=hypotheses,
         comparison=score_texts(
-            {example.utterance.id: normalise(example.utterance.text) for example in examples},
+            keyed((example.utterance.id, normalise(example.utterance.text)) for example in examples),
             {name: hypothesis.text for name, hypothesis in hypotheses.items()},
         ),
         loss=sum(losses) / len(losses) if losses else None,

@@ -164,7 +164,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     data: Data
     progress: Progress
-    statistics: dict[str, tuple[Tensor, Tensor]]  # of speakers; empty unless features ask for it
+    statistics: dict[str, tuple[Tensor, Tensor]]  # of training speakers; empty unless asked for
+    valid_statistics: dict[str, tuple[Tensor, Tensor]]
     plans: list[Plan]  # one an epoch
 
     @property
@@ -258,7 +259,8 @@ def prepared_run(experiment: Experiment, folder: Path, device: torch.device) -> 
         optimizer=new_optimizer(recognizer, experiment.training),
         data=data,
         progress=Progress(),
-        statistics=all_speaker_statistics(experiment, recognizer, data),
+        statistics=asked_statistics(experiment, recognizer, data.train, data.read),
+        valid_statistics=asked_statistics(experiment, recognizer, data.valid, data.read),
         plans=[
             epoch_plan(durations, experiment.training.batch_seconds, experiment.training.seed, epoch)
             for epoch in range(experiment.training.epochs)
@@ -300,14 +302,13 @@ def fit_features(experiment: Experiment, recognizer: Recognizer, data: Data) -> 
     recognizer.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
 
 
-def all_speaker_statistics(
-    experiment: Experiment, recognizer: Recognizer, data: Data
+def asked_statistics(
+    experiment: Experiment, recognizer: Recognizer, examples: list[Example], read: Reader
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """What normalisation ``speaker`` needs; nothing otherwise."""
+    """What normalisation ``speaker`` needs to know of a set of examples; nothing otherwise."""
     if experiment.features.normalisation != "speaker":
         return {}
-    examples = data.train + data.valid
-    return speaker_statistics(recognizer.features, examples, data.read, experiment.training.batch_seconds)
+    return speaker_statistics(recognizer.features, examples, read, experiment.training.batch_seconds)
 
 
 def described(run: Run) -> Iterator[str]:
@@ -353,7 +354,7 @@ def finished_epoch(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> str:
     summary: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": train_loss}
     if run.data.valid:
         evaluation = evaluate(
-            run.recognizer, run.data.valid, run.data.read, training.batch_seconds, run.statistics
+            run.recognizer, run.data.valid, run.data.read, training.batch_seconds, run.valid_statistics
         )
         line += ", validation " + evaluation.summary
         summary |= evaluation.metrics

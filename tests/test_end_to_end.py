@@ -60,7 +60,7 @@ def test_tones_are_learned_without_an_error(trained):
     )
     result = json.loads(done.stdout)
     assert result["wer"] == 0.0
-    assert result["utterances"] == 24
+    assert result["word_counts"]["utterances"] == 24
     lines = [json.loads(line) for line in (trained / "hyp.jsonl").read_text().splitlines()]
     assert len(lines) == 24
     assert all(line["text"] and line["id"].startswith("test-") for line in lines)

@@ -12,6 +12,7 @@ import click
 from asr.cli.score import result as score_result
 from asr.cli.score import summary
 from asr.models import DEFAULT_MODEL, model_folder
+from asr.scoring import ScoringError
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation
@@ -46,12 +47,15 @@ def evaluate(
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
     if hyp_out is not None:
         write_hypotheses(hyp_out, evaluation)
+    comparison = evaluation.comparison
     if as_json:
         click.echo(json.dumps(result(recognizer, model, manifest, evaluation), indent=2))
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
-        click.echo("\n".join(summary(evaluation.comparison)))
+        click.echo("\n".join(summary(comparison)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
+    if comparison.rates["wer"] is None:
+        raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
 
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:

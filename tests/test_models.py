@@ -1,0 +1,77 @@
+"""The models that ship: the same text from the same sample for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr.audio import duration
+from asr.errors import UserError
+from asr.models import DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
+from asr.recognizer import load_recognizer, read_model_config
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+SAID = {
+    "digits": {
+        "digit-4-george.flac": "four",
+        "digit-7-jackson.flac": "seven",
+        "digits-lucas.flac": "one eight seven two",
+    }
+}
+
+
+def test_every_shipped_model_is_tested_here():
+    assert shipped_models() == sorted(SAID)
+    assert DEFAULT_MODEL in SAID
+
+
+@pytest.mark.parametrize("name", sorted(SAID))
+def test_a_shipped_model_says_what_it_always_said(name):
+    recognizer = load_recognizer(name)
+    for sample, text in SAID[name].items():
+        transcript = recognizer.transcribe(SAMPLES / sample)
+        assert transcript.text == text
+        assert transcript.duration == pytest.approx(duration(SAMPLES / sample), abs=0.01)
+        words = [word for segment in transcript.segments for word in segment.words]
+        assert [word.text for word in words] == text.split()
+        times = [time for word in words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert 0 <= times[0] < times[-1] <= transcript.duration + 0.1
+        assert all(0.5 < word.confidence <= 1 for word in words)
+
+
+@pytest.mark.parametrize("name", sorted(SAID))
+def test_a_shipped_model_has_all_its_files(name):
+    folder = SHIPPED / name
+    files = {path.name for path in folder.iterdir()}
+    assert files >= {"config.toml", "model.safetensors", "tokens.txt", "card.md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+    card = (folder / "card.md").read_text(encoding="utf-8").lower()
+    assert "licence" in card
+    assert read_model_config(folder).features.sample_rate == 8000
+
+
+def test_loading_and_transcribing_leave_the_random_state_and_the_mode_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    recognizer = load_recognizer("digits")
+    torch.manual_seed(5)
+    recognizer.transcribe(SAMPLES / "digit-4-george.flac")
+    torch.testing.assert_close(torch.rand(3), expected)
+    assert not recognizer.model.training
+
+
+@pytest.mark.parametrize("content", ["format_version = 99", "format_version = 'x'", "", "not toml ["])
+def test_a_model_from_the_future_or_from_nowhere_is_refused(tmp_path, content):
+    (tmp_path / "config.toml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.toml"):
+        load_recognizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["digitz", "/nowhere/at/all"])
+def test_an_unknown_model_is_named_with_those_there_are(name):
+    with pytest.raises(UserError, match=f"{name}.*shipped models: .*digits"):
+        model_folder(name)

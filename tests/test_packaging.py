@@ -1,0 +1,65 @@
+"""The wheel holds all that is needed to transcribe from anywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder with nothing but the installed wheel."""
+    pytest.importorskip("setuptools", reason="building the wheel needs setuptools, part of [dev]")
+    folder = tmp_path_factory.mktemp("wheel")
+    # Built from a copy, because setuptools leaves its traces where it builds.
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "asr", source / "asr", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
+def elsewhere(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_wheel_transcribes_from_outside_the_clone(installed, tmp_path):
+    where = elsewhere(installed, tmp_path, "-c", "import asr; print(asr.__file__)").stdout
+    assert Path(where.strip()).is_relative_to(installed)
+    samples = sorted(map(str, (ROOT / "samples").glob("*.flac")))
+    done = elsewhere(installed, tmp_path, "-m", "asr", "transcribe", *samples)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == samples
+    assert "digit-4-george.flac\tfour\n" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_console_script_is_there(installed):
+    entry_points = next(installed.glob("asr-*.dist-info/entry_points.txt")).read_text()
+    assert "asr = asr.cli:main" in entry_points
+
+
+def test_one_bad_file_beside_a_good_one(installed, tmp_path):
+    (tmp_path / "x.wav").write_text("not audio")
+    good = str(ROOT / "samples" / "digit-7-jackson.flac")
+    done = elsewhere(installed, tmp_path, "-m", "asr", "transcribe", "x.wav", good)
+    assert done.returncode == 1
+    assert done.stdout == f"{good}\tseven\n"
+    assert len(done.stderr.splitlines()) == 1
+    assert "x.wav" in done.stderr
