@@ -91,9 +91,10 @@ class FeatureConfig:
         The first window begins at sample 0; the last is the first one to reach the end, filled up
         with zeros. So every sample is seen, and only an empty recording has no frames.
         """
-        return math.ceil(self._num_windows(num_samples) / self.skip)
+        return math.ceil(self.num_windows(num_samples) / self.skip)
 
-    def _num_windows(self, num_samples: int) -> int:
+    def num_windows(self, num_samples: int) -> int:
+        """Windows that ``num_samples`` samples are cut into: frames before any are skipped."""
         if num_samples <= 0:
             return 0
         return 1 + math.ceil(max(0, num_samples - self.window) / self.hop)
@@ -162,7 +163,7 @@ class Features(nn.Module):
         """As ``forward``, before normalisation."""
         config = self.config
         samples = self._prepared(samples.float(), lengths)
-        counts = [config._num_windows(n) for n in lengths.tolist()]
+        counts = [config.num_windows(n) for n in lengths.tolist()]
         frame_lengths = torch.tensor(counts, dtype=torch.long, device=samples.device)
         windows = max(counts, default=0)
         if windows == 0:

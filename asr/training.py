@@ -41,7 +41,7 @@ from asr.config import ConfigError, from_table, option, read_toml, section, to_t
 from asr.data import Utterance, read_manifest
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
-from asr.evaluation import alignable, batch_statistics, evaluate, losses_of
+from asr.evaluation import Evaluation, alignable, batch_statistics, evaluate, losses_of
 from asr.features import FeatureConfig
 from asr.files import sync
 from asr.models import CONFIG_FILE
@@ -331,42 +331,57 @@ def described(run: Run) -> Iterator[str]:
 
 def finished_epoch(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> str:
     """Take the steps left in the present epoch, validate, select, checkpoint; says how it went."""
-    progress, training = run.progress, run.experiment.training
-    started = saved = time.monotonic()
-    seconds_heard = 0.0
-    for batch in epoch_batches(run):
-        metrics = step(run, batch)
-        seconds_heard += float(batch.sample_lengths.sum()) / run.recognizer.sample_rate
-        speed = seconds_heard / (time.monotonic() - started)
-        log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, "speed": round(speed, 1)})
-        bar.update()
-        bar.set_postfix_str(
-            f"loss {metrics['loss']:.3f}, lr {metrics['learning_rate']:.1e}, {speed:.0f} h/h", refresh=False
-        )
-        if stop.signal_number:
-            save_checkpoint(run)
-            raise Stopped(stop.signal_number, progress.step)
-        if time.monotonic() - saved > 60 * training.checkpoint_minutes:
-            save_checkpoint(run)
-            saved = time.monotonic()
-    train_loss = progress.epoch_loss / max(1, progress.epoch_utterances)
-    line = f"epoch {progress.epoch + 1}/{training.epochs}: loss {train_loss:.4f}"
-    summary: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": train_loss}
+    progress = run.progress
+    take_steps(run, stop, log, bar)
+    loss = progress.epoch_loss / max(1, progress.epoch_utterances)
+    record: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": loss}
+    line = f"epoch {progress.epoch + 1}/{run.experiment.training.epochs}: loss {loss:.4f}"
     if run.data.valid:
-        evaluation = evaluate(
-            run.recognizer, run.data.valid, run.data.read, training.batch_seconds, run.valid_statistics
-        )
-        line += ", validation " + evaluation.summary
-        summary |= evaluation.metrics
-    if select(run, summary):
+        evaluation = validated(run)
+        line += f", validation {evaluation.summary}"
+        record |= evaluation.metrics
+    if select(run, record):
         line += " (best so far)"
-    log(summary)
+    if progress.skipped_steps:
+        line += f", {progress.skipped_steps} steps skipped whose gradient was not finite"
+    log(record)
     progress.epoch, progress.batch = progress.epoch + 1, 0
     progress.epoch_loss, progress.epoch_utterances = 0.0, 0
     save_checkpoint(run)
-    if progress.skipped_steps:
-        line += f", {progress.skipped_steps} steps without a finite gradient skipped"
     return line
+
+
+def take_steps(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> None:
+    """Take the steps left in the present epoch; raises ``Stopped``, all saved, when a signal asks."""
+    progress = run.progress
+    started = saved = time.monotonic()
+    heard = 0.0  # seconds of audio
+    for batch in epoch_batches(run):
+        metrics = step(run, batch)
+        heard += float(batch.sample_lengths.sum()) / run.recognizer.sample_rate
+        speed = heard / (time.monotonic() - started)
+        log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, "speed": round(speed, 1)})
+        show(bar, metrics, speed)
+        if stop.signal_number:
+            save_checkpoint(run)
+            raise Stopped(stop.signal_number, progress.step)
+        if time.monotonic() - saved > 60 * run.experiment.training.checkpoint_minutes:
+            save_checkpoint(run)
+            saved = time.monotonic()
+
+
+def show(bar: tqdm, metrics: dict[str, float], speed: float) -> None:
+    """Move the bar on by a step; ``speed`` is hours of audio per hour."""
+    bar.set_postfix_str(
+        f"loss {metrics['loss']:.3f}, lr {metrics['learning_rate']:.1e}, {speed:.0f} h/h", refresh=False
+    )
+    bar.update()
+
+
+def validated(run: Run) -> Evaluation:
+    """What the present weights make of the validation set."""
+    seconds = run.experiment.training.batch_seconds
+    return evaluate(run.recognizer, run.data.valid, run.data.read, seconds, run.valid_statistics)
 
 
 def epoch_batches(run: Run) -> Iterator[Batch]:

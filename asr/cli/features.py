@@ -9,8 +9,12 @@ import click
 
 @click.command()
 @click.argument("audio", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write (frames, features) as .npy.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw them; .png, .svg or .pdf.")
+@click.option(
+    "-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write (frames, features) as .npy."
+)
+@click.option(
+    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw them; .png, .svg or .pdf."
+)
 @click.option("--model", help="Folder or name of a model whose features to compute.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, as kind=mfcc.")
 def features(
