@@ -78,7 +78,9 @@ def evaluate(
         audio_seconds += float(batch.sample_lengths.sum()) / recognizer.sample_rate
         batch_loss = losses_of(log_probs, frames, batch.to(recognizer.device)).tolist()
         losses += [
-            loss for i, loss in zip(indices, batch_loss, strict=True) if alignable(examples[i], recognizer)
+            loss
+            for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
+            if alignable(examples[i], count)
         ]
         progress(len(batch.ids))
     normalise = NORMALISERS[recognizer.config.text.normaliser]
@@ -101,10 +103,9 @@ def losses_of(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
     return ctc_loss(log_probs, frames, batch.tokens, batch.token_lengths)
 
 
-def alignable(example: Example, recognizer: Recognizer, speed: float = 1.0) -> bool:
-    """Whether CTC can place the example's tokens on its frames when played at ``speed``."""
-    samples = int(example.duration / speed * recognizer.sample_rate)
-    return example.tokens is not None and recognizer.num_frames(samples) >= frames_needed(example.tokens)
+def alignable(example: Example, frames: int) -> bool:
+    """Whether CTC can place the example's tokens on so many frames; never when it has no tokens."""
+    return example.tokens is not None and frames >= frames_needed(example.tokens)
 
 
 def batch_statistics(

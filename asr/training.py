@@ -280,8 +280,8 @@ def prepared_data(
     text, tokenizer = experiment.text, recognizer.tokenizer
     every = training_examples(train, tokenizer, text)
     # The fastest speed leaves the fewest frames; who is left out must not depend on a draw.
-    fastest = max(experiment.augment.speeds)
-    unalignable = [example for example in every if not alignable(example, recognizer, fastest)]
+    rate = recognizer.sample_rate / max(experiment.augment.speeds)
+    unalignable = [e for e in every if not alignable(e, recognizer.num_frames(int(e.duration * rate)))]
     left_out = {id(example) for example in unalignable}
     usable = [example for example in every if id(example) not in left_out]
     if not usable:

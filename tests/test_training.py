@@ -142,6 +142,17 @@ def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path)
     assert evaluation.metrics["valid_wer"] == best["valid_wer"]
 
 
+def test_tensorboard_has_the_scalars(tones, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    logged = [r["loss"] for r in records(tmp_path / "run") if "loss" in r]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(logged)
+    assert {"learning_rate", "gradient_norm", "valid_wer", "valid_cer"} <= set(events.Tags()["scalars"])
+
+
 def test_another_config_is_refused_and_named(tones, tmp_path):
     train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
     with pytest.raises(TrainingError, match=r"training\.learning_rate"):
