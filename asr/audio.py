@@ -7,6 +7,7 @@ machines that have neither.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ BEGINNINGS = {
     "OGG": rb"OggS",
     "FLAC": rb"fLaC",
     "MP3": rb"ID3|\xff[\xe2-\xff]",
+    "AIFF": rb"FORM....AIF[FC]",
+    "AU": rb"\.snd",
+    "NIST": rb"NIST_1A\n   1024\n",  # SPHERE, the format of many older speech corpora
 }
 # Encodings in which libsndfile seeks to the very sample. After a seek in MP3, Opus or Vorbis the
 # decoder lacks what came before: it is off by as much as 0.03 in the first samples.
@@ -56,7 +60,8 @@ def read_audio(
 ) -> np.ndarray:
     """Samples of a recording or of a stretch of it, channels averaged.
 
-    WAV, FLAC, Ogg Vorbis, Opus and MP3 are recognised by their content, whatever the name ends in.
+    WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU and SPHERE are recognised by their content, whatever
+    the name ends in.
 
     Args:
         source: a path, or the bytes of a whole file.
@@ -131,6 +136,8 @@ def opened(source: str | Path | bytes) -> Iterator[Recording]:
             file = whole_wav(raw) if kind == "WAV" else raw
             if kind == "OGG":
                 check_ogg(file)
+            if kind in ("AIFF", "AU", "NIST"):
+                check_size(file, kind)
             counted = kind != "MP3" or mp3_counts_its_frames(file)
             file.seek(0)
             with soundfile.SoundFile(file) as sound:
@@ -250,13 +257,15 @@ def check_end(recording: Recording, end: int, last: int | None = None) -> None:
 
 def kind_of(file: BinaryIO) -> str:
     """The key in ``BEGINNINGS`` that fits ``file``; raises ``AudioError`` when none does."""
-    beginning = file.read(12)
+    beginning = file.read(16)
     if not beginning:
         raise AudioError("is empty")
     for kind, pattern in BEGINNINGS.items():
         if re.match(pattern, beginning, re.DOTALL):
             return kind
-    raise AudioError("is not audio in a format that can be read (WAV, FLAC, Ogg Vorbis, Opus, MP3)")
+    raise AudioError(
+        "is not audio in a format that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, SPHERE)"
+    )
 
 
 def whole_wav(file: BinaryIO) -> BinaryIO:
@@ -301,6 +310,22 @@ def check_ogg(file: BinaryIO) -> None:
         raise AudioError("is truncated: its last page is not there to the end")
     if page[14:18] != first[14:18]:  # libsndfile would read only the first
         raise AudioError("holds several Ogg streams; convert it to WAV or FLAC")
+
+
+def check_size(file: BinaryIO, kind: str) -> None:
+    """Raise ``AudioError`` when a file of a kind that states its size in one place is shorter than that."""
+    file.seek(0)
+    header = file.read(1024)
+    first, second = struct.unpack(">2I", header[4:12].ljust(8, b"\0"))
+    if kind == "AIFF":
+        size = 8 + first
+    elif kind == "AU":
+        size = first + (0 if second == 0xFFFF_FFFF else second)  # from a pipe: to the end
+    else:
+        sizes = re.findall(rb"(?:sample_count|channel_count|sample_n_bytes) -i (\d+)", header)
+        size = 1024 + math.prod(map(int, sizes))
+    if size > file.seek(0, io.SEEK_END):
+        raise AudioError("is truncated: its header promises more than the file holds")
 
 
 def mp3_counts_its_frames(file: BinaryIO) -> bool:

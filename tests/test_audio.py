@@ -24,6 +24,7 @@ FORMATS = [
     ("WAV", "FLOAT", 1e-7), ("WAV", "DOUBLE", 1e-7), ("WAV", "ULAW", 2e-2), ("WAVEX", "PCM_16", 1e-4),
     ("WAVEX", "FLOAT", 1e-7), ("FLAC", "PCM_16", 1e-4), ("FLAC", "PCM_24", 1e-6),
     ("OGG", "VORBIS", 5e-2), ("OGG", "OPUS", 5e-2), ("MP3", "MPEG_LAYER_III", 7e-2),
+    ("AIFF", "PCM_16", 1e-4), ("AU", "ULAW", 2e-2), ("NIST", "PCM_16", 1e-4),
 ]  # fmt: skip
 IDS = [f"{kind}-{subtype}" for kind, subtype, _ in FORMATS]
 CODECS = [(kind, subtype) for kind, subtype, _ in FORMATS]
@@ -268,6 +269,11 @@ def test_chunks_beside_the_samples_are_no_sound():
         read_audio(patched(empty, 4, struct.pack("<I", len(empty) - 8)))
 
 
+def test_au_from_a_pipe_is_read_to_its_end():
+    content = encoded(tone(), "AU", "PCM_16")
+    np.testing.assert_array_equal(read_audio(patched(content, 8, b"\xff" * 4)), read_audio(content))
+
+
 def test_flac_that_does_not_tell_its_length_is_read_to_its_end():
     content = encoded(noise(3), "FLAC", "PCM_16")
     unstated = patched(content, 21, bytes([content[21] & 0xF0]) + bytes(4))  # 36 bits of STREAMINFO
@@ -360,7 +366,7 @@ FAULTY = {
     "nan.wav": (wav(tone() * np.nan, subtype="FLOAT"), "finite"),
     "inf.wav": (wav(tone(channels=2) + np.float32([np.inf, -np.inf]), subtype="FLOAT"), "finite"),
     # libsndfile reads it, and reads it short when it is cut off.
-    "other.wav": (encoded(tone(), "AIFF", "PCM_16"), "is not audio in a format that can be read"),
+    "other.wav": (encoded(tone(), "CAF", "PCM_16"), "is not audio in a format that can be read"),
     # And it passes over a tag, where nothing is known of the end of what follows.
     "tagged.wav": (ID3 + wav(tone()), "is WAV behind an ID3 tag"),
     "two\nlines.wav": (b"", "is empty"),
