@@ -71,15 +71,21 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def parse_line(line: str, manifest: Path, number: int) -> Utterance:
-    """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
-    where = f"{manifest}:{number}"
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The keys of one line; raises ``ManifestError``, which says ``where``, for anything else."""
     try:
         keys = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: is not JSON ({error})") from error
     if not isinstance(keys, dict):
         raise ManifestError(f"{where}: is not a JSON object")
+    return keys
+
+
+def parse_line(line: str, manifest: Path, number: int) -> Utterance:
+    """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
+    where = f"{manifest}:{number}"
+    keys = json_object(line, where)
     audio = _taken(keys, "audio_filepath", str, where)
     if not audio or "\0" in audio:
         raise ManifestError(f"{where}: 'audio_filepath' is missing, empty or not a path")

@@ -72,24 +72,25 @@ def test_training_and_evaluation_return_the_same_kind(config):
     assert [t.shape for t in training] == [t.shape for t in evaluation]
 
 
-def test_the_layer_is_torchs_bidirectional_lstm_on_equal_lengths():
+def layer_and_fused() -> tuple[LSTMLayer, torch.nn.LSTM]:
+    """A layer and torch's own bidirectional LSTM with the same weights."""
     layer = LSTMLayer(5, 4, bidirectional=True)
     fused = torch.nn.LSTM(5, 4, batch_first=True, bidirectional=True)
     with torch.no_grad():
         for direction, suffix in ((layer.ahead, ""), (layer.back, "_reverse")):
             for name, parameter in direction.named_parameters():
                 fused.get_parameter(name + suffix).copy_(parameter)
+    return layer, fused
+
+
+def test_the_layer_is_torchs_bidirectional_lstm_on_equal_lengths():
+    layer, fused = layer_and_fused()
     states = torch.randn(3, 11, 5)
     torch.testing.assert_close(layer(states, torch.full((3,), 11)), fused(states)[0], atol=1e-6, rtol=1e-5)
 
 
 def test_the_layer_is_torchs_packed_lstm_on_unequal_lengths():
-    layer = LSTMLayer(5, 4, bidirectional=True)
-    fused = torch.nn.LSTM(5, 4, batch_first=True, bidirectional=True)
-    with torch.no_grad():
-        for direction, suffix in ((layer.ahead, ""), (layer.back, "_reverse")):
-            for name, parameter in direction.named_parameters():
-                fused.get_parameter(name + suffix).copy_(parameter)
+    layer, fused = layer_and_fused()
     states, lengths = torch.randn(3, 11, 5), torch.tensor([11, 4, 7])
     packed = torch.nn.utils.rnn.pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
     expected, _ = torch.nn.utils.rnn.pad_packed_sequence(fused(packed)[0], batch_first=True)

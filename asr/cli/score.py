@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from asr.data import ManifestError, numbered_lines, parse_line
+from asr.data import ManifestError, json_object, numbered_lines, parse_line
 from asr.scoring import Comparison, Operation, Score, ScoringError, keyed, score_texts
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
@@ -83,12 +83,7 @@ def read_texts(path: Path) -> list[tuple[str, str]]:
 def identified_text(line: str, path: Path, number: int) -> tuple[str, str]:
     """The id and the text of one line; a number as id is taken as written."""
     where = f"{path}:{number}"
-    try:
-        keys = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: is not JSON ({error})") from error
-    if not isinstance(keys, dict):
-        raise ManifestError(f"{where}: is not a JSON object")
+    keys = json_object(line, where)
     if "audio_filepath" in keys:  # a manifest's line has an id even where none is written
         utterance = parse_line(line, path, number)
         return utterance.id, utterance.text
