@@ -169,8 +169,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     path = Path(folder) / TOKENS_FILE
     try:
         symbols = tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path}: cannot be read as a list of symbols: {error}") from error
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: is not UTF-8 text, a symbol a line") from error
     if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
         raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
     model = Path(folder) / BPE_FILE

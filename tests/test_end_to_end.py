@@ -147,6 +147,16 @@ def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_clear_line(trained):
+    path = trained / "data" / "test" / "000.wav"
+    command = [sys.executable, "-m", "asr", "transcribe", "--model", str(trained / "run"), str(path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "asr: output: No space left on device\n"
+
+
 def test_features_are_written_and_drawn(trained):
     asr("features", "data/test/000.wav", "-o", "frames.npy", "--plot", "frames.png", cwd=trained)
     import numpy as np

@@ -6,8 +6,10 @@ start without torch.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
@@ -56,9 +58,19 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1."""
+    """Run the command line; what a user can put right ends in one line on stderr and exit status 1."""
     try:
         cli(prog_name="asr")
     except UserError as error:
-        click.echo(f"asr: {error}", err=True)
-        sys.exit(1)
+        complain(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written to
+        complain(f"{error.filename or 'output'}: {error.strerror}")
+
+
+def complain(message: str) -> NoReturn:
+    """Say what is wrong and end."""
+    click.echo(f"asr: {message}", err=True)
+    # What could not be written must not be tried again while Python ends.
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
+    sys.exit(1)

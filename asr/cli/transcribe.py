@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -12,11 +11,11 @@ from asr.transcript import FORMATS
 
 
 @click.command()
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, type=click.Path())
 @click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
 @click.option("-f", "--output-format", default="txt", type=click.Choice(list(FORMATS)), help="How to write.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-def transcribe(audio: tuple[Path, ...], model: str, output_format: str, device: str) -> None:
+def transcribe(audio: tuple[str, ...], model: str, output_format: str, device: str) -> None:
     """Turn AUDIO files into text on stdout.
 
     As txt, one recording gives its text alone; several give a line each: the file's name, a tab
