@@ -60,6 +60,7 @@ from asr.text import NORMALISERS, TextConfig, learn_tokenizer
 
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
+ECHO_SECONDS = 1.0  # in which a second signal is taken for the first one passed on
 
 
 class TrainingError(UserError):
@@ -551,17 +552,26 @@ class StopFlag:
     """Set by a signal, looked at between steps."""
 
     signal_number: int = 0
+    set_at: float = 0.0  # of time.monotonic()
 
 
 @contextmanager
 def stop_signal() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into a flag; a second one ends the program at once, as usual."""
+    """Turn SIGINT and SIGTERM into a flag; one that comes a while later ends the program at once.
+
+    Not one that comes right behind the first: programs that start others (timeout, job schedulers)
+    pass on a signal that the terminal has sent to everybody already.
+    """
     flag = StopFlag()
     before: dict[int, Any] = {}
 
     def stop(number: int, frame: FrameType | None) -> None:
-        flag.signal_number = number
-        restore()
+        now = time.monotonic()
+        if not flag.signal_number:
+            flag.signal_number, flag.set_at = number, now
+        elif now - flag.set_at > ECHO_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     def restore() -> None:
         for number, handler in before.items():
@@ -572,7 +582,8 @@ def stop_signal() -> Iterator[StopFlag]:
     try:
         yield flag
     finally:
-        restore()
+        if not flag.signal_number:  # otherwise the second one may still be on its way
+            restore()
 
 
 Log = Callable[[dict[str, Any]], None]

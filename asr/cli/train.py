@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def train(
     try:
         trained(experiment, out, choose_device(device), say=say, show_progress=sys.stderr.isatty())
     except Stopped as stopped:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
         say(f"stopped at step {stopped.step}; the same command goes on from there")
         sys.exit(128 + stopped.signal_number)
     say(f"the model is in {out}")
