@@ -6,8 +6,8 @@ start without torch.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -70,7 +70,8 @@ def main() -> None:
 def complain(message: str) -> NoReturn:
     """Say what is wrong and end."""
     click.echo(f"asr: {message}", err=True)
-    # What could not be written must not be tried again while Python ends.
-    with contextlib.suppress(OSError):
-        sys.stdout.close()
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written must not be tried again while Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
