@@ -20,6 +20,7 @@ ORDER = [
     "config",
     "audio",
     "data",
+    "cache",
     "corpora",
     "text",
     "scoring",

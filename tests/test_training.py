@@ -262,3 +262,11 @@ def test_an_interrupted_write_leaves_no_whole_checkpoint(tones, tmp_path):
     (half / "state.safetensors").write_bytes(b"half")
     train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
     assert "step-99999999" not in [path.name for path in checkpoints(tmp_path / "run")]
+
+
+def test_a_run_from_cached_samples_is_the_same_run(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "decoded", CPU, quiet)
+    train(experiment(tones, epochs=1, cache=str(tmp_path / "cache")), tmp_path / "cached", CPU, quiet)
+    names = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir())
+    assert names == ["dev", "train"]
+    assert same(weights(tmp_path / "decoded"), weights(tmp_path / "cached"))  # the tones have 16 bits
