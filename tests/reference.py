@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, product
 
 import numpy as np
@@ -40,3 +40,17 @@ def ctc_log_probability(log_probs: np.ndarray, tokens: Sequence[int]) -> float:
         if collapse(path) == list(tokens)
     ]
     return float(np.logaddexp.reduce(scores, initial=-np.inf))
+
+
+Ngrams = Mapping[tuple[str, ...], tuple[float, float]]
+
+
+def backoff_log_prob(ngrams: Ngrams, context: Sequence[str], word: str) -> float:
+    """The log probability of ``word`` after ``context`` in a back-off model, by its definition (Katz 1987).
+
+    ``ngrams`` has the log probability and the log back-off weight of every n-gram; unigrams of all words.
+    """
+    context = tuple(context)
+    if (*context, word) in ngrams:
+        return ngrams[*context, word][0]
+    return ngrams.get(context, (0.0, 0.0))[1] + backoff_log_prob(ngrams, context[1:], word)

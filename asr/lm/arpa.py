@@ -1,0 +1,299 @@
+"""ARPA files, the text format of n-gram models: read into a trie and written from one.
+
+The format: http://www.speech.sri.com/projects/srilm/manpages/ngram-format.5.html. A line of order
+``n`` is a log10 probability, ``n`` words and, where there is one, a log10 back-off weight, between
+white space. Numbers and words are read by compiled code, a million lines in about a second.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numba import njit
+
+from asr.files import replacing
+from asr.lm.building import Level, RepeatedError, trie_of, with_more
+from asr.lm.digits import WIDTH, parsed, written
+from asr.lm.model import MAX_ORDER, NO_UNKNOWN, ModelError, NgramModel, Trie
+from asr.lm.text import NEWLINE, SPACE, TAB, is_space, opened
+from asr.lm.vocabulary import (
+    UNKNOWN,
+    WordTable,
+    added,
+    empty_table,
+    found,
+    table_words,
+    vocabulary_of,
+    with_room,
+)
+
+LN10 = float(np.log(10))
+BACKSLASH = ord("\\")
+DATA_LINE = re.compile(rb"^[ \t]*\\data\\[ \t\r]*$", re.M)
+COUNT_LINE = re.compile(rb"\s*ngram[ \t]+(\d+)[ \t]*=[ \t]*(\d+)[ \t\r]*(?:\n|$)")
+TEXT_LINE = re.compile(rb"\s*([^\n]*)")
+
+ENDS_EARLY, BAD_NUMBER, BAD_FIELDS, UNKNOWN_WORD, REPEATED, POSITIVE = range(1, 7)
+
+
+def read_arpa(path: str | Path) -> NgramModel:
+    """Read an ARPA file, packed by gzip or xz or not.
+
+    Raises ``ModelError`` naming the line where it is no ARPA file. A model without ``<unk>`` gets
+    one with log10 probability -100. N-grams whose beginning is no n-gram of the file get one whose
+    probability is what backing off gives and whose back-off weight is 1: nothing else changes.
+    """
+    with opened(path) as file:
+        content = file.read()
+    return _Reader(str(path), content).model()
+
+
+def write_arpa(model: NgramModel, path: str | Path) -> None:
+    """Write ``model`` as ARPA, packed where the name ends in ``.gz``; numbers have seven decimals."""
+    with replacing(path) as temporary, _created(temporary) as file:
+        file.write(b"\\data\\\n")
+        for order, count in enumerate(model.counts, start=1):
+            file.write(f"ngram {order}={count}\n".encode())
+        for order, end in enumerate(accumulate(model.counts, initial=1)):
+            if order:
+                file.write(f"\n\\{order}-grams:\n".encode())
+                for text in _texts(model, order, end - model.counts[order - 1], end):
+                    file.write(text)
+        file.write(b"\n\\end\\\n")
+
+
+def _texts(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
+    """The lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
+    trie, vocabulary = model.trie, model.vocabulary
+    contexts = np.repeat(np.arange(len(trie.backoffs), dtype=np.int32), np.diff(trie.first_child))
+    longest = 2 * WIDTH + order * (1 + int(np.diff(vocabulary.bounds).max()))
+    step = max(1, (1 << 20) // longest)
+    buffer = np.empty(step * longest, np.uint8)
+    for first in range(begin, end, step):
+        last = min(first + step, end)
+        length = _lines(trie, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer)
+        yield buffer[:length].data
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write into, packed where its name says so."""
+    with path.open("wb") as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=file, mode="wb", filename="", compresslevel=6) as packed:
+                yield cast(BinaryIO, packed)
+        else:
+            yield file
+
+
+class _Reader:
+    """A place in the text of an ARPA file."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name, self.content, self.place = name, content, 0
+        self.array = np.frombuffer(content, np.uint8)
+
+    def model(self) -> NgramModel:
+        """All of the file."""
+        counts = self.counts()
+        table, levels = empty_table(), []
+        for order, count in enumerate(counts, start=1):
+            self.expect(f"\\{order}-grams:")
+            table, level = self.level(order, count, table)
+            levels.append(level)
+        self.expect("\\end\\")
+        return self.joined(levels, table_words(table))
+
+    def counts(self) -> list[int]:
+        """The header: how many n-grams there are of each order."""
+        start = DATA_LINE.search(self.content)
+        if start is None:
+            raise self.broken("is not an ARPA file: it has no line \\data\\", 0)
+        header = self.place = min(start.end() + 1, len(self.content))
+        counts: list[int] = []
+        while match := COUNT_LINE.match(self.content, self.place):
+            if int(match[1]) != len(counts) + 1:
+                raise self.broken(f"'ngram {len(counts) + 1}=' must come here", match.start(1))
+            counts.append(int(match[2]))
+            self.place = match.end()
+        if not counts or not counts[0]:
+            raise self.broken("the number of 1-grams must come here, as 'ngram 1=5000'", header)
+        if len(counts) > MAX_ORDER:
+            raise self.broken(f"has order {len(counts)}; the highest that can be used is {MAX_ORDER}", header)
+        if sum(counts) > len(self.content) // 4:  # a line takes at least four bytes
+            raise self.broken(f"the file is too short for the {sum(counts)} n-grams promised here", header)
+        return counts
+
+    def expect(self, wanted: str) -> None:
+        """Go behind the next line that is not blank, which must be ``wanted``."""
+        line = cast(re.Match, TEXT_LINE.match(self.content, self.place))
+        if line[1].strip() != wanted.encode():
+            there = f"not {shown(line[1])}" if line[1] else "but the file ends"
+            raise self.broken(f"{wanted} must come here, {there}", line.start(1))
+        self.place = min(line.end() + 1, len(self.content))
+
+    def level(self, order: int, count: int, table: WordTable) -> tuple[WordTable, Level]:
+        """The n-grams of one order; unigrams fill the table."""
+        first_line = self.line(self.place)
+        table, words, log_probs, backoffs, self.place, fault = _section(
+            self.array, self.place, count, order, table
+        )
+        if fault:
+            raise self.broken(self.explained(fault, order, count))
+        return table, Level(words, log_probs, backoffs, first_line)
+
+    def explained(self, fault: int, order: int, count: int) -> str:
+        """What is wrong with the line at which reading stopped."""
+        text = shown(cast(re.Match, TEXT_LINE.match(self.content, self.place))[1])
+        return {
+            ENDS_EARLY: f"the header promises {count} {order}-grams, here they end",
+            BAD_NUMBER: f"a log10 probability or back-off weight is no number in {text}",
+            BAD_FIELDS: f"{text} is not a number, {order} words and perhaps another number",
+            UNKNOWN_WORD: f"a word of {text} is not among the 1-grams",
+            REPEATED: f"the word of {text} has a line already",
+            POSITIVE: f"a log10 probability is above 0 in {text}",
+        }[fault]
+
+    def line(self, place: int) -> int:
+        """The number of the line at ``place``, counted from 1."""
+        return self.content.count(b"\n", 0, place) + 1
+
+    def broken(self, reason: str, place: int | None = None) -> ModelError:
+        """The error for what is wrong at ``place``, or where reading is."""
+        return ModelError(f"{self.name}:{self.line(self.place if place is None else place)}: {reason}")
+
+    def joined(self, levels: list[Level], words: list[bytes]) -> NgramModel:
+        """The model: words sorted, n-grams in a trie."""
+        unknown = UNKNOWN.encode()
+        if unknown not in words and b"<UNK>" in words:  # how some tools write it
+            words[words.index(b"<UNK>")] = unknown
+        elif unknown not in words:
+            levels[0] = with_more(levels[0], np.array([[len(words)]], np.int32), NO_UNKNOWN)
+            words.append(unknown)
+        by_bytes = sorted(range(len(words)), key=words.__getitem__)
+        rank = np.empty(len(words), np.int32)
+        rank[by_bytes] = np.arange(len(words), dtype=np.int32)
+        for level in levels:
+            level.words[:] = rank[level.words]
+        try:
+            trie, counts = trie_of(levels)
+        except RepeatedError as error:
+            raise ModelError(f"{self.name}:{error.line}: this n-gram has a line already") from error
+        return NgramModel(trie, vocabulary_of([words[i] for i in by_bytes]), counts)
+
+
+def shown(line: bytes) -> str:
+    """The beginning of a line, as an error can quote it."""
+    return repr(line[:60].strip().decode("utf-8", "replace"))
+
+
+@njit(cache=True)
+def _section(
+    text: np.ndarray, place: int, count: int, order: int, table: WordTable
+) -> tuple[WordTable, np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Read ``count`` lines of one order from ``place`` on; the words of unigrams go into the table.
+
+    Returns the table, ``(count, order)`` word numbers, log-probs and back-offs (natural logarithms),
+    the place behind the last line or at the beginning of a faulty one, and what is wrong with that
+    (0: nothing).
+    """
+    words = np.empty((count, order), np.int32)
+    log_probs = np.empty(count, np.float32)
+    backoffs = np.zeros(count, np.float32)
+    fault = 0
+    begins, ends = np.empty(order + 2, np.int64), np.empty(order + 2, np.int64)
+    for row in range(count):
+        fields, after = _fields(text, place, begins, ends)
+        if fields == 0 or (fields == 1 and text[begins[0]] == BACKSLASH):
+            fault = ENDS_EARLY
+            break
+        if not order < fields <= order + 2:
+            fault = BAD_FIELDS
+            break
+        log_prob = parsed(text, begins[0], ends[0])
+        backoff = parsed(text, begins[order + 1], ends[order + 1]) if fields == order + 2 else 0.0
+        if np.isnan(log_prob) or np.isnan(backoff) or backoff == np.inf:
+            fault = BAD_NUMBER
+            break
+        if log_prob > 0.0:
+            fault = POSITIVE
+            break
+        log_probs[row], backoffs[row] = log_prob * LN10, backoff * LN10
+        if order == 1:
+            table = with_room(table, ends[1] - begins[1])
+            words[row, 0] = added(table, text, begins[1], ends[1])
+            if words[row, 0] < row:
+                fault = REPEATED
+                break
+        else:
+            for i in range(order):
+                words[row, i] = found(table, text, begins[i + 1], ends[i + 1])
+            if words[row].min() < 0:
+                fault = UNKNOWN_WORD
+                break
+        place = after
+    return table, words, log_probs, backoffs, place, fault
+
+
+@njit(cache=True)
+def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
+    """How many fields between white space the line at ``place`` has, and the place behind the line.
+
+    The limits of those for which there is room go into ``begins`` and ``ends``.
+    """
+    fields = 0
+    while place < len(text) and text[place] != NEWLINE:
+        if is_space(text[place]):
+            place += 1
+            continue
+        begin = place
+        while place < len(text) and not is_space(text[place]):
+            place += 1
+        if fields < len(begins):
+            begins[fields], ends[fields] = begin, place
+        fields += 1
+    return fields, min(place + 1, len(text))
+
+
+@njit(cache=True)
+def _lines(
+    trie: Trie,
+    contexts: np.ndarray,
+    letters: np.ndarray,
+    bounds: np.ndarray,
+    first: int,
+    last: int,
+    order: int,
+    text: np.ndarray,
+) -> int:
+    """Write the lines of the nodes from ``first`` to before ``last``; returns the bytes they take.
+
+    ``contexts`` has the parent of every node but node 0, which has none.
+    """
+    place = 0
+    ngram = np.empty(order, np.int32)
+    for node in range(first, last):
+        ancestor = node
+        for i in range(order - 1, -1, -1):
+            ngram[i] = trie.words[ancestor]
+            ancestor = contexts[ancestor - 1]
+        place = written(trie.log_probs[node] / LN10, text, place)
+        for i in range(order):
+            text[place] = SPACE if i else TAB
+            place += 1
+            for letter in letters[bounds[ngram[i]] : bounds[ngram[i] + 1]]:
+                text[place] = letter
+                place += 1
+        if node < len(trie.backoffs):
+            text[place] = TAB
+            place = written(trie.backoffs[node] / LN10, text, place + 1)
+        text[place] = NEWLINE
+        place += 1
+    return place

@@ -1,0 +1,130 @@
+"""N-grams in any sequence become the trie of ``asr.lm.model``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from asr.lm.model import Trie, find, score
+
+
+@dataclass(frozen=True)
+class Level:
+    """The n-grams of one order as a file has them: ``words`` is ``(count, order)``, natural logs."""
+
+    words: np.ndarray
+    log_probs: np.ndarray
+    backoffs: np.ndarray
+    first_line: int
+
+
+class RepeatedError(Exception):
+    """An n-gram that is there twice."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
+    """The n-grams of each order, in any sequence, as a trie, and how many there are of each order.
+
+    Raises ``RepeatedError`` for an n-gram that is there twice.
+    """
+    vocabulary = len(levels[0].words)
+    # Where each n-gram's context stands, counted within the context's order; step by step longer.
+    contexts = [np.zeros(len(level.words), np.int32) for level in levels]
+    start, width = 1, 1  # the first node of this order; how many n-grams the order below has
+    first_child, last_words, log_probs, backoffs = (
+        [],
+        [np.array([-1], np.int32)],
+        [np.zeros(1)],
+        [np.zeros(1)],
+    )
+    for place, level in enumerate(levels):
+        keys = contexts[place] * np.int64(vocabulary) + level.words[:, place]
+        order = np.argsort(keys, kind="stable")
+        same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+        if len(same):
+            raise RepeatedError(level.first_line + int(order[same + 1].min()))
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts[place], minlength=width))])
+        words = level.words[order, place]
+        for longer in range(place + 1, len(levels)):
+            contexts[longer] = _places(bounds, words, contexts[longer], levels[longer].words[:, place])
+            if contexts[longer].min(initial=0) < 0:
+                return trie_of(with_contexts(levels))
+        first_child.append(start + bounds[:-1])
+        last_words.append(words)
+        log_probs.append(level.log_probs[order])
+        backoffs.append(level.backoffs[order])
+        start, width = start + len(order), len(order)
+    trie = linked(
+        np.concatenate([*first_child, [start]]).astype(np.int32),
+        np.concatenate(last_words),
+        np.concatenate(log_probs).astype(np.float32),
+        np.concatenate(backoffs[:-1]).astype(np.float32),
+    )
+    return trie, tuple(len(level.words) for level in levels)
+
+
+@njit(cache=True)
+def _places(bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray) -> np.ndarray:
+    """Where each context followed by its next word stands among ``words``; -1 where it does not."""
+    places = np.empty(len(contexts), np.int32)
+    for i in range(len(contexts)):
+        places[i] = find(words, bounds[contexts[i]], bounds[contexts[i] + 1], nexts[i])
+    return places
+
+
+def with_contexts(levels: list[Level]) -> list[Level]:
+    """The same n-grams and every beginning of one that is not there, its probability NaN."""
+    levels = list(levels)
+    for order in range(len(levels) - 1, 1, -1):
+        contexts = set(map(tuple, levels[order].words[:, :-1].tolist()))
+        missing = sorted(contexts - set(map(tuple, levels[order - 1].words.tolist())))
+        levels[order - 1] = with_more(
+            levels[order - 1], np.array(missing, np.int32).reshape(-1, order), np.nan
+        )
+    return levels
+
+
+def with_more(level: Level, words: np.ndarray, log_prob: float) -> Level:
+    """``level`` and more n-grams, all with one probability and no back-off."""
+    return replace(
+        level,
+        words=np.concatenate([level.words, words]),
+        log_probs=np.append(level.log_probs, np.full(len(words), log_prob, np.float32)),
+        backoffs=np.append(level.backoffs, np.zeros(len(words), np.float32)),
+    )
+
+
+def linked(first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, backoffs: np.ndarray) -> Trie:
+    """The trie of nodes that are in order; probabilities that are NaN are put in by backing off."""
+    states = np.zeros(len(words), np.int32)
+    suffixes = np.zeros(len(backoffs), np.int32)
+    trie = Trie(first_child, words, log_probs, states, backoffs, suffixes)
+    _link(trie)
+    for array in trie:
+        array.setflags(write=False)
+    return trie
+
+
+@njit(cache=True)
+def _link(trie: Trie) -> None:
+    """Fill ``states``, ``suffixes`` and missing probabilities, shorter n-grams first."""
+    inner = len(trie.backoffs)
+    for parent in range(inner):
+        for node in range(trie.first_child[parent], trie.first_child[parent + 1]):
+            suffix, log_prob = 0, 0.0
+            if parent > 0:
+                log_prob, suffix = score(trie, trie.suffixes[parent], trie.words[node])
+            if np.isnan(trie.log_probs[node]):
+                trie.log_probs[node] = trie.backoffs[parent] + log_prob
+            live = node < inner and (
+                trie.first_child[node] < trie.first_child[node + 1] or trie.backoffs[node] != 0.0
+            )
+            trie.states[node] = node if live else suffix
+            if node < inner:
+                trie.suffixes[node] = suffix

@@ -1,0 +1,159 @@
+"""Words as numbers: a sorted vocabulary in two arrays, and a hash table that compiled code fills."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+UNKNOWN = "<unk>"
+BEGIN = "<s>"
+END = "</s>"
+
+# The hash FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv, its basis as a signed number.
+FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of a model, sorted by their UTF-8 bytes; a word's number is its place.
+
+    ``letters`` (uint8) are all words one after the other, word ``w`` is
+    ``letters[bounds[w]:bounds[w + 1]]``; ``bounds`` (int64) has one entry more than there are words.
+    """
+
+    letters: np.ndarray
+    bounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @cached_property
+    def words(self) -> list[str]:
+        """All words in order; made on the first use, a large vocabulary takes some milliseconds."""
+        letters, bounds = self.letters.tobytes(), self.bounds.tolist()
+        return [letters[begin:end].decode("utf-8", "replace") for begin, end in pairwise(bounds)]
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of every word."""
+        return {word: number for number, word in enumerate(self.words)}
+
+    def find(self, word: str) -> int:
+        """The number of ``word``, or -1; needs no table of all words."""
+        wanted = word.encode()
+        place = bisect_left(range(len(self)), wanted, key=self._bytes)
+        return place if place < len(self) and self._bytes(place) == wanted else -1
+
+    def _bytes(self, number: int) -> bytes:
+        return self.letters[self.bounds[number] : self.bounds[number + 1]].tobytes()
+
+
+def vocabulary_of(words: Iterable[bytes]) -> Vocabulary:
+    """The vocabulary of words that are sorted and different."""
+    words = list(words)
+    bounds = np.zeros(len(words) + 1, np.int64)
+    np.cumsum([len(word) for word in words], out=bounds[1:])
+    return Vocabulary(np.frombuffer(b"".join(words), np.uint8), bounds)
+
+
+class WordTable(NamedTuple):
+    """A hash table from words to numbers in order of arrival, as arrays for compiled code.
+
+    ``slots`` (a power of two long, -1: free) holds numbers; word ``n`` is
+    ``letters[bounds[n]:bounds[n + 1]]``. ``size`` is an array of one: how many words there are.
+    """
+
+    slots: np.ndarray
+    letters: np.ndarray
+    bounds: np.ndarray
+    size: np.ndarray
+
+
+def empty_table() -> WordTable:
+    """A table without words."""
+    slots = np.full(1 << 12, -1, np.int32)
+    return WordTable(slots, np.zeros(1 << 14, np.uint8), np.zeros(1 << 11, np.int64), np.zeros(1, np.int64))
+
+
+def table_words(table: WordTable) -> list[bytes]:
+    """The words of a table in order of arrival."""
+    count = int(table.size[0])
+    letters, bounds = table.letters[: table.bounds[count]].tobytes(), table.bounds[: count + 1].tolist()
+    return [letters[begin:end] for begin, end in pairwise(bounds)]
+
+
+@njit(cache=True)
+def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
+    """A table that gives every word of a vocabulary its number there."""
+    slots = np.full(1 << 12, -1, np.int32)
+    table = WordTable(slots, np.zeros(1 << 14, np.uint8), np.zeros(1 << 11, np.int64), np.zeros(1, np.int64))
+    for word in range(len(bounds) - 1):
+        table = with_room(table, bounds[word + 1] - bounds[word])
+        added(table, letters, bounds[word], bounds[word + 1])
+    return table
+
+
+@njit(cache=True)
+def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
+    """The number of the word ``text[begin:end]``, or -1 - the slot in which it would stand."""
+    code = FNV_BASIS
+    for i in range(begin, end):
+        code = (code ^ text[i]) * FNV_PRIME  # compiled: wraps around at 64 bits
+    mask = len(table.slots) - 1
+    slot = (code ^ (code >> 32)) & mask
+    while True:
+        number = table.slots[slot]
+        if number < 0:
+            return -1 - slot
+        start = table.bounds[number]
+        if table.bounds[number + 1] - start == end - begin:
+            i = 0
+            while i < end - begin and table.letters[start + i] == text[begin + i]:
+                i += 1
+            if i == end - begin:
+                return int(number)
+        slot = (slot + 1) & mask
+
+
+@njit(cache=True)
+def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
+    """The number of the word ``text[begin:end]``, a new one if need be; the table must have room."""
+    number = found(table, text, begin, end)
+    if number >= 0:
+        return number
+    slot, number = -1 - number, table.size[0]
+    start = table.bounds[number]
+    for i in range(end - begin):
+        table.letters[start + i] = text[begin + i]
+    table.bounds[number + 1] = start + end - begin
+    table.slots[slot] = number
+    table.size[0] = number + 1
+    return number
+
+
+@njit(cache=True)
+def with_room(table: WordTable, letters: int) -> WordTable:
+    """The same table, or a larger copy, with room for one more word of so many bytes."""
+    count = table.size[0]
+    used = table.bounds[count]
+    if count + 2 <= len(table.bounds) and used + letters <= len(table.letters):
+        return table
+    more_letters = np.zeros(2 * (len(table.letters) + letters), np.uint8)
+    more_letters[:used] = table.letters[:used]
+    if count + 2 <= len(table.bounds):
+        return WordTable(table.slots, more_letters, table.bounds, table.size)
+    more_bounds = np.zeros(2 * len(table.bounds), np.int64)
+    more_bounds[: count + 1] = table.bounds[: count + 1]
+    # Twice as many slots as words there is room for: chains stay short.
+    larger = WordTable(np.full(4 * len(table.bounds), -1, np.int32), more_letters, more_bounds, table.size)
+    for word in range(count):
+        slot = -1 - found(larger, more_letters, more_bounds[word], more_bounds[word + 1])
+        larger.slots[slot] = word
+    return larger
