@@ -1,19 +1,42 @@
 """Changes to training utterances that leave their words alone.
 
-Every draw comes from a generator made for one utterance of one epoch, so that neither the number
-of workers nor an interruption changes what a model gets to hear.
+Everything is drawn, and read where it comes from recordings, by the threads that read ahead
+(``drawn_treatment``); it is done on the model's device (``treated``, ``spec_augmented``). Every draw
+comes from a generator made for one utterance of one epoch and one purpose: neither the number of
+threads nor an interruption changes what a model gets to hear, and switching one change off leaves
+the others as they were.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchaudio.transforms import Resample
 
+from asr import audio
 from asr.config import ConfigError, option
+from asr.data import Utterance
+from asr.errors import UserError
+from asr.features import masked, padded
+from asr.rooms import drawn_room, prepared_response
+
+Noise = Literal["white", "pink", "babble", "recorded"]
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".sph"}
+
+
+class AugmentError(UserError):
+    """Recordings to augment with that are missing or no use."""
 
 
 @dataclass(frozen=True)
@@ -23,66 +46,310 @@ class AugmentConfig:
     speeds: tuple[float, ...] = option(
         (1.0,), "Tempo and pitch factors, drawn with equal chance; 0.9, 1.0, 1.1 are usual (Ko et al. 2015)."
     )
-    gain_db: float = option(0.0, "Loudness changed by up to this many decibels either way.")
-    noise_share: float = option(0.0, "Share of utterances that get white noise.")
+    reverb_share: float = option(0.0, "Share of utterances that are heard through a room (Ko et al. 2017).")
+    reverb_folder: str = option("", "Recorded impulse responses to draw rooms from; '': rooms are simulated.")
+    rooms: int = option(200, "How many rooms are simulated.")
+    room_seconds: tuple[float, ...] = option(
+        (0.1, 0.5), "Shortest and longest reverberation time (T60) of simulated rooms."
+    )
+    noise_share: float = option(0.0, "Share of utterances that get noise.")
+    noise_kinds: tuple[Noise, ...] = option(
+        ("white",), "Drawn with equal chance: white, pink, babble (other training utterances), recorded."
+    )
     noise_snr_db: tuple[float, ...] = option((10.0, 40.0), "Lowest and highest signal-to-noise ratio drawn.")
+    noise_folder: str = option("", "The recordings of noise, looked for in all its subfolders.")
+    babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances mixed to babble.")
+    gain_db: float = option(0.0, "Loudness changed by up to this many decibels either way.")
     frequency_masks: int = option(0, "Bands of features set to zero (SpecAugment, Park et al. 2019).")
     frequency_width: int = option(0, "Widest band, in features.")
     time_masks: int = option(0, "Stretches of frames set to zero.")
+    time_masks_per_second: float = option(
+        0.0,
+        "Fewer stretches where an utterance is short: so many a second, time_masks at most (adaptive "
+        "masks, Park et al. 2020); 0: always time_masks.",
+    )
     time_width_ms: float = option(0.0, "Longest stretch.")
+    time_width_share: float = option(0.2, "Longest stretch as a share of the utterance; the shorter counts.")
 
     def __post_init__(self) -> None:
+        recorded = "recorded" in self.noise_kinds
         for key, wrong in {
             "speeds": not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds),
-            "gain_db": self.gain_db < 0,
+            "reverb_share": not 0 <= self.reverb_share <= 1,
+            "rooms": self.rooms < 1,
+            "room_seconds": not _is_range(self.room_seconds) or self.room_seconds[0] <= 0,
             "noise_share": not 0 <= self.noise_share <= 1,
-            "noise_snr_db": len(self.noise_snr_db) != 2 or self.noise_snr_db[0] > self.noise_snr_db[1],
+            "noise_kinds": not self.noise_kinds,
+            "noise_snr_db": not _is_range(self.noise_snr_db),
+            "babble_voices": not _is_range(self.babble_voices) or self.babble_voices[0] < 1,
+            "gain_db": self.gain_db < 0,
             "frequency_masks": self.frequency_masks < 0,
             "frequency_width": self.frequency_width < 0,
             "time_masks": self.time_masks < 0,
+            "time_masks_per_second": self.time_masks_per_second < 0,
             "time_width_ms": self.time_width_ms < 0,
+            "time_width_share": not 0 <= self.time_width_share <= 1,
         }.items():
             if wrong:
                 raise ConfigError(f"'augment.{key}' cannot be {getattr(self, key)!r}")
+        if recorded != bool(self.noise_folder):
+            raise ConfigError("'augment.noise_folder' goes with \"recorded\" in 'augment.noise_kinds'")
+
+
+def _is_range(values: tuple[float, ...]) -> bool:
+    return len(values) == 2 and values[0] <= values[1]
+
+
+# --- what to draw from ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What augmentation draws from: the config, and the recordings and rooms that it names."""
+
+    config: AugmentConfig
+    rate: int  # hertz
+    voices: Sequence[Utterance]  # for babble
+    read: Callable[[Utterance], np.ndarray]
+    noises: Sequence[tuple[Path, float]]  # recordings and their seconds
+    recorded_responses: Sequence[np.ndarray]
+
+    @property
+    def rooms(self) -> int:
+        """How many rooms there are to draw from."""
+        return len(self.recorded_responses) or self.config.rooms
+
+    @cached_property
+    def response(self) -> Callable[[int], np.ndarray]:
+        """The impulse response of a room by its number; a simulated one is made when it is first drawn."""
+        if self.recorded_responses:
+            return self.recorded_responses.__getitem__
+        return cache(lambda room: drawn_room(room, self.config.room_seconds, self.rate))
+
+
+def augmentation_sources(
+    config: AugmentConfig,
+    rate: int,
+    voices: Sequence[Utterance] = (),
+    read: Callable[[Utterance], np.ndarray] = lambda utterance: np.zeros(0, np.float32),
+) -> Sources:
+    """Find the recordings that ``config`` names; ``voices`` are the training utterances.
+
+    Raises ``AugmentError`` when there are none, ``AudioError`` when one cannot be read.
+    """
+    if config.noise_share and "babble" in config.noise_kinds and len(voices) < 2:
+        raise AugmentError("'augment.noise_kinds' has babble, which takes other training utterances")
+    noises = [(path, audio.duration(path)) for path in recordings("noise_folder", config.noise_folder)]
+    responses = [
+        prepared_response(audio.read_audio(path, rate), rate)
+        for path in recordings("reverb_folder", config.reverb_folder)
+    ]
+    return Sources(config, rate, voices, read, noises, responses)
+
+
+def recordings(key: str, folder: str) -> list[Path]:
+    """The audio files anywhere below ``folder``, in an order that does not depend on the machine."""
+    if not folder:
+        return []
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise AugmentError(f"'augment.{key}': there are no recordings in {folder}")
+    return paths
 
 
 def utterance_generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
-    """The source of all draws for one utterance in one epoch."""
+    """The source of all draws of one kind for one utterance in one epoch."""
     digest = hashlib.sha256(f"{seed}/{epoch}/{utterance}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def augmented_samples(
-    samples: np.ndarray, config: AugmentConfig, generator: np.random.Generator
+# --- drawing --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What was drawn for the utterances of a batch; ``treated`` does it."""
+
+    speeds: tuple[float, ...]  # of each utterance
+    reverberant: tuple[int, ...]  # utterances heard through a room
+    responses: Tensor  # (reverberant, taps) their impulse responses, of energy 1
+    noisy: tuple[int, ...]  # utterances with noise
+    noise: Tensor  # (noisy, samples) at any level, as long as the utterances at their new speed
+    snr_db: Tensor  # (noisy,)
+    gains: Tensor  # (batch,) factors
+
+    def to(self, device: torch.device) -> Treatment:
+        """The same on ``device``."""
+        names = ("responses", "noise", "snr_db", "gains")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+
+def drawn_treatment(
+    sources: Sources, seed: int, epoch: int, utterances: Sequence[Utterance], lengths: Sequence[int]
+) -> Treatment:
+    """Draw for utterances of ``lengths`` samples what happens to them in this epoch."""
+    config = sources.config
+
+    def generators(purpose: str) -> list[np.random.Generator]:
+        return [utterance_generator(seed, epoch, f"{purpose}/{u.id}") for u in utterances]
+
+    speeds = tuple(config.speeds[g.integers(len(config.speeds))] for g in generators("speed"))
+    gains = [10 ** (g.uniform(-config.gain_db, config.gain_db) / 20) for g in generators("gain")]
+    reverberant, responses = [], []
+    if config.reverb_share:
+        for index, generator in enumerate(generators("reverb")):
+            if generator.random() < config.reverb_share:
+                reverberant.append(index)
+                responses.append(sources.response(int(generator.integers(sources.rooms))))
+    noisy, noise, snr_db = [], [], []
+    if config.noise_share:
+        for index, generator in enumerate(generators("noise")):
+            if generator.random() < config.noise_share:
+                noisy.append(index)
+                snr_db.append(generator.uniform(config.noise_snr_db[0], config.noise_snr_db[1]))
+                size = length_at(lengths[index], speeds[index])
+                noise.append(drawn_noise(sources, size, generator, utterances[index]))
+    return Treatment(
+        speeds=speeds,
+        reverberant=tuple(reverberant),
+        responses=padded(responses)[0],
+        noisy=tuple(noisy),
+        noise=padded(noise)[0],
+        snr_db=torch.tensor(snr_db),
+        gains=torch.tensor(gains),
+    )
+
+
+def drawn_noise(
+    sources: Sources, size: int, generator: np.random.Generator, utterance: Utterance
 ) -> np.ndarray:
-    """``samples`` (float32, full scale 1) at another speed, loudness and with noise, as drawn."""
-    # All draws are made whether used or not: switching one change off leaves the others as they were.
-    speed = config.speeds[generator.integers(len(config.speeds))]
-    gain = generator.uniform(-config.gain_db, config.gain_db)
-    noisy = generator.random() < config.noise_share
-    snr = generator.uniform(config.noise_snr_db[0], config.noise_snr_db[1])
-    if speed != 1.0:
-        samples = at_speed(samples, speed)
-    if noisy:
-        samples = with_noise(samples, snr, generator)
-    if gain:
-        samples = samples * np.float32(10 ** (gain / 20))
-    return samples
+    """``size`` samples of noise of a drawn kind to put under ``utterance``."""
+    kinds = sources.config.noise_kinds
+    match kinds[generator.integers(len(kinds))]:
+        case "white":
+            return generator.standard_normal(size, dtype=np.float32)
+        case "pink":
+            return pink_noise(size, generator)
+        case "babble":
+            return babble(sources, size, generator, utterance)
+        case _:
+            return recorded_noise(sources, size, generator)
 
 
-def at_speed(samples: np.ndarray, speed: float) -> np.ndarray:
-    """``samples`` played ``speed`` times as fast: shorter and higher for a speed above 1."""
-    import soxr  # only when asked for: a machine that trains from a cache may not have it
+def pink_noise(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Noise with the same power in every octave: its power falls with 1 / frequency."""
+    whole = -(-size // 4096) * 4096 or 4096  # a length that Fourier transforms like
+    parts = generator.standard_normal((2, whole // 2 + 1), dtype=np.float32)
+    frequencies = np.arange(1, len(parts[0]), dtype=np.float32)
+    spectrum = np.zeros(len(parts[0]), np.complex64)
+    spectrum[1:] = (parts[0, 1:] + 1j * parts[1, 1:]) / np.sqrt(frequencies)
+    return np.fft.irfft(spectrum, whole)[:size].astype(np.float32)
 
-    # Only the ratio counts; in thousandths it is exact for every speed that people write.
-    return soxr.resample(samples, round(1000 * speed), 1000, quality="MQ")
+
+def babble(sources: Sources, size: int, generator: np.random.Generator, utterance: Utterance) -> np.ndarray:
+    """A few other training utterances at once, each as loud as the others, from drawn places on."""
+    fewest, most = sources.config.babble_voices
+    count = min(int(generator.integers(fewest, most + 1)), len(sources.voices) - 1)
+    drawn = generator.choice(len(sources.voices), count + 1, replace=False)
+    others = [voice for voice in (sources.voices[i] for i in drawn) if voice.id != utterance.id]
+    mixed = np.zeros(size, np.float32)
+    for voice in others[:count]:
+        samples = sources.read(voice)
+        power = float(np.mean(np.square(samples)))
+        place = int(generator.integers(len(samples)))
+        if power:
+            mixed += np.resize(np.roll(samples, -place), size) / np.float32(math.sqrt(power))
+    return mixed
 
 
-def with_noise(samples: np.ndarray, snr_db: float, generator: np.random.Generator) -> np.ndarray:
-    """``samples`` plus white noise ``snr_db`` decibels below their mean power."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    level = np.float32((power / 10 ** (snr_db / 10)) ** 0.5)
-    return samples + level * generator.standard_normal(len(samples), dtype=np.float32)
+def recorded_noise(sources: Sources, size: int, generator: np.random.Generator) -> np.ndarray:
+    """A drawn stretch of a drawn recording, repeated where the recording is too short."""
+    path, seconds = sources.noises[int(generator.integers(len(sources.noises)))]
+    start = generator.uniform(0, max(0.0, seconds - size / sources.rate))
+    wanted = min(size / sources.rate, seconds - start)
+    return np.resize(audio.read_audio(path, sources.rate, start, wanted), size)
+
+
+# --- on the device --------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def treated(samples: Tensor, lengths: Tensor, treatment: Treatment | None) -> tuple[Tensor, Tensor]:
+    """A batch as a microphone elsewhere might have heard it: other speed, room, noise, loudness.
+
+    ``samples`` ``(batch, samples)`` must be zero beyond the ``lengths``, and are again in what comes
+    back. All is on one device.
+    """
+    if treatment is None:
+        return samples, lengths
+    samples, lengths = at_speeds(samples, lengths, treatment.speeds)
+    if treatment.reverberant:
+        rows = list(treatment.reverberant)
+        heard = in_rooms(samples[rows], treatment.responses)
+        samples = with_rows(samples, rows, masked(heard, lengths[rows]))
+    if treatment.noisy:
+        rows = list(treatment.noisy)
+        mixed = with_noise(samples[rows], lengths[rows], treatment.noise, treatment.snr_db)
+        samples = with_rows(samples, rows, mixed)
+    return samples * treatment.gains[:, None].to(samples), lengths
+
+
+def with_rows(samples: Tensor, rows: list[int], new: Tensor) -> Tensor:
+    """``samples`` with some rows replaced."""
+    return samples.index_copy(0, torch.tensor(rows, device=samples.device), new)
+
+
+def at_speeds(samples: Tensor, lengths: Tensor, speeds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Each utterance played at its speed: shorter and higher for a speed above 1."""
+    if all(speed == 1 for speed in speeds):
+        return samples, lengths
+    new_lengths = [length_at(n, speed) for n, speed in zip(lengths.tolist(), speeds, strict=True)]
+    changed = samples.new_zeros(len(samples), max(new_lengths))
+    for speed in sorted(set(speeds)):
+        rows = [row for row, own in enumerate(speeds) if own == speed]
+        played = samples[rows] if speed == 1 else resampler(speed, samples.device)(samples[rows])
+        played = played[:, : changed.shape[1]]
+        changed[rows, : played.shape[1]] = played
+    moved = torch.tensor(new_lengths, device=lengths.device)
+    return masked(changed, moved), moved
+
+
+def length_at(length: int, speed: float) -> int:
+    """Samples left of ``length`` at a speed."""
+    ratio = speed_ratio(speed)
+    return math.ceil(length * ratio.denominator / ratio.numerator)
+
+
+def speed_ratio(speed: float) -> Fraction:
+    """A speed as a ratio of small numbers, exact for every speed that people write: 0.9 is 9 / 10."""
+    return Fraction(speed).limit_denominator(100)
+
+
+@cache
+def resampler(speed: float, device: torch.device) -> Resample:
+    """Makes of samples those that, played at their old rate, are faster by ``speed``."""
+    ratio = speed_ratio(speed)
+    return Resample(ratio.numerator, ratio.denominator).to(device)
+
+
+def in_rooms(samples: Tensor, responses: Tensor) -> Tensor:
+    """``(batch, samples)`` convolved with ``(batch, taps)``, cut to the samples' length."""
+    size = -(-(samples.shape[1] + responses.shape[1] - 1) // 4096) * 4096
+    spectrum = torch.fft.rfft(samples, size) * torch.fft.rfft(responses, size)
+    return torch.fft.irfft(spectrum, size)[:, : samples.shape[1]]
+
+
+def with_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """``samples`` plus ``noise``, scaled to be ``snr_db`` decibels below their mean power.
+
+    ``(batch, samples)``, zero beyond the lengths; ``noise`` may be shorter or longer. To silence
+    nothing is added.
+    """
+    noise = torch.nn.functional.pad(noise, (0, max(0, samples.shape[1] - noise.shape[1])))
+    noise = masked(noise[:, : samples.shape[1]], lengths)
+    speech_power, noise_power = samples.square().sum(1), noise.square().sum(1)
+    level = (speech_power / noise_power.clamp(min=1e-20) * 10 ** (-snr_db / 10)).sqrt()
+    return samples + level[:, None] * noise
 
 
 def spec_augmented(
@@ -99,22 +366,44 @@ def spec_augmented(
         lengths: ``(batch,)`` integer, frames per utterance.
         hop_ms: milliseconds from frame to frame.
         generators: one per utterance.
-
-    A stretch is at most ``time_width_ms`` long and at most a fifth of its utterance, so that a
-    short word is not struck out altogether.
     """
-    keep = np.ones(features.shape, dtype=bool)
-    for rows, length, generator in zip(keep, lengths.tolist(), generators, strict=True):
-        for _ in range(config.frequency_masks):
-            first, width = _stretch(generator, rows.shape[1], config.frequency_width)
-            rows[:, first : first + width] = False
-        for _ in range(config.time_masks):
-            first, width = _stretch(generator, length, min(int(config.time_width_ms / hop_ms), length // 5))
-            rows[first : first + width] = False
-    return features * torch.from_numpy(keep).to(features.device)
+    bands, stretches = [], []
+    for length, generator in zip(lengths.tolist(), generators, strict=True):
+        bands.append(
+            drawn_spans(generator, config.frequency_masks, features.shape[2], config.frequency_width)
+        )
+        count, widest = time_masks(config, length, hop_ms)
+        stretches.append(drawn_spans(generator, count, length, widest))
+    struck_bands = within(bands, features.shape[2], features.device)
+    struck_frames = within(stretches, features.shape[1], features.device)
+    return features.masked_fill(struck_bands[:, None] | struck_frames[:, :, None], 0.0)
 
 
-def _stretch(generator: np.random.Generator, size: int, widest: int) -> tuple[int, int]:
-    """A drawn stretch within ``size``: where it begins and how wide it is."""
-    width = int(generator.integers(0, min(widest, size) + 1))
-    return int(generator.integers(0, size - width + 1)), width
+def time_masks(config: AugmentConfig, frames: int, hop_ms: float) -> tuple[int, int]:
+    """How many stretches an utterance of so many frames gets, and the most frames that one has."""
+    count = config.time_masks
+    if config.time_masks_per_second:
+        count = min(count, int(config.time_masks_per_second * frames * hop_ms / 1000))
+    return count, int(min(config.time_width_ms / hop_ms, config.time_width_share * frames))
+
+
+Span = tuple[int, int]  # where it begins, how wide it is
+
+
+def drawn_spans(generator: np.random.Generator, count: int, size: int, widest: int) -> list[Span]:
+    """Drawn stretches within ``size``."""
+    spans = []
+    for _ in range(count):
+        width = int(generator.integers(0, min(widest, size) + 1))
+        spans.append((int(generator.integers(0, size - width + 1)), width))
+    return spans
+
+
+def within(spans: Sequence[Sequence[Span]], size: int, device: torch.device) -> Tensor:
+    """``(batch, size)`` booleans, true inside any of the spans of each utterance."""
+    most = max(map(len, spans), default=0)
+    filled = [[*own, *[(0, 0)] * (most - len(own))] for own in spans]
+    table = torch.tensor(filled, dtype=torch.long).reshape(len(spans), most, 2).to(device)
+    first, width = table[:, :, :1], table[:, :, 1:]
+    places = torch.arange(size, device=device)
+    return ((places >= first) & (places < first + width)).any(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asr import audio
-from asr.augment import AugmentConfig, augmented_samples, utterance_generator
+from asr.augment import Treatment
 from asr.data import Utterance
 from asr.features import Features, Moments, padded
 from asr.text import NORMALISERS, TextConfig, TextError, Tokenizer
@@ -43,6 +43,7 @@ class Batch:
     sample_lengths: Tensor  # (batch,) int64
     tokens: Tensor  # (batch, tokens) int64
     token_lengths: Tensor  # (batch,) int64
+    treatment: Treatment | None = None  # drawn, not yet done
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -50,7 +51,8 @@ class Batch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("samples", "sample_lengths", "tokens", "token_lengths")
         }
-        return replace(self, **moved)
+        treatment = None if self.treatment is None else self.treatment.to(device)
+        return replace(self, **moved, treatment=treatment)
 
 
 def training_examples(
@@ -130,17 +132,11 @@ def sample_reader(rate: int, keep: bool) -> Reader:
 def load_batch(
     examples: Sequence[Example],
     read: Reader,
-    augment: tuple[AugmentConfig, int, int] | None = None,
+    draw: Callable[[Sequence[Utterance], Sequence[int]], Treatment] | None = None,
 ) -> Batch:
-    """Read and pad examples; ``augment`` holds the config, seed and epoch of training."""
-    samples = [read(example.utterance) for example in examples]
-    if augment is not None:
-        config, seed, epoch = augment
-        samples = [
-            augmented_samples(array, config, utterance_generator(seed, epoch, example.utterance.id))
-            for array, example in zip(samples, examples, strict=True)
-        ]
-    batch, lengths = padded(samples)
+    """Read and pad examples; ``draw`` decides, knowing how many samples each has, how to augment them."""
+    utterances = [example.utterance for example in examples]
+    batch, lengths = padded([read(utterance) for utterance in utterances])
     tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
     return Batch(
         ids=tuple(example.utterance.id for example in examples),
@@ -149,6 +145,7 @@ def load_batch(
         sample_lengths=lengths,
         tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         token_lengths=torch.tensor([len(t) for t in tokens]),
+        treatment=None if draw is None else draw(utterances, lengths.tolist()),
     )
 
 

@@ -22,7 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from asr.augment import AugmentConfig, spec_augmented, utterance_generator
+from asr.augment import (
+    AugmentConfig,
+    Sources,
+    augmentation_sources,
+    drawn_treatment,
+    spec_augmented,
+    treated,
+    utterance_generator,
+)
 from asr.batching import (
     Batch,
     Example,
@@ -98,7 +106,7 @@ class TrainingConfig:
     cache_hours: float = option(
         4.0, "Without a cache folder, keep decoded samples in memory when all data is shorter than this."
     )
-    workers: int = option(1, "Threads that read and augment ahead of the model.")
+    workers: int = option(1, "Threads that read ahead of the model.")
 
     def __post_init__(self) -> None:
         for key, wrong in {
@@ -148,12 +156,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Data:
-    """Examples ready for training, and how to read them."""
+    """Examples ready for training, how to read them, and what to augment them with."""
 
     train: list[Example]
     valid: list[Example]
     unalignable: list[Example]
     read: Reader
+    sources: Sources
 
     @property
     def hours(self) -> float:
@@ -294,7 +303,10 @@ def prepared_data(
     if not usable:
         raise TrainingError("no training utterance is long enough for its text; try less subsampling")
     validation = evaluation_examples(valid, tokenizer, text)
-    return Data(usable, validation, unalignable, chosen_reader(experiment, recognizer, usable + validation))
+    read = chosen_reader(experiment, recognizer, usable + validation)
+    voices = [example.utterance for example in usable]
+    sources = augmentation_sources(experiment.augment, recognizer.sample_rate, voices, read)
+    return Data(usable, validation, unalignable, read, sources)
 
 
 def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list[Example]) -> Reader:
@@ -402,9 +414,9 @@ def validated(run: Run) -> Evaluation:
 def epoch_batches(run: Run) -> Iterator[Batch]:
     """The batches left in the present epoch, read ahead."""
     progress, training = run.progress, run.experiment.training
-    augment = (run.experiment.augment, training.seed, progress.epoch)
+    draw = partial(drawn_treatment, run.data.sources, training.seed, progress.epoch)
     jobs = (
-        partial(load_batch, [run.data.train[i] for i in indices], run.data.read, augment)
+        partial(load_batch, [run.data.train[i] for i in indices], run.data.read, draw)
         for indices in run.plans[progress.epoch][progress.batch :]
     )
     return read_ahead(jobs, training.workers)
@@ -441,7 +453,8 @@ def batch_losses(run: Run, batch: Batch) -> Tensor:
     """Nats per utterance, ``(batch,)``, with augmentation and dropout."""
     experiment, recognizer = run.experiment, run.recognizer
     statistics = batch_statistics(run.statistics, batch, recognizer.device)
-    features, lengths = recognizer.features(batch.samples, batch.sample_lengths, statistics)
+    samples, sample_lengths = treated(batch.samples, batch.sample_lengths, batch.treatment)
+    features, lengths = recognizer.features(samples, sample_lengths, statistics)
     config = experiment.augment
     if config.frequency_masks or config.time_masks:
         generators = [

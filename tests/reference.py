@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby, product
 
@@ -54,3 +55,25 @@ def backoff_log_prob(ngrams: Ngrams, context: Sequence[str], word: str) -> float
     if (*context, word) in ngrams:
         return ngrams[*context, word][0]
     return ngrams.get(context, (0.0, 0.0))[1] + backoff_log_prob(ngrams, context[1:], word)
+
+
+def room_response_by_images(size, speaker, microphone, t60: float, rate: int) -> np.ndarray:
+    """The image method, image by image (Allen & Berkley 1979): every mirrored room in reach is visited."""
+    taps = math.ceil(0.75 * t60 * rate)
+    volume = size[0] * size[1] * size[2]
+    surface = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
+    absorbed = 1 - math.exp(-24 * math.log(10) / 343.0 * volume / (surface * t60))  # Eyring
+    reflection = -math.sqrt(1 - absorbed)
+    response = np.zeros(taps)
+    orders = range(-8, 9)
+    for mirrored in product((0, 1), repeat=3):
+        for shift in product(orders, repeat=3):
+            image = [
+                (1 - 2 * q) * s + 2 * n * length
+                for q, n, s, length in zip(mirrored, shift, speaker, size, strict=True)
+            ]
+            walls = sum(abs(n - q) + abs(n) for q, n in zip(mirrored, shift, strict=True))
+            distance = math.dist(image, microphone)
+            if distance < 343.0 * (taps - 1) / rate:
+                response[round(distance * rate / 343.0)] += reflection**walls / distance
+    return response

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.augment import AugmentConfig
+from asr.augment import Treatment
 from asr.batching import (
     Example,
     epoch_plan,
@@ -80,13 +80,18 @@ def test_a_batch_is_padded_with_zeros():
     assert batch.token_lengths.tolist() == [0, 3]
 
 
-def test_augmentation_does_not_depend_on_the_company():
-    augment = (AugmentConfig(gain_db=6, noise_share=1.0, speeds=(0.9, 1.1)), 3, 4)
-    together = load_batch(examples(400, 300), read, augment)
-    alone = load_batch(examples(300), read, augment)
-    length = int(alone.sample_lengths[0])
-    assert together.sample_lengths[1] == length
-    torch.testing.assert_close(together.samples[1, :length], alone.samples[0], rtol=0, atol=0)
+def test_what_is_drawn_for_a_batch_knows_its_lengths():
+    def draw(utterances, lengths):
+        return Treatment(
+            tuple(lengths), (), none, (), none, none, torch.tensor([float(u.id[1:]) for u in utterances])
+        )
+
+    none = torch.zeros(0, 0)
+    batch = load_batch(examples(400, 300), read, draw)
+    assert batch.treatment is not None
+    assert batch.treatment.speeds == (400, 300)
+    assert batch.to(torch.device("cpu")).treatment.gains.tolist() == [400, 300]
+    assert load_batch(examples(400), read).treatment is None
 
 
 def test_reading_ahead_keeps_the_order_and_is_ahead():

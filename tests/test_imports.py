@@ -21,6 +21,7 @@ ORDER = [
     "audio",
     "data",
     "cache",
+    "rooms",
     "corpora",
     "text",
     "scoring",
