@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ from asr.text import NORMALISERS, TextConfig, TextError, Tokenizer
 Item = TypeVar("Item")
 Reader = Callable[[Utterance], np.ndarray]
 Plan = list[tuple[int, ...]]
+
+JITTER = 0.03  # share by which durations are moved to mix examples of nearly the same length
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,55 @@ def measured_duration(utterance: Utterance) -> float:
     return audio.duration(utterance.audio) - utterance.start
 
 
-def epoch_plan(durations: Sequence[float], batch_seconds: float, seed: int, epoch: int) -> Plan:
-    """Which examples make up each batch of an epoch: a pure function of its arguments.
+def epoch_plan(
+    durations: Sequence[float],
+    batch_seconds: float,
+    seed: int,
+    epoch: int,
+    ranks: int = 1,
+    ascending: bool = False,
+) -> Plan:
+    """Which examples make up each batch of an epoch, for all ranks: a pure function of its arguments.
 
-    Examples of nearly the same duration go together, so that little is padding: they are sorted by
-    duration moved at random by up to a twentieth. A batch is full when its number of examples times
-    its longest one would exceed ``batch_seconds``; an example longer than that is a batch alone.
+    Rank ``r`` takes ``plan[r::ranks]``. Every rank has the same number of batches, every example is in
+    one of them, and every epoch has as many (so that a run's steps are known without planning it all).
+    The batches that the ranks work on at the same time hold examples of nearly the same duration, so
+    that nobody waits long; where there are fewer examples than ranks, some are left empty.
+
+    Examples are sorted by duration moved at random by up to ``JITTER``, so that their company changes
+    while little is padding, then cut into batches of ``batch_sizes``. The batches are shuffled, or
+    taken from short to long when ``ascending``.
     """
     generator = np.random.default_rng((seed, epoch))
-    jittered = np.asarray(durations) * generator.uniform(0.95, 1.05, len(durations))
-    batches = filled_batches(durations, np.argsort(jittered, kind="stable"), batch_seconds)
-    return [batches[i] for i in generator.permutation(len(batches))]
+    jittered = np.asarray(durations) * generator.uniform(1 - JITTER, 1 + JITTER, len(durations))
+    order = iter(np.argsort(jittered, kind="stable").tolist())
+    batches = [tuple(islice(order, size)) for size in batch_sizes(durations, batch_seconds, ranks)]
+    groups = [batches[i : i + ranks] for i in range(0, len(batches), ranks)]
+    shuffled = range(len(groups)) if ascending else generator.permutation(len(groups))
+    return [batch for i in shuffled for batch in groups[i]]
+
+
+def batch_sizes(durations: Sequence[float], batch_seconds: float, ranks: int = 1) -> list[int]:
+    """How many examples each batch of an epoch has, from short ones to long ones.
+
+    However the jitter falls, the example that comes ``n``-th is longer by no more than
+    ``(1 + JITTER) / (1 - JITTER)`` than the ``n``-th by duration: cut with that much to spare, no
+    batch of several exceeds ``batch_seconds``. The number of batches is a multiple of ``ranks``.
+    """
+    bounds = [duration * (1 + JITTER) / (1 - JITTER) for duration in sorted(durations)]
+    sizes = [len(batch) for batch in filled_batches(bounds, range(len(bounds)), batch_seconds)]
+    while len(sizes) % ranks:
+        largest = max(range(len(sizes)), key=sizes.__getitem__)
+        half = sizes[largest] // 2  # of a single example, one half is nothing
+        sizes[largest : largest + 1] = [half, sizes[largest] - half]
+    return sizes
+
+
+def padding_share(durations: Sequence[float], plan: Plan) -> float:
+    """Which share of the audio in the batches of ``plan`` is padding."""
+    lengths = [[durations[i] for i in batch] for batch in plan if batch]
+    paid = sum(len(batch) * max(batch) for batch in lengths)
+    return 1 - sum(map(sum, lengths)) / paid if paid else 0.0
 
 
 def sorted_plan(durations: Sequence[float], batch_seconds: float) -> Plan:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,41 +16,91 @@ from hypothesis import strategies as st
 from asr.augment import Treatment
 from asr.batching import (
     Example,
+    batch_sizes,
     epoch_plan,
     evaluation_examples,
     load_batch,
+    measured_duration,
+    padding_share,
     read_ahead,
     sorted_plan,
     speaker_statistics,
     training_examples,
 )
+from asr.corpora import prepare
 from asr.data import Utterance
 from asr.features import FeatureConfig, Features
 from asr.text import BLANK, TextConfig, TextError, Tokenizer
 
+CORPORA = Path(__file__).parents[2] / "shared/corpora"
+RANKS = st.integers(1, 7)
 DURATIONS = st.lists(st.floats(0.1, 30.0), max_size=60)
 
 
-@given(DURATIONS, st.floats(1.0, 100.0), st.integers(0, 5), st.integers(0, 5))
-def test_an_epoch_sees_every_example_once_within_the_limit(durations, seconds, seed, epoch):
-    plan = epoch_plan(durations, seconds, seed, epoch)
+@given(DURATIONS, st.floats(1.0, 100.0), st.integers(0, 5), st.integers(0, 5), RANKS, st.booleans())
+def test_an_epoch_sees_every_example_once_within_the_limit(durations, seconds, seed, epoch, ranks, ascending):
+    plan = epoch_plan(durations, seconds, seed, epoch, ranks, ascending)
     assert sorted(index for batch in plan for index in batch) == list(range(len(durations)))
     for batch in plan:
-        assert len(batch) == 1 or len(batch) * max(durations[i] for i in batch) <= seconds
-    assert plan == epoch_plan(durations, seconds, seed, epoch)
+        assert len(batch) <= 1 or len(batch) * max(durations[i] for i in batch) <= seconds
+    assert plan == epoch_plan(durations, seconds, seed, epoch, ranks, ascending)
+
+
+@given(DURATIONS, st.floats(1.0, 100.0), RANKS)
+def test_every_rank_and_every_epoch_takes_the_same_number_of_steps(durations, seconds, ranks):
+    plans = [epoch_plan(durations, seconds, 1, epoch, ranks) for epoch in (0, 1)]
+    assert len(plans[0]) == len(plans[1]) == len(batch_sizes(durations, seconds, ranks))
+    assert len(plans[0]) % ranks == 0
+    # A rank goes without only where there are not enough examples to go round.
+    if not all(len(batch) <= 1 for batch in plans[0]):
+        assert all(plans[0])
+
+
+def test_ranks_work_on_examples_of_one_length_at_a_time():
+    durations = list(np.random.default_rng(0).gamma(4, 2, 2000))
+    plan = epoch_plan(durations, 60.0, 1, 0, ranks=4)
+    longest = [max(durations[i] for i in batch) for batch in plan]
+    ratios = [max(longest[i : i + 4]) / min(longest[i : i + 4]) for i in range(0, len(plan), 4)]
+    assert np.median(ratios) < 1.1
+
+
+def test_an_ascending_epoch_goes_from_short_to_long():
+    durations = list(np.random.default_rng(0).uniform(1, 10, 300))
+    means = [np.mean([durations[i] for i in b]) for b in epoch_plan(durations, 30.0, 1, 0, ascending=True)]
+    assert all(left < 1.05 * right for left, right in pairwise(means))
+    assert means[-1] > 5 * means[0]
 
 
 def test_epochs_and_seeds_differ():
     durations = list(np.random.default_rng(0).uniform(1, 10, 200))
     plans = [epoch_plan(durations, 60.0, seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
     assert all(left != right for i, left in enumerate(plans) for right in plans[:i])
+    companies = [{frozenset(batch) for batch in plan} for plan in plans[:2]]
+    assert len(companies[0] & companies[1]) < 0.2 * len(companies[0])
 
 
 def test_little_of_a_batch_is_padding():
     durations = list(np.random.default_rng(0).gamma(4, 2, 2000))
-    plan = epoch_plan(durations, 120.0, 1, 0)
-    paid = sum(len(batch) * max(durations[i] for i in batch) for batch in plan)
-    assert sum(durations) / paid > 0.93
+    assert padding_share(durations, epoch_plan(durations, 120.0, 1, 0)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("layout", "corpus", "split"),
+    [("librispeech", "LibriSpeech", "train-clean-5"), ("commonvoice", "CommonVoice-v1", "cv-valid-dev")],
+)
+def test_little_of_a_published_corpus_is_padding(tmp_path, layout, corpus, split):
+    folder = CORPORA / corpus
+    if not folder.exists():
+        pytest.skip(f"{folder} is not on this machine")
+    durations = [measured_duration(u) for u in prepare(layout, folder, tmp_path)[split]]
+    for seconds in (30.0, 60.0, 120.0, 300.0):
+        for ranks in (1, 2, 8):
+            assert padding_share(durations, epoch_plan(durations, seconds, 1, 0, ranks)) < 0.05
+
+
+def test_padding_is_counted():
+    assert padding_share([1.0, 2.0, 3.0], [(0, 1), (2,)]) == pytest.approx(1 / 7)
+    assert padding_share([1.0, 2.0, 3.0], [(0,), (), (1,), (2,)]) == 0.0
 
 
 @given(DURATIONS, st.floats(1.0, 100.0))
