@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from asr.batching import Batch, Example, Reader, load_batch, read_ahead, sorted_plan, speaker_statistics
+from asr.batching import (
+    Batch,
+    Example,
+    Plan,
+    Reader,
+    load_batch,
+    read_ahead,
+    sorted_plan,
+    speaker_statistics,
+)
 from asr.ctc import ctc_loss, frames_needed
+from asr.distributed import Ranks
 from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
 from asr.text import NORMALISERS
@@ -54,35 +64,23 @@ def evaluate(
     batch_seconds: float = 60.0,
     statistics: dict[str, tuple[Tensor, Tensor]] | None = None,
     progress: Callable[[int], object] = lambda utterances: None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
 ) -> Evaluation:
     """Transcribe every example and score it against its normalised text.
 
     ``statistics`` are those of the speakers, for features that ask for them; they are measured
-    here when they are not given. ``progress`` is told how many utterances were done.
+    here when they are not given. ``progress`` is told how many utterances were done. Several
+    ``ranks`` share the work; each of them gets the whole result.
     """
     if statistics is None:
         asked = recognizer.config.features.normalisation == "speaker"
         statistics = speaker_statistics(recognizer.features, examples, read, batch_seconds) if asked else {}
     plan = sorted_plan([example.duration for example in examples], batch_seconds)
-    jobs = (partial(load_batch, [examples[i] for i in indices], read) for indices in plan)
-    hypotheses: dict[str, Hypothesis] = {}
-    losses: list[float] = []
-    audio_seconds = compute_seconds = 0.0
-    for indices, batch in zip(plan, read_ahead(jobs, workers=1), strict=True):
-        started = time.monotonic()
-        log_probs, frames = recognizer.log_probs(
-            batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, recognizer.device)
-        )
-        hypotheses |= dict(zip(batch.ids, recognizer.hypotheses(log_probs, frames), strict=True))
-        compute_seconds += time.monotonic() - started
-        audio_seconds += float(batch.sample_lengths.sum()) / recognizer.sample_rate
-        batch_loss = losses_of(log_probs, frames, batch.to(recognizer.device)).tolist()
-        losses += [
-            loss
-            for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
-            if alignable(examples[i], count)
-        ]
-        progress(len(batch.ids))
+    shares = ranks.gathered(
+        evaluated_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
+    )
+    hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}
+    losses = [loss for share in shares for loss in share.losses]
     normalise = NORMALISERS[recognizer.config.text.normaliser]
     return Evaluation(
         hypotheses=hypotheses,
@@ -91,9 +89,49 @@ def evaluate(
             {name: hypothesis.text for name, hypothesis in hypotheses.items()},
         ),
         loss=sum(losses) / len(losses) if losses else None,
-        audio_seconds=audio_seconds,
-        compute_seconds=compute_seconds,
+        audio_seconds=sum(share.audio_seconds for share in shares),
+        compute_seconds=sum(share.compute_seconds for share in shares),
     )
+
+
+@dataclass
+class Share:
+    """What one process found."""
+
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)  # nats, of utterances that CTC can align
+    audio_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+def evaluated_batches(
+    recognizer: Recognizer,
+    examples: Sequence[Example],
+    plan: Plan,
+    read: Reader,
+    statistics: dict[str, tuple[Tensor, Tensor]],
+    progress: Callable[[int], object],
+) -> Share:
+    """Transcribe the batches of ``plan`` and measure their losses."""
+    share = Share()
+    jobs = (partial(load_batch, [examples[i] for i in indices], read) for indices in plan)
+    for indices, batch in zip(plan, read_ahead(jobs, workers=1), strict=True):
+        started = time.monotonic()
+        log_probs, frames = recognizer.log_probs(
+            batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, recognizer.device)
+        )
+        found = recognizer.hypotheses(log_probs, frames)
+        share.hypotheses |= dict(zip(batch.ids, found, strict=True))
+        share.compute_seconds += time.monotonic() - started
+        share.audio_seconds += float(batch.sample_lengths.sum()) / recognizer.sample_rate
+        batch_loss = losses_of(log_probs, frames, batch.to(recognizer.device)).tolist()
+        share.losses += [
+            loss
+            for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
+            if alignable(examples[i], count)
+        ]
+        progress(len(batch.ids))
+    return share
 
 
 def losses_of(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:

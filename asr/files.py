@@ -40,9 +40,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force what was written to ``path`` onto the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Force what was written to ``path``, a file or a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -1,193 +1,59 @@
-"""Training as plain functions: plan, step, epoch, evaluate, checkpoint, resume."""
+"""Training as plain functions: a run from its newest checkpoint to its last epoch, step by step."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
-import os
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from asr.augment import (
-    AugmentConfig,
-    Sources,
-    augmentation_sources,
-    drawn_treatment,
-    spec_augmented,
-    treated,
-    utterance_generator,
-)
-from asr.batching import (
-    Batch,
-    Example,
-    Plan,
-    Reader,
-    epoch_plan,
-    evaluation_examples,
-    load_batch,
-    read_ahead,
-    sample_reader,
-    sorted_plan,
-    speaker_statistics,
-    training_examples,
-)
-from asr.cache import cached_reader
-from asr.config import ConfigError, from_table, option, read_toml, section, to_table
-from asr.data import Utterance, read_manifest
-from asr.encoders import EncoderConfig
+from asr.augment import drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.batching import Batch, Plan, load_batch, read_ahead
+from asr.checkpoints import newest_checkpoint
+from asr.config import from_table, read_toml, to_table
+from asr.ctc import BLANK
+from asr.distributed import Ranks
 from asr.errors import UserError
-from asr.evaluation import Evaluation, alignable, batch_statistics, evaluate, losses_of
-from asr.features import FeatureConfig
-from asr.files import sync
+from asr.evaluation import Evaluation, batch_statistics, evaluate
+from asr.experiment import Experiment
+from asr.features import mask
+from asr.files import replacing
 from asr.models import CONFIG_FILE
-from asr.recognizer import (
-    FORMAT_VERSION,
-    ModelConfig,
-    Recognizer,
-    network,
-    new_recognizer,
-    precise,
-    save_config,
-    save_weights,
-    to_device,
+from asr.monitoring import Log, StopFlag, metrics_log, stop_signal
+from asr.objective import Outcome
+from asr.optimisation import (
+    clip_gradients,
+    gradient_norms,
+    learning_rate,
+    mean_weights,
+    move_averages,
+    weights_replaced,
 )
-from asr.text import NORMALISERS, TextConfig, learn_tokenizer
+from asr.recognizer import network, save_config, save_weights
+from asr.run import (
+    Progress,
+    Run,
+    TrainingError,
+    described,
+    epoch_updates,
+    prepared_run,
+    save_checkpoint,
+)
 
-CHECKPOINTS = "checkpoints"
-METRICS_FILE = "metrics.jsonl"
-ECHO_SECONDS = 1.0  # in which a second signal is taken for the first one passed on
-
-
-class TrainingError(UserError):
-    """Data or a run folder that cannot be trained with."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which manifests to train on."""
-
-    folder: str = option("data", "Where the manifests are; --data overrides it.")
-    train: tuple[str, ...] = option(("train.jsonl",), "Manifests to learn from, within the folder.")
-    valid: tuple[str, ...] = option(("dev.jsonl",), "Manifests by whose WER the weights are chosen.")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the weights are found."""
-
-    seed: int = option(1, "Decides initial weights, order, dropout and augmentation.")
-    epochs: int = option(20, "Passes over the training data; the learning rate ends at 0 with the last.")
-    batch_seconds: float = option(60.0, "Seconds of audio in a batch, padding included.")
-    learning_rate: float = option(1e-3, "Highest learning rate of AdamW.")
-    warmup_steps: int = option(100, "Steps over which the learning rate rises from 0.")
-    weight_decay: float = option(0.01, "Decay of matrices towards 0; biases and norms are left alone.")
-    clip_norm: float = option(5.0, "Gradients longer than this are shortened to it; 0 leaves them.")
-    precision: Literal["float32", "bfloat16"] = option(
-        "float32", "bfloat16 is faster on GPUs and on CPUs with AVX-512 bf16; the loss stays float32."
-    )
-    checkpoint_minutes: float = option(10.0, "Besides every epoch's end, save what is needed to go on.")
-    cache: str = option(
-        "", "Folder for decoded samples, 115 MB an hour at 16 kHz, made when they are missing; '': none."
-    )
-    cache_hours: float = option(
-        4.0, "Without a cache folder, keep decoded samples in memory when all data is shorter than this."
-    )
-    workers: int = option(1, "Threads that read ahead of the model.")
-
-    def __post_init__(self) -> None:
-        for key, wrong in {
-            "epochs": self.epochs < 1,
-            "batch_seconds": self.batch_seconds <= 0,
-            "learning_rate": self.learning_rate <= 0,
-            "warmup_steps": self.warmup_steps < 0,
-            "weight_decay": self.weight_decay < 0,
-            "clip_norm": self.clip_norm < 0,
-            "checkpoint_minutes": self.checkpoint_minutes <= 0,
-            "workers": self.workers < 1,
-        }.items():
-            if wrong:
-                raise ConfigError(f"'training.{key}' cannot be {getattr(self, key)!r}")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """All of a recipe: the model's config and how it is trained."""
-
-    format_version: int = option(FORMAT_VERSION, "Of the model folder that comes out.")
-    features: FeatureConfig = section(FeatureConfig)
-    text: TextConfig = section(TextConfig)
-    encoder: EncoderConfig = section(EncoderConfig)
-    data: DataConfig = section(DataConfig)
-    augment: AugmentConfig = section(AugmentConfig)
-    training: TrainingConfig = section(TrainingConfig)
-
-    @property
-    def model(self) -> ModelConfig:
-        """The part that the model folder needs."""
-        return ModelConfig(self.format_version, self.features, self.text, self.encoder)
-
-
-@dataclass
-class Progress:
-    """Where a run stands; goes into every checkpoint as JSON."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0  # within the epoch
-    best: list[float] = field(default_factory=list)  # WER, CER and loss of the selected weights
-    epoch_loss: float = 0.0  # nats, summed over the epoch so far
-    epoch_utterances: int = 0
-    skipped_steps: int = 0  # gradients that were not finite
-
-
-@dataclass(frozen=True)
-class Data:
-    """Examples ready for training, how to read them, and what to augment them with."""
-
-    train: list[Example]
-    valid: list[Example]
-    unalignable: list[Example]
-    read: Reader
-    sources: Sources
-
-    @property
-    def hours(self) -> float:
-        """Of training audio."""
-        return sum(example.duration for example in self.train) / 3600
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run in memory: what is learned, with what, how far it is."""
-
-    experiment: Experiment
-    folder: Path
-    recognizer: Recognizer
-    optimizer: torch.optim.Optimizer
-    data: Data
-    progress: Progress
-    statistics: dict[str, tuple[Tensor, Tensor]]  # of training speakers; empty unless asked for
-    valid_statistics: dict[str, tuple[Tensor, Tensor]]
-    plans: list[Plan]  # one an epoch
-
-    @property
-    def total_steps(self) -> int:
-        """Of the whole run."""
-        return sum(map(len, self.plans))
+BEST = "best"
+DETAIL_STEPS = 20  # every so many steps the gradient of each layer is logged
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -208,31 +74,69 @@ def train(
     device: torch.device,
     say: Callable[[str], None] = print,
     show_progress: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
 ) -> Progress:
-    """Train in ``folder``, from nothing or from its newest checkpoint, to the last epoch.
+    """Train in ``folder``, from nothing or from its newest sound checkpoint, to the last epoch.
 
     ``say`` is given a line of news now and then. SIGINT and SIGTERM end the step under way, save a
-    checkpoint and raise ``Stopped``. Raises ``TrainingError`` when the folder belongs to another
-    experiment or the data cannot be trained on.
+    checkpoint and raise ``Stopped``. A run that was killed goes on from its newest checkpoint and
+    ends, on a CPU, with exactly the weights of one that was not. Several ``ranks`` call this
+    together, with one folder that all of them see; the first writes and speaks.
+
+    Raises ``TrainingError`` when the folder belongs to another experiment or the data cannot be
+    trained on, ``CheckpointError`` when there are checkpoints and every one is damaged.
     """
-    claim_folder(experiment, folder)
-    run = prepared_run(experiment, folder, device)
+    say = say if ranks.first else silent
+    claimed(experiment, folder, ranks)
+    checkpoint = newest_checkpoint(folder, say)
+    run = prepared_run(experiment, folder, device, ranks, checkpoint)
     for line in described(run):
         say(line)
-    if restored(run):
+    if checkpoint is not None:
         say(f"going on from step {run.progress.step} of {run.total_steps}")
+    show_progress = show_progress and ranks.first
     bar = tqdm(total=run.total_steps, initial=run.progress.step, unit="step", disable=not show_progress)
     with stop_signal() as stop, metrics_log(run) as log, bar:
-        while run.progress.epoch < experiment.training.epochs:
+        while run.progress.epoch < experiment.training.epochs and not out_of_patience(run):
             say(finished_epoch(run, stop, log, bar))
+        if out_of_patience(run):
+            say(f"no improvement in {run.progress.stale_epochs} epochs: that is enough")
+        if experiment.training.average_best > 1 and not run.progress.averaged:
+            say(averaged_best(run, log))
     return run.progress
+
+
+def silent(line: str) -> None:
+    """News that somebody else tells."""
+
+
+def out_of_patience(run: Run) -> bool:
+    """Whether validation has not improved for as long as the recipe waits."""
+    patience = run.experiment.training.patience
+    return 0 < patience <= run.progress.stale_epochs
+
+
+def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> None:
+    """Make ``folder`` this experiment's; several processes learn together how that went."""
+    problem = ""
+    if ranks.first:
+        try:
+            claim_folder(experiment, folder)
+        except UserError as error:
+            problem = str(error)
+    problem = ranks.agreed(problem)
+    if problem:
+        raise TrainingError(problem)
+    if not (folder / CONFIG_FILE).exists():
+        raise TrainingError(f"{folder}: is not on this machine; all processes must share the run folder")
 
 
 def claim_folder(experiment: Experiment, folder: Path) -> None:
     """Make ``folder`` this experiment's, or find that it already is."""
     path = folder / CONFIG_FILE
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+        # A name that begins with a point may be all that a process killed just here has left.
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
         save_config(experiment, folder)
         return
@@ -256,148 +160,111 @@ def differing_keys(left: dict[str, Any], right: dict[str, Any], prefix: str = ""
     return names
 
 
-def prepared_run(experiment: Experiment, folder: Path, device: torch.device) -> Run:
-    """Data read, vocabulary learned, weights drawn; all of it decided by the experiment alone."""
-    torch.manual_seed(experiment.training.seed)
-    train_utterances = read_manifests(experiment.data, experiment.data.train)
-    valid_utterances = read_manifests(experiment.data, experiment.data.valid)
-    normalise = NORMALISERS[experiment.text.normaliser]
-    tokenizer = learn_tokenizer(experiment.text, (normalise(u.text) for u in train_utterances))
-    name = folder.resolve().name
-    recognizer = to_device(new_recognizer(experiment.model, tokenizer, name), device)
-    data = prepared_data(experiment, recognizer, train_utterances, valid_utterances)
-    fit_features(experiment, recognizer, data)
-    durations = [example.duration for example in data.train]
-    return Run(
-        experiment=experiment,
-        folder=folder,
-        recognizer=recognizer,
-        optimizer=new_optimizer(recognizer, experiment.training),
-        data=data,
-        progress=Progress(),
-        statistics=asked_statistics(experiment, recognizer, data.train, data.read),
-        valid_statistics=asked_statistics(experiment, recognizer, data.valid, data.read),
-        plans=[
-            epoch_plan(durations, experiment.training.batch_seconds, experiment.training.seed, epoch)
-            for epoch in range(experiment.training.epochs)
-        ],
-    )
-
-
-def read_manifests(config: DataConfig, names: Sequence[str]) -> list[Utterance]:
-    """All utterances of several manifests."""
-    return [utterance for name in names for utterance in read_manifest(Path(config.folder) / name)]
-
-
-def prepared_data(
-    experiment: Experiment, recognizer: Recognizer, train: list[Utterance], valid: list[Utterance]
-) -> Data:
-    """Examples of both sets, those that CTC cannot align set aside."""
-    text, tokenizer = experiment.text, recognizer.tokenizer
-    every = training_examples(train, tokenizer, text)
-    # The fastest speed leaves the fewest frames; who is left out must not depend on a draw.
-    rate = recognizer.sample_rate / max(experiment.augment.speeds)
-    unalignable = [e for e in every if not alignable(e, recognizer.num_frames(int(e.duration * rate)))]
-    left_out = {id(example) for example in unalignable}
-    usable = [example for example in every if id(example) not in left_out]
-    if not usable:
-        raise TrainingError("no training utterance is long enough for its text; try less subsampling")
-    validation = evaluation_examples(valid, tokenizer, text)
-    read = chosen_reader(experiment, recognizer, usable + validation)
-    voices = [example.utterance for example in usable]
-    sources = augmentation_sources(experiment.augment, recognizer.sample_rate, voices, read)
-    return Data(usable, validation, unalignable, read, sources)
-
-
-def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list[Example]) -> Reader:
-    """From the cache on disk when the recipe names one, or else from the recordings."""
-    data, training = experiment.data, experiment.training
-    if training.cache:
-        manifests = [Path(data.folder) / name for name in (*data.train, *data.valid)]
-        return cached_reader(Path(training.cache), manifests, recognizer.sample_rate)
-    hours = sum(example.duration for example in examples) / 3600
-    return sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
-
-
-def fit_features(experiment: Experiment, recognizer: Recognizer, data: Data) -> None:
-    """Measure the statistics that normalisation ``global`` keeps."""
-    if experiment.features.normalisation != "global":
-        return
-    plan = sorted_plan([example.duration for example in data.train], experiment.training.batch_seconds)
-    batches = (load_batch([data.train[i] for i in indices], data.read) for indices in plan)
-    moved = (batch.to(recognizer.device) for batch in batches)
-    recognizer.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
-
-
-def asked_statistics(
-    experiment: Experiment, recognizer: Recognizer, examples: list[Example], read: Reader
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """What normalisation ``speaker`` needs to know of a set of examples; nothing otherwise."""
-    if experiment.features.normalisation != "speaker":
-        return {}
-    return speaker_statistics(recognizer.features, examples, read, experiment.training.batch_seconds)
-
-
-def described(run: Run) -> Iterator[str]:
-    """What there is to know before training begins."""
-    parameters = sum(p.numel() for p in run.recognizer.model.parameters())
-    yield (
-        f"{len(run.data.train)} training utterances, {run.data.hours:.2f} hours; "
-        f"{len(run.data.valid)} validation utterances; {len(run.recognizer.tokenizer)} tokens; "
-        f"{parameters:,} parameters; {run.total_steps} steps on {run.recognizer.device}"
-    )
-    if run.data.unalignable:
-        yield (
-            f"{len(run.data.unalignable)} utterances have too few frames for their text and are left out: "
-            + ", ".join(example.utterance.id for example in run.data.unalignable)
-        )
-
-
 # --- an epoch -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What an epoch spent its time on, since this process took it up."""
+
+    started: float
+    waiting: float = 0.0  # seconds in which the next batch was not ready
+    audio: float = 0.0  # seconds heard, of all processes
+    padded: float = 0.0  # seconds worked on, padding included, in this process
+    own: float = 0.0  # seconds heard in this process
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Hours of audio an hour, the share of time spent waiting, the share of audio that is padding."""
+        passed = max(time.monotonic() - self.started, 1e-9)
+        return {
+            "speed": round(self.audio / passed, 1),
+            "data_wait": round(self.waiting / passed, 4),
+            "padding": round(1 - self.own / self.padded, 4) if self.padded else 0.0,
+        }
 
 
 def finished_epoch(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> str:
     """Take the steps left in the present epoch, validate, select, checkpoint; says how it went."""
-    progress = run.progress
-    take_steps(run, stop, log, bar)
+    progress, training = run.progress, run.experiment.training
+    tally = take_steps(run, stop, log, bar)
     loss = progress.epoch_loss / max(1, progress.epoch_utterances)
     record: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": loss}
-    line = f"epoch {progress.epoch + 1}/{run.experiment.training.epochs}: loss {loss:.4f}"
-    if run.data.valid:
-        evaluation = validated(run)
-        line += f", validation {evaluation.summary}"
-        record |= evaluation.metrics
-    if select(run, record):
-        line += " (best so far)"
+    line = f"epoch {progress.epoch + 1}/{training.epochs}: loss {loss:.4f}"
+    with weights_replaced(run.objective, run.averages):
+        if run.data.valid:
+            evaluation = validated(run)
+            line += f", validation {evaluation.summary}"
+            record |= evaluation.metrics
+        if select(run, record):
+            line += " (best so far)"
+    line += f", {100 * tally.metrics['data_wait']:.0f} % of the time spent waiting for data"
     if progress.skipped_steps:
         line += f", {progress.skipped_steps} steps skipped whose gradient was not finite"
-    log(record)
-    progress.epoch, progress.batch = progress.epoch + 1, 0
+    log(record | {"rate_factor": progress.rate_factor})
+    progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.epoch_loss, progress.epoch_utterances = 0.0, 0
     save_checkpoint(run)
     return line
 
 
-def take_steps(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> None:
+def take_steps(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> Tally:
     """Take the steps left in the present epoch; raises ``Stopped``, all saved, when a signal asks."""
-    progress = run.progress
-    started = saved = time.monotonic()
-    heard = 0.0  # seconds of audio
-    for batch in epoch_batches(run):
-        metrics = step(run, batch)
-        heard += float(batch.sample_lengths.sum()) / run.recognizer.sample_rate
-        speed = heard / (time.monotonic() - started)
-        log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, "speed": round(speed, 1)})
-        show(bar, metrics, speed)
-        if stop.signal_number:
+    progress, training = run.progress, run.experiment.training
+    tally = Tally(time.monotonic())
+    saved = time.monotonic()
+    updates = epoch_updates(run)[progress.epoch_step :]
+    loaded = own_batches(run, updates)
+    for update in updates:
+        asked = time.monotonic()
+        batches = [next(loaded) for _ in own_share(run, update)]
+        tally.waiting += time.monotonic() - asked
+        metrics, stopping = step(run, update, batches, stop.signal_number != 0)
+        count(tally, run, update, batches)
+        log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, **tally.metrics})
+        show(bar, metrics, tally.metrics["speed"])
+        if stopping:
             save_checkpoint(run)
-            raise Stopped(stop.signal_number, progress.step)
-        if time.monotonic() - saved > 60 * run.experiment.training.checkpoint_minutes:
+            raise Stopped(stop.signal_number or signal.SIGTERM, progress.step)
+        every = training.checkpoint_steps
+        due = every and progress.step % every == 0
+        if due or time.monotonic() - saved > 60 * training.checkpoint_minutes:
             save_checkpoint(run)
             saved = time.monotonic()
+    return tally
 
 
-def show(bar: tqdm, metrics: dict[str, float], speed: float) -> None:
+def own_share(run: Run, update: Plan) -> Plan:
+    """The batches of an update that this process works on."""
+    return update[run.ranks.rank :: run.ranks.size]
+
+
+def own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
+    """This process's batches of all ``updates``, read ahead.
+
+    Where there is none for it, it takes the shortest example, whose loss will not be counted: the
+    others wait for its gradient all the same.
+    """
+    training = run.experiment.training
+    draw = partial(drawn_treatment, run.data.sources, training.seed, run.progress.epoch)
+    shortest = min(run.data.train, key=lambda example: example.duration)
+    jobs = (
+        partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw)
+        for update in updates
+        for indices in own_share(run, update)
+    )
+    return read_ahead(jobs, training.workers)
+
+
+def count(tally: Tally, run: Run, update: Plan, batches: list[Batch]) -> None:
+    """Add an update to the tally."""
+    rate = run.recognizer.sample_rate
+    tally.audio += sum(run.data.durations[i] for indices in update for i in indices)
+    tally.own += sum(float(batch.sample_lengths.sum()) for batch in batches) / rate
+    tally.padded += sum(batch.samples.numel() for batch in batches) / rate
+
+
+def show(bar: tqdm, metrics: dict[str, Any], speed: float) -> None:
     """Move the bar on by a step; ``speed`` is hours of audio per hour."""
     bar.set_postfix_str(
         f"loss {metrics['loss']:.3f}, lr {metrics['learning_rate']:.1e}, {speed:.0f} h/h", refresh=False
@@ -405,52 +272,77 @@ def show(bar: tqdm, metrics: dict[str, float], speed: float) -> None:
     bar.update()
 
 
-def validated(run: Run) -> Evaluation:
-    """What the present weights make of the validation set."""
-    seconds = run.experiment.training.batch_seconds
-    return evaluate(run.recognizer, run.data.valid, run.data.read, seconds, run.valid_statistics)
+# --- a step ---------------------------------------------------------------------------------------
 
 
-def epoch_batches(run: Run) -> Iterator[Batch]:
-    """The batches left in the present epoch, read ahead."""
+def step(run: Run, update: Plan, batches: list[Batch], stop: bool = False) -> tuple[dict[str, Any], bool]:
+    """One update of the weights; returns what is of interest, and whether any process said ``stop``.
+
+    ``update`` names the batches of all processes, ``batches`` are this one's. The gradient is that of
+    the mean loss over all their utterances.
+    """
     progress, training = run.progress, run.experiment.training
-    draw = partial(drawn_treatment, run.data.sources, training.seed, progress.epoch)
-    jobs = (
-        partial(load_batch, [run.data.train[i] for i in indices], run.data.read, draw)
-        for indices in run.plans[progress.epoch][progress.batch :]
-    )
-    return read_ahead(jobs, training.workers)
-
-
-def step(run: Run, batch: Batch) -> dict[str, float]:
-    """One update of the weights; returns the loss in nats per utterance and what else is of interest."""
-    progress, training = run.progress, run.experiment.training
-    device = run.recognizer.device
-    rate = learning_rate(progress.step, run.total_steps, training)
+    torch.manual_seed(draw_seed(training.seed, progress.step, run.ranks.rank))
+    rate = learning_rate(progress.step, run.total_steps, training, progress.rate_factor)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.recognizer.model.train()
-    losses = batch_losses(run, batch.to(device))
     run.optimizer.zero_grad(set_to_none=True)
-    losses.mean().backward()
-    norm = float(
-        torch.nn.utils.clip_grad_norm_(run.recognizer.model.parameters(), training.clip_norm or math.inf)
-    )
+    loss, blanks, frames, stopping = run.ranks.total([*gradient(run, update, batches), float(stop)])
+    metrics: dict[str, Any] = {}
+    if progress.step % DETAIL_STEPS == 0:
+        metrics["gradient_norms"] = gradient_norms(run.objective)
+    norm = clip_gradients(list(run.objective.parameters()), training)
     if math.isfinite(norm):
         run.optimizer.step()
+        if run.averages:
+            move_averages(run.averages, run.objective, training.average_decay, progress.step)
     else:
         progress.skipped_steps += 1
-    total = float(losses.detach().sum())
+    utterances = sum(map(len, update))
+    if math.isfinite(loss):
+        progress.epoch_loss += loss
+        progress.epoch_utterances += utterances
     progress.step += 1
-    progress.batch += 1
-    if math.isfinite(total):
-        progress.epoch_loss += total
-        progress.epoch_utterances += len(batch.ids)
-    return {"loss": total / len(batch.ids), "learning_rate": rate, "gradient_norm": norm}
+    progress.epoch_step += 1
+    metrics |= {
+        "loss": loss / utterances,
+        "learning_rate": rate,
+        "gradient_norm": norm,
+        "blank_rate": blanks / max(frames, 1.0),
+    }
+    return metrics, stopping > 0
 
 
-def batch_losses(run: Run, batch: Batch) -> Tensor:
-    """Nats per utterance, ``(batch,)``, with augmentation and dropout."""
+def draw_seed(seed: int, step: int, rank: int) -> int:
+    """What the random draws of one step in one process begin from (dropout)."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+def gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
+    """Add up the gradient of an update; returns sums over this process: loss, blank frames, frames."""
+    run.parallel.train()
+    utterances = sum(map(len, update))
+    own = own_share(run, update)
+    sums = [torch.zeros(3)]
+    for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
+        with nullcontext() if number == len(own) else without_sync(run):
+            outcome = batch_outcome(run, batch.to(run.recognizer.device))
+            # Among several processes the gradients are averaged, and it is the sum that counts.
+            share = run.ranks.size / utterances if indices else 0.0
+            (outcome.losses.sum() * share).backward()
+        if indices:
+            sums.append(torch.stack([outcome.ctc.sum(), blank_frames(outcome), outcome.frames.sum()]))
+    return torch.stack([row.cpu() for row in sums]).double().sum(0).tolist()
+
+
+def without_sync(run: Run) -> Any:
+    """A block whose gradients stay in this process until the next one."""
+    return run.parallel.no_sync() if isinstance(run.parallel, DistributedDataParallel) else nullcontext()
+
+
+def batch_outcome(run: Run, batch: Batch) -> Outcome:
+    """The losses of a batch, with augmentation and dropout."""
     experiment, recognizer = run.experiment, run.recognizer
     statistics = batch_statistics(run.statistics, batch, recognizer.device)
     samples, sample_lengths = treated(batch.samples, batch.sample_lengths, batch.treatment)
@@ -463,194 +355,97 @@ def batch_losses(run: Run, batch: Batch) -> Tensor:
         ]
         hop_ms = 1000 * experiment.features.frame_seconds
         features = spec_augmented(features, lengths, config, hop_ms, generators)
-    with precise(recognizer.device, experiment.training.precision):
-        log_probs, frames = recognizer.model(features, lengths)
-    return losses_of(log_probs, frames, batch)
+    return run.parallel(features, lengths, batch)
 
 
-def new_optimizer(recognizer: Recognizer, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019); only matrices decay."""
-    parameters = list(recognizer.model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+def blank_frames(outcome: Outcome) -> Tensor:
+    """How many frames have the blank as their best token."""
+    inside = mask(outcome.frames, outcome.log_probs.shape[1])
+    return ((outcome.log_probs.argmax(dim=2) == BLANK) & inside).sum()
 
 
-def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine down to 0 at the end of the run."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+# --- validation and the choice of weights ---------------------------------------------------------
+
+
+def validated(run: Run) -> Evaluation:
+    """What the present weights make of the validation set."""
+    seconds = run.experiment.training.batch_seconds
+    return evaluate(
+        run.recognizer, run.data.valid, run.data.read, seconds, run.valid_statistics, ranks=run.ranks
+    )
 
 
 def select(run: Run, summary: dict[str, Any]) -> bool:
     """Save the present weights as the run's model when no earlier ones did better in validation."""
-    metrics = [summary.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
-    # A metric that could not be measured decides nothing; without any, the newest weights win.
-    present = [math.inf if value is None else float(value) for value in metrics]
-    best = run.progress.best
-    if best and any(value is not None for value in metrics) and present >= best:
+    progress, training = run.progress, run.experiment.training
+    present, measured = selection_key(summary)
+    if training.average_best > 1:
+        remember_best(run, present)
+    if progress.best and measured and present >= progress.best:
+        progress.stale_epochs += 1
+        if training.schedule == "plateau":
+            progress.rate_factor *= training.plateau_factor
         return False
-    run.progress.best = present
-    save_weights(run.recognizer, run.folder)
+    progress.best, progress.stale_epochs = present, 0
+    if run.ranks.first:
+        save_weights(run.recognizer, run.folder)
     return True
 
 
-# --- checkpoints ----------------------------------------------------------------------------------
+def selection_key(summary: dict[str, Any]) -> tuple[list[float], bool]:
+    """WER, CER and loss, by which weights are compared, and whether there was any of them.
 
-
-def save_checkpoint(run: Run) -> None:
-    """Write everything needed to go on; the checkpoint before it is kept, older ones go."""
-    folder = run.folder / CHECKPOINTS
-    final = folder / f"step-{run.progress.step:08d}"
-    temporary = folder / f".{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(checkpoint_tensors(run), temporary / "state.safetensors")
-    (temporary / "progress.json").write_text(json.dumps(asdict(run.progress)), encoding="utf-8")
-    save_config(run.experiment, temporary)
-    for file in temporary.iterdir():
-        sync(file)
-    shutil.rmtree(final, ignore_errors=True)  # the same step saved twice: by a signal and by the clock
-    temporary.replace(final)
-    for old in checkpoints(run.folder)[:-2]:
-        shutil.rmtree(old)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    return sorted((folder / CHECKPOINTS).glob("step-*"))
-
-
-def checkpoint_tensors(run: Run) -> dict[str, Tensor]:
-    """Weights, statistics, optimiser and random states under flat names."""
-    tensors = dict(network(run.recognizer).state_dict())
-    for index, state in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if run.recognizer.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(run.recognizer.device)
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def restored(run: Run) -> bool:
-    """Put the newest checkpoint's state into ``run``; false when there is none."""
-    found = checkpoints(run.folder)
-    if not found:
-        return False
-    newest = found[-1]
-    try:
-        tensors = load_file(newest / "state.safetensors")
-        stored = json.loads((newest / "progress.json").read_text(encoding="utf-8"))
-        progress = Progress(**stored)
-        weights = {name: tensors[name] for name in network(run.recognizer).state_dict()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"{newest}: is damaged ({error}); delete it to go on from the one before"
-        ) from error
-    network(run.recognizer).load_state_dict(weights)
-    restore_optimizer(run.optimizer, tensors)
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and run.recognizer.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], run.recognizer.device)
-    for name, value in asdict(progress).items():
-        setattr(run.progress, name, value)
-    return True
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser back the state that ``checkpoint_tensors`` took from it."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-# --- signals and logs -----------------------------------------------------------------------------
-
-
-@dataclass
-class StopFlag:
-    """Set by a signal, looked at between steps."""
-
-    signal_number: int = 0
-    set_at: float = 0.0  # of time.monotonic()
-
-
-@contextmanager
-def stop_signal() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into a flag; one that comes a while later ends the program at once.
-
-    Not one that comes right behind the first: programs that start others (timeout, job schedulers)
-    pass on a signal that the terminal has sent to everybody already.
+    A metric that could not be measured decides nothing; without any, the newest weights win.
     """
-    flag = StopFlag()
-    before: dict[int, Any] = {}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if not flag.signal_number:
-            flag.signal_number, flag.set_at = number, now
-        elif now - flag.set_at > ECHO_SECONDS:
-            restore()
-            signal.raise_signal(number)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield flag
-    finally:
-        if not flag.signal_number:  # otherwise the second one may still be on its way
-            restore()
+    metrics = [summary.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
+    present = [math.inf if value is None else float(value) for value in metrics]
+    return present, any(value is not None for value in metrics)
 
 
-Log = Callable[[dict[str, Any]], None]
+def remember_best(run: Run, key: list[float]) -> None:
+    """Keep the present weights while they are among the best few.
+
+    A run that goes on from before this moment decides the same again, so a file that was removed is
+    not missed.
+    """
+    progress = run.progress
+    ranked = sorted([*progress.best_steps, [*key, float(progress.step)]])
+    progress.best_steps = ranked[: run.experiment.training.average_best]
+    if not run.ranks.first:
+        return
+    kept = {best_file(run, entry) for entry in progress.best_steps}
+    present = best_file(run, [float(progress.step)])
+    if present in kept:
+        with replacing(present) as temporary:
+            state = network(run.recognizer).state_dict()
+            save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
+    for file in present.parent.glob("*.safetensors"):
+        if file not in kept:
+            file.unlink()
 
 
-@contextmanager
-def metrics_log(run: Run) -> Iterator[Log]:
-    """A function that writes one record to ``metrics.jsonl`` and its numbers to TensorBoard."""
-    path = run.folder / METRICS_FILE
-    writer = tensorboard_writer(run)
-    with path.open("a+b") as file:
-        if file.tell():  # a killed run may have left half a line
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-
-        def log(record: dict[str, Any]) -> None:
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-            for name, value in record.items():
-                if writer is not None and isinstance(value, int | float) and name != "step":
-                    writer.add_scalar(name, value, record["step"])
-
-        log({"step": run.progress.step, "event": "resumed" if run.progress.step else "started"})
-        yield log
-    if writer is not None:
-        writer.close()
+def best_file(run: Run, entry: list[float]) -> Path:
+    """Where the weights of an entry of ``best_steps`` are."""
+    return run.folder / BEST / f"step-{int(entry[-1]):08d}.safetensors"
 
 
-def tensorboard_writer(run: Run) -> Any:
-    """A ``SummaryWriter`` for the run, or ``None`` on machines without TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.progress.step + 1)
-
-
-def with_data_folder(experiment: Experiment, folder: str | None) -> Experiment:
-    """The experiment with its manifests taken from ``folder``."""
-    if folder is None:
-        return experiment
-    return replace(experiment, data=replace(experiment.data, folder=folder))
+def averaged_best(run: Run, log: Log) -> str:
+    """Average the best few weights, keep that as the model if it is at least as good; says how it went."""
+    progress = run.progress
+    run.ranks.wait()  # until the first process has written the last of them
+    several = [load_file(best_file(run, entry)) for entry in progress.best_steps]
+    own = {name: value.clone() for name, value in network(run.recognizer).state_dict().items()}
+    network(run.recognizer).load_state_dict(mean_weights(several))
+    evaluation = validated(run)
+    key, _ = selection_key(evaluation.metrics)
+    better = key <= progress.best
+    if better:
+        progress.best = key
+        if run.ranks.first:
+            save_weights(run.recognizer, run.folder)
+    network(run.recognizer).load_state_dict(own)
+    progress.averaged = True
+    log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
+    save_checkpoint(run)
+    verdict = "kept" if better else "not better, so not kept"
+    return f"average of the best {len(several)}: validation {evaluation.summary} ({verdict})"

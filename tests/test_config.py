@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.config import ConfigError, from_table, option, override, read_toml, section, to_table, to_toml
-from asr.training import Experiment
+from asr.experiment import Experiment
 
 
 @dataclass(frozen=True)

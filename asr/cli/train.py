@@ -6,8 +6,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import torch
+
+    from asr.experiment import Experiment
 
 # Before torch is loaded: threads that spin while they wait slow each other down on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -34,15 +40,16 @@ def train(
 
     The run folder is a model folder: the weights that did best in validation, the config, the
     tokens; beside them metrics.jsonl, tensorboard/ and checkpoints/. Ctrl-C saves and stops; the
-    same command again goes on where it stopped.
+    same command again goes on where it stopped, or where it was killed.
+
+    On several GPUs or machines: torchrun --nproc-per-node N -m asr train ...
     """
     import torch
 
     from asr.config import from_table, override, read_toml, to_toml
     from asr.errors import UserError
+    from asr.experiment import Experiment, with_data_folder
     from asr.recognizer import choose_device
-    from asr.training import Experiment, Stopped, with_data_folder
-    from asr.training import train as trained
 
     try:
         experiment = from_table(Experiment, override(read_toml(recipe), assignments))
@@ -56,14 +63,31 @@ def train(
         raise click.UsageError("Missing option '--out': the run folder.")
     if threads:
         torch.set_num_threads(threads)
-    try:
-        trained(experiment, out, choose_device(device), say=say, show_progress=sys.stderr.isatty())
-    except Stopped as stopped:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
-        say(f"stopped at step {stopped.step}; the same command goes on from there")
-        sys.exit(128 + stopped.signal_number)
-    say(f"the model is in {out}")
+    run_to_the_end(experiment, out, choose_device(device))
+
+
+def run_to_the_end(experiment: Experiment, out: Path, device: torch.device) -> None:
+    """Train, together with the other processes where torchrun has started several."""
+    from asr.distributed import own_device, process_group
+    from asr.errors import UserError
+    from asr.training import Stopped, train
+
+    device = own_device(device)
+    with process_group(device) as ranks:
+        try:
+            train(experiment, out, device, say, sys.stderr.isatty(), ranks)
+        except Stopped as stopped:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
+            if ranks.first:
+                say(f"stopped at step {stopped.step}; the same command goes on from there")
+            sys.exit(128 + stopped.signal_number)
+        except UserError:
+            if ranks.first:
+                raise
+            sys.exit(1)  # the first process says what it is
+        if ranks.first:
+            say(f"the model is in {out}")
 
 
 def say(line: str) -> None:

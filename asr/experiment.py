@@ -1,0 +1,145 @@
+"""All of a recipe: what a run learns from, what it learns, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from asr.augment import AugmentConfig
+from asr.config import ConfigError, option, section
+from asr.encoders import EncoderConfig
+from asr.features import FeatureConfig
+from asr.recognizer import FORMAT_VERSION, ModelConfig
+from asr.text import TextConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which manifests to train on."""
+
+    folder: str = option("data", "Where the manifests are; --data overrides it.")
+    train: tuple[str, ...] = option(("train.jsonl",), "Manifests to learn from, within the folder.")
+    valid: tuple[str, ...] = option(("dev.jsonl",), "Manifests by whose WER the weights are chosen.")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the weights are found."""
+
+    seed: int = option(1, "Decides initial weights, order, dropout and augmentation.")
+    epochs: int = option(20, "Passes over the training data; schedules that fall end with the last.")
+    batch_seconds: float = option(60.0, "Seconds of audio in a batch of one process, padding included.")
+    accumulate: int = option(
+        1, "Batches per update of the weights; more of them where memory is short of a large batch."
+    )
+    sorted_first_epoch: bool = option(
+        False,
+        "Take the first epoch from short to long (SortaGrad, Amodei et al. 2016); helps where training "
+        "from nothing diverges or stays at blanks.",
+    )
+    optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = option(
+        "adamw",
+        "AdamW suits nearly everything; Adam where a recipe from before 2019 is followed; RMSprop where "
+        "Adam's first steps diverge; SGD with Nesterov momentum for long runs that are tuned by hand.",
+    )
+    learning_rate: float = option(1e-3, "Highest learning rate; SGD wants 10 to 100 times that of Adam.")
+    momentum: float = option(0.9, "Of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.")
+    schedule: Literal["cosine", "constant", "onecycle", "plateau"] = option(
+        "cosine",
+        "Of the learning rate, after the warm-up: cosine falls to 0 by the last epoch, the safe choice "
+        "when the epochs are known; constant for trials and with averaging; onecycle (Smith 2018) for few "
+        "epochs at a high rate; plateau (newbob) when nobody knows how many epochs it takes.",
+    )
+    warmup_steps: int = option(100, "Steps over which the rate rises from 0; onecycle rises for 30 %.")
+    plateau_factor: float = option(0.5, "Of the rate, after an epoch that did not improve validation.")
+    weight_decay: float = option(0.01, "Decay of matrices towards 0; biases and norms are left alone.")
+    clip_norm: float = option(5.0, "Gradients longer than this are shortened to it; 0 leaves them.")
+    clip_value: float = option(
+        0.0, "No part of a gradient beyond this, 0 for any; for single spikes, as CTC has on short texts."
+    )
+    average_decay: float = option(
+        0.0,
+        "Validate and keep an exponential moving average of the weights, e.g. 0.999; steadier in long "
+        "runs, behind in short ones. 0: the weights themselves.",
+    )
+    average_best: int = option(
+        1,
+        "At the end, average the weights of this many best validations and keep that if it is better; "
+        "5 to 10 gain a little wherever the last epochs are about equally good.",
+    )
+    patience: int = option(
+        0, "Stop after this many epochs in a row without improvement; 0 never does. For plateau."
+    )
+    intermediate_layer: int = option(
+        0,
+        "Let this encoder layer (counted from 1) also predict the tokens (Tjandra et al. 2020; Lee & "
+        "Watanabe 2021); helps deep encoders, the middle layer is usual. 0: none.",
+    )
+    intermediate_weight: float = option(0.3, "Share of that layer in the loss.")
+    truncate_seconds: float = option(
+        0.0,
+        "Cut back-propagation through time at this interval in longer utterances (Williams & Peng 1990); "
+        "against gradients that explode over minutes of speech. 0: never.",
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "bfloat16 is faster on GPUs and on CPUs with AVX-512 bf16; the loss stays float32."
+    )
+    checkpoint_steps: int = option(1000, "Save what is needed to go on after this many steps; 0: by time.")
+    checkpoint_minutes: float = option(10.0, "And when this long has passed, and at the end of an epoch.")
+    cache: str = option(
+        "", "Folder for decoded samples, 115 MB an hour at 16 kHz, made when they are missing; '': none."
+    )
+    cache_hours: float = option(
+        4.0, "Without a cache folder, keep decoded samples in memory when all data is shorter than this."
+    )
+    workers: int = option(1, "Threads that read ahead of the model.")
+
+    def __post_init__(self) -> None:
+        for key, wrong in {
+            "epochs": self.epochs < 1,
+            "batch_seconds": self.batch_seconds <= 0,
+            "accumulate": self.accumulate < 1,
+            "learning_rate": self.learning_rate <= 0,
+            "momentum": not 0 <= self.momentum < 1,
+            "warmup_steps": self.warmup_steps < 0,
+            "plateau_factor": not 0 < self.plateau_factor < 1,
+            "weight_decay": self.weight_decay < 0,
+            "clip_norm": self.clip_norm < 0,
+            "clip_value": self.clip_value < 0,
+            "average_decay": not 0 <= self.average_decay < 1,
+            "average_best": self.average_best < 1,
+            "patience": self.patience < 0,
+            "intermediate_layer": self.intermediate_layer < 0,
+            "intermediate_weight": not 0 < self.intermediate_weight < 1,
+            "truncate_seconds": self.truncate_seconds < 0,
+            "checkpoint_steps": self.checkpoint_steps < 0,
+            "checkpoint_minutes": self.checkpoint_minutes <= 0,
+            "workers": self.workers < 1,
+        }.items():
+            if wrong:
+                raise ConfigError(f"'training.{key}' cannot be {getattr(self, key)!r}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All of a recipe: the model's config and how it is trained."""
+
+    format_version: int = option(FORMAT_VERSION, "Of the model folder that comes out.")
+    features: FeatureConfig = section(FeatureConfig)
+    text: TextConfig = section(TextConfig)
+    encoder: EncoderConfig = section(EncoderConfig)
+    data: DataConfig = section(DataConfig)
+    augment: AugmentConfig = section(AugmentConfig)
+    training: TrainingConfig = section(TrainingConfig)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The part that the model folder needs."""
+        return ModelConfig(self.format_version, self.features, self.text, self.encoder)
+
+
+def with_data_folder(experiment: Experiment, folder: str | None) -> Experiment:
+    """The experiment with its manifests taken from ``folder``."""
+    if folder is None:
+        return experiment
+    return replace(experiment, data=replace(experiment.data, folder=folder))

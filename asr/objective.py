@@ -1,0 +1,122 @@
+"""What training makes small: the CTC loss, of the output and of a layer on the way to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr.batching import Batch
+from asr.ctc import CTCModel
+from asr.errors import UserError
+from asr.evaluation import losses_of
+from asr.recognizer import precise
+
+
+class ObjectiveError(UserError):
+    """A loss that cannot be had from this encoder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch comes to."""
+
+    losses: Tensor  # (batch,) nats: what is made small
+    ctc: Tensor  # (batch,) nats: the loss of the output alone, without gradient
+    log_probs: Tensor  # (batch, frames, vocabulary), without gradient
+    frames: Tensor  # (batch,)
+
+
+class Objective(nn.Module):
+    """A model and what it takes to train it; its ``forward`` is what gradients are taken of.
+
+    With ``intermediate_layer`` (from 1; 0: none) the states of that encoder layer go through a
+    projection of their own to a second CTC loss, mixed in with ``weight``. The projection is trained
+    and saved in checkpoints; the model is shipped without it.
+    """
+
+    def __init__(
+        self, model: CTCModel, precision: str = "float32", intermediate_layer: int = 0, weight: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+        self.weight = weight
+        self.intermediate: nn.Linear | None = None
+        self._states: Tensor | None = None
+        if intermediate_layer:
+            layer = encoder_layer(model, intermediate_layer)
+            layer.register_forward_hook(self._remember)
+            self.intermediate = nn.Linear(model.encoder.output_size, model.projection.out_features)
+
+    def forward(self, features: Tensor, lengths: Tensor, batch: Batch) -> Outcome:
+        """The losses of a batch whose features are ``(batch, frames, features)``."""
+        with precise(features.device, self.precision):
+            log_probs, frames = self.model(features, lengths)
+        losses = ctc = losses_of(log_probs, frames, batch)
+        if self.intermediate is not None:
+            between = losses_of(self._intermediate_log_probs(log_probs.shape[1]), frames, batch)
+            losses = (1 - self.weight) * ctc + self.weight * between
+        return Outcome(losses, ctc.detach(), log_probs.detach(), frames)
+
+    def _remember(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        if self.training:
+            self._states = output[0] if isinstance(output, tuple) else output
+
+    def _intermediate_log_probs(self, frames: int) -> Tensor:
+        states, self._states = self._states, None
+        assert self.intermediate is not None
+        assert states is not None, "the encoder did not run in training mode"
+        if states.shape[1:] != (frames, self.intermediate.in_features):
+            raise ObjectiveError(
+                "'training.intermediate_layer' names a layer whose states are not those of the output "
+                f"in number and size: {tuple(states.shape[1:])}; choose another or 0"
+            )
+        with precise(states.device, self.precision):
+            logits = self.intermediate(states)
+        return F.log_softmax(logits.float(), dim=2)
+
+
+def encoder_layer(model: CTCModel, number: int) -> nn.Module:
+    """The encoder's layer of that number, counted from 1."""
+    layers = getattr(model.encoder, "layers", ())
+    if not 1 <= number < len(layers):
+        raise ObjectiveError(
+            f"'training.intermediate_layer' is {number}, but the encoder has {len(layers)} layers; "
+            "it must be one before the last"
+        )
+    return layers[number - 1]
+
+
+def truncate_recurrence(module: nn.Module, frames: int) -> None:
+    """Let no gradient pass from one stretch of ``frames`` to the one before, in every recurrent layer.
+
+    The outputs stay what they were: states are handed on, gradients are not (truncated
+    back-propagation through time, Williams & Peng 1990). A layer that reads from the end is cut the
+    same way, counted from the end.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.forward = _Truncated(layer, frames)
+
+
+class _Truncated:
+    """The ``forward`` of a recurrent layer in stretches."""
+
+    def __init__(self, layer: nn.RNNBase, frames: int) -> None:
+        self.whole = layer.forward
+        self.layer = layer
+        self.frames = frames
+
+    def __call__(self, states: Tensor, hidden: Any = None) -> tuple[Tensor, Any]:
+        if not self.layer.training or states.shape[1] <= self.frames:
+            return self.whole(states, hidden)
+        outputs = []
+        for stretch in states.split(self.frames, dim=1):
+            output, hidden = self.whole(stretch, hidden)
+            hidden = tuple(h.detach() for h in hidden) if isinstance(hidden, tuple) else hidden.detach()
+            outputs.append(output)
+        return torch.cat(outputs, dim=1), hidden

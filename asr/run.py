@@ -1,0 +1,335 @@
+"""A run in memory: its data, its weights, how far it is; put together from a recipe or a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from asr.augment import Sources, augmentation_sources
+from asr.batching import (
+    Example,
+    Plan,
+    Reader,
+    batch_sizes,
+    epoch_plan,
+    evaluation_examples,
+    load_batch,
+    sample_reader,
+    sorted_plan,
+    speaker_statistics,
+    training_examples,
+)
+from asr.cache import cached_reader
+from asr.checkpoints import Checkpoint, write_checkpoint
+from asr.data import Utterance, read_manifest
+from asr.distributed import Ranks
+from asr.errors import UserError
+from asr.evaluation import alignable
+from asr.experiment import DataConfig, Experiment
+from asr.objective import Objective, truncate_recurrence
+from asr.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
+from asr.recognizer import Recognizer, network, new_recognizer, to_device
+from asr.text import NORMALISERS, learn_tokenizer
+
+Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
+
+
+class TrainingError(UserError):
+    """Data or a run folder that cannot be trained with."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; goes into every checkpoint as JSON.
+
+    Random states are not in it, for there are none to keep: what a step draws is decided by the
+    seed, the step and the rank, and what augmentation draws by the seed, the epoch and the utterance.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    epoch_step: int = 0
+    ranks: int = 1
+    epoch_loss: float = 0.0  # nats, summed over the epoch so far
+    epoch_utterances: int = 0
+    skipped_steps: int = 0  # gradients that were not finite
+    best: list[float] = field(default_factory=list)  # WER, CER and loss of the selected weights
+    best_steps: list[list[float]] = field(default_factory=list)  # [WER, CER, loss, step] of the best few
+    stale_epochs: int = 0  # in a row without improvement
+    rate_factor: float = 1.0  # what schedule ``plateau`` has left of the learning rate
+    averaged: bool = False  # the weights of the best few, at the end
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples ready for training, how to read them, and what to augment them with."""
+
+    train: list[Example]
+    valid: list[Example]
+    unalignable: list[Example]
+    read: Reader
+    sources: Sources
+
+    @cached_property
+    def durations(self) -> list[float]:
+        """Seconds of each training example."""
+        return [example.duration for example in self.train]
+
+    @property
+    def hours(self) -> float:
+        """Of training audio."""
+        return sum(self.durations) / 3600
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in memory: what is learned, with what, how far it is."""
+
+    experiment: Experiment
+    folder: Path
+    ranks: Ranks
+    recognizer: Recognizer
+    objective: Objective
+    parallel: torch.nn.Module  # the objective; among several processes, it averages their gradients
+    optimizer: torch.optim.Optimizer
+    averages: dict[str, Tensor]  # moving averages of the weights; empty unless asked for
+    data: Data
+    progress: Progress
+    statistics: Statistics  # of training speakers; empty unless asked for
+    valid_statistics: Statistics
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Updates of the weights; each epoch has as many."""
+        sizes = batch_sizes(self.data.durations, self.experiment.training.batch_seconds, self.ranks.size)
+        return -(-len(sizes) // self.update_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
+        return self.experiment.training.epochs * self.steps_per_epoch
+
+    @property
+    def update_size(self) -> int:
+        """Batches that make up an update, over all processes."""
+        return self.ranks.size * self.experiment.training.accumulate
+
+
+def epoch_updates(run: Run) -> list[Plan]:
+    """The batches of each update of the present epoch, those of all processes."""
+    training, epoch = run.experiment.training, run.progress.epoch
+    plan = epoch_plan(
+        run.data.durations,
+        training.batch_seconds,
+        training.seed,
+        epoch,
+        run.ranks.size,
+        ascending=training.sorted_first_epoch and epoch == 0,
+    )
+    return [plan[i : i + run.update_size] for i in range(0, len(plan), run.update_size)]
+
+
+# --- from a recipe --------------------------------------------------------------------------------
+
+
+def prepared_run(
+    experiment: Experiment,
+    folder: Path,
+    device: torch.device,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """Data read, vocabulary learned, weights drawn, or taken from ``checkpoint``.
+
+    Without one, all of it is decided by the experiment alone.
+    """
+    training = experiment.training
+    torch.manual_seed(training.seed)
+    train_utterances = read_manifests(experiment.data, experiment.data.train)
+    valid_utterances = read_manifests(experiment.data, experiment.data.valid)
+    check_validation(experiment, valid_utterances)
+    normalise = NORMALISERS[experiment.text.normaliser]
+    tokenizer = learn_tokenizer(experiment.text, (normalise(u.text) for u in train_utterances))
+    recognizer = to_device(new_recognizer(experiment.model, tokenizer, folder.resolve().name), device)
+    objective = Objective(
+        recognizer.model, training.precision, training.intermediate_layer, training.intermediate_weight
+    ).to(device)
+    if training.truncate_seconds:
+        truncate_recurrence(objective, max(1, round(training.truncate_seconds / recognizer.frame_seconds)))
+    with ranks.first_then_others():  # one makes the cache, if there is to be one
+        data = prepared_data(experiment, recognizer, train_utterances, valid_utterances)
+    if checkpoint is None:
+        fit_features(experiment, recognizer, data, ranks)
+    averages = {name: p.detach().clone() for name, p in objective.named_parameters()}
+    run = Run(
+        experiment=experiment,
+        folder=folder,
+        ranks=ranks,
+        recognizer=recognizer,
+        objective=objective,
+        parallel=DistributedDataParallel(objective) if ranks.size > 1 else objective,
+        optimizer=new_optimizer(objective, training),
+        averages=averages if training.average_decay else {},
+        data=data,
+        progress=Progress(ranks=ranks.size),
+        statistics=asked_statistics(experiment, recognizer, data.train, data.read, ranks),
+        valid_statistics=asked_statistics(experiment, recognizer, data.valid, data.read, ranks),
+    )
+    if checkpoint is not None:
+        restore(run, checkpoint)
+    return run
+
+
+def read_manifests(config: DataConfig, names: Sequence[str]) -> list[Utterance]:
+    """All utterances of several manifests."""
+    return [utterance for name in names for utterance in read_manifest(Path(config.folder) / name)]
+
+
+def check_validation(experiment: Experiment, utterances: list[Utterance]) -> None:
+    """See to it that what is decided by validation has something to be decided by."""
+    training = experiment.training
+    for key, asked in {
+        "schedule": training.schedule == "plateau",
+        "patience": training.patience > 0,
+        "average_best": training.average_best > 1,
+    }.items():
+        if asked and not utterances:
+            raise TrainingError(
+                f"'training.{key}' = {getattr(training, key)!r} goes by validation, and 'data.valid' is empty"
+            )
+
+
+def prepared_data(
+    experiment: Experiment, recognizer: Recognizer, train: list[Utterance], valid: list[Utterance]
+) -> Data:
+    """Examples of both sets, those that CTC cannot align set aside."""
+    text, tokenizer = experiment.text, recognizer.tokenizer
+    every = training_examples(train, tokenizer, text)
+    # The fastest speed leaves the fewest frames; who is left out must not depend on a draw.
+    rate = recognizer.sample_rate / max(experiment.augment.speeds)
+    unalignable = [e for e in every if not alignable(e, recognizer.num_frames(int(e.duration * rate)))]
+    left_out = {id(example) for example in unalignable}
+    usable = [example for example in every if id(example) not in left_out]
+    if not usable:
+        raise TrainingError("no training utterance is long enough for its text; try less subsampling")
+    validation = evaluation_examples(valid, tokenizer, text)
+    read = chosen_reader(experiment, recognizer, usable + validation)
+    voices = [example.utterance for example in usable]
+    sources = augmentation_sources(experiment.augment, recognizer.sample_rate, voices, read)
+    return Data(usable, validation, unalignable, read, sources)
+
+
+def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list[Example]) -> Reader:
+    """From the cache on disk when the recipe names one, or else from the recordings."""
+    data, training = experiment.data, experiment.training
+    if training.cache:
+        manifests = [Path(data.folder) / name for name in (*data.train, *data.valid)]
+        return cached_reader(Path(training.cache), manifests, recognizer.sample_rate)
+    hours = sum(example.duration for example in examples) / 3600
+    return sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
+
+
+def fit_features(experiment: Experiment, recognizer: Recognizer, data: Data, ranks: Ranks) -> None:
+    """Measure the statistics that normalisation ``global`` keeps."""
+    if experiment.features.normalisation != "global":
+        return
+    if ranks.first:
+        plan = sorted_plan(data.durations, experiment.training.batch_seconds)
+        batches = (load_batch([data.train[i] for i in indices], data.read) for indices in plan)
+        moved = (batch.to(recognizer.device) for batch in batches)
+        recognizer.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
+    mean, std = ranks.agreed((recognizer.features.mean.cpu(), recognizer.features.std.cpu()))
+    recognizer.features.mean.copy_(mean)
+    recognizer.features.std.copy_(std)
+
+
+def asked_statistics(
+    experiment: Experiment, recognizer: Recognizer, examples: list[Example], read: Reader, ranks: Ranks
+) -> Statistics:
+    """What normalisation ``speaker`` needs to know of a set of examples; nothing otherwise."""
+    if experiment.features.normalisation != "speaker":
+        return {}
+    seconds = experiment.training.batch_seconds
+    measured = speaker_statistics(recognizer.features, examples, read, seconds) if ranks.first else {}
+    return ranks.agreed(measured)
+
+
+def described(run: Run) -> Iterator[str]:
+    """What there is to know before training begins."""
+    parameters = sum(p.numel() for p in run.recognizer.model.parameters())
+    among = f" in {run.ranks.size} processes" if run.ranks.size > 1 else ""
+    yield (
+        f"{len(run.data.train)} training utterances, {run.data.hours:.2f} hours; "
+        f"{len(run.data.valid)} validation utterances; {len(run.recognizer.tokenizer)} tokens; "
+        f"{parameters:,} parameters; {run.total_steps} steps on {run.recognizer.device}{among}"
+    )
+    if run.data.unalignable:
+        yield (
+            f"{len(run.data.unalignable)} utterances have too few frames for their text and are left out: "
+            + ", ".join(example.utterance.id for example in run.data.unalignable)
+        )
+
+
+# --- to and from checkpoints ----------------------------------------------------------------------
+
+
+def save_checkpoint(run: Run) -> None:
+    """Write everything needed to go on; among several processes, the first one does."""
+    if run.ranks.first:
+        tensors = state_tensors(run)
+        write_checkpoint(run.folder, run.progress.step, tensors, asdict(run.progress), run.experiment)
+
+
+def state_tensors(run: Run) -> dict[str, Tensor]:
+    """Weights, statistics, averages and the optimiser's memory under flat names."""
+    tensors = dict(network(run.recognizer).state_dict())
+    tensors |= prefixed("intermediate.", intermediate_parameters(run))
+    tensors |= prefixed("average.", run.averages)
+    return tensors | prefixed("optimizer.", optimizer_tensors(run.optimizer))
+
+
+def restore(run: Run, checkpoint: Checkpoint) -> None:
+    """Put the state of a checkpoint into ``run``; raises ``TrainingError`` when it does not fit."""
+    ranks = checkpoint.progress.get("ranks")
+    if ranks != run.ranks.size:
+        raise TrainingError(
+            f"{checkpoint.path}: is of a run in {ranks} processes, these are {run.ranks.size}; "
+            "go on with as many, or choose another --out"
+        )
+    tensors = checkpoint.tensors
+    try:
+        modules = network(run.recognizer)
+        modules.load_state_dict({name: tensors[name] for name in modules.state_dict()})
+        load_weights(intermediate_parameters(run), unprefixed("intermediate.", tensors))
+        averages = unprefixed("average.", tensors)
+        for name, average in run.averages.items():
+            average.copy_(averages[name])
+        restore_optimizer(run.optimizer, unprefixed("optimizer.", tensors))
+        stored = asdict(Progress(**checkpoint.progress))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise TrainingError(f"{checkpoint.path}: does not fit this version or data: {error}") from error
+    for name, value in stored.items():
+        setattr(run.progress, name, value)
+
+
+def intermediate_parameters(run: Run) -> dict[str, torch.nn.Parameter]:
+    """Weights that are trained but not shipped."""
+    head = run.objective.intermediate
+    return {} if head is None else dict(head.named_parameters())
+
+
+def prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same with ``prefix`` before each name."""
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
