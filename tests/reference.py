@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, product
 
@@ -77,3 +78,57 @@ def room_response_by_images(size, speaker, microphone, t60: float, rate: int) ->
             if distance < 343.0 * (taps - 1) / rate:
                 response[round(distance * rate / 343.0)] += reflection**walls / distance
     return response
+
+
+def kneser_ney(
+    sentences: Sequence[Sequence[str]], order: int, thresholds: Sequence[int], fallback: Sequence[float]
+) -> Ngrams:
+    """Interpolated modified Kneser-Ney (Chen & Goodman 1998), probabilities and back-off weights as they are.
+
+    N-grams whose count is not above their order's threshold are left out, words never. Where the
+    discounts cannot be estimated they are those of ``fallback``.
+    """
+    raw: dict[tuple[str, ...], int] = Counter()
+    for sentence in sentences:
+        words = ("<s>", *sentence, "</s>")
+        raw.update(
+            words[i:j] for i in range(len(words)) for j in range(i + 1, min(i + order, len(words)) + 1)
+        )
+    raw.setdefault(("<unk>",), 0)
+    before = Counter(ngram[1:] for ngram in raw)
+    adjusted = {g: n if len(g) == order or g[0] == "<s>" else before[g] for g, n in raw.items()}
+    adjusted["<s>",] = 0
+    kept = {g for g, n in raw.items() if len(g) == 1 or n > thresholds[len(g) - 1]}
+    discounts = [
+        _discounts([n for g, n in adjusted.items() if len(g) == k + 1], fallback) for k in range(order)
+    ]
+    following: dict[tuple[str, ...], list] = {}
+    for ngram in raw:
+        following.setdefault(ngram[:-1], []).append(ngram)
+
+    def discounted(ngram: tuple[str, ...]) -> float:
+        return adjusted[ngram] - discounts[len(ngram) - 1][min(adjusted[ngram], 3)] if ngram in kept else 0
+
+    def weight(context: tuple[str, ...]) -> float:
+        total = sum(adjusted[g] for g in following.get(context, ()))
+        return (total - sum(map(discounted, following[context]))) / total if total else 1.0
+
+    def probability(ngram: tuple[str, ...]) -> float:
+        if not ngram:
+            return 1 / (len(following[()]) - 1)  # every word but <s>
+        context = ngram[:-1]
+        total = sum(adjusted[g] for g in following[context])
+        return discounted(ngram) / total + weight(context) * probability(ngram[1:])
+
+    model = {g: (probability(g), weight(g) if len(g) < order else 1.0) for g in kept}
+    return model | {("<s>",): (1.0, model["<s>",][1])}
+
+
+def _discounts(counts: Sequence[int], fallback: Sequence[float]) -> Sequence[float]:
+    n1, n2, n3, n4 = (sum(count == j for count in counts) for j in (1, 2, 3, 4))
+    if n1 and n2 and n3:
+        y = n1 / (n1 + 2 * n2)
+        estimates = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+        if all(0 <= d <= j for j, d in enumerate(estimates, start=1)):
+            return (0, *estimates)
+    return (0, *fallback)

@@ -132,7 +132,7 @@ def load():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["score", "--help"], ["score", "texts.jsonl", "texts.jsonl"]]
+    "arguments", [["--help"], ["score", "--help"], ["lm", "--help"], ["score", "texts.jsonl", "texts.jsonl"]]
 )
 def test_help_and_score_start_without_heavy_libraries(tmp_path, arguments):
     (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "go on"}\n')
@@ -140,4 +140,4 @@ def test_help_and_score_start_without_heavy_libraries(tmp_path, arguments):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"asr.cli", "click"} <= loaded
-    assert loaded.isdisjoint({"torch", "torchaudio", "librosa", "matplotlib"})
+    assert loaded.isdisjoint({"torch", "torchaudio", "librosa", "matplotlib", "numba"})

@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train a model from a recipe, or go on with a run.",
     "evaluate": "Transcribe a manifest and print its word error rate.",
     "score": "Compare hypotheses with references: word error rate and what went wrong.",
+    "lm": "Train, measure and try n-gram language models.",
     "prepare": "Turn a public corpus into manifests.",
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",

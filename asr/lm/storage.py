@@ -30,14 +30,14 @@ ALIGNMENT = 64
 HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqII")
 
 
-def load_model(path: str | Path) -> NgramModel:
-    """The model of a binary file, which is opened, or of an ARPA file, which is read."""
+def load_model(path: str | Path, verify: bool = False) -> NgramModel:
+    """The model of a binary file, which ``open_model`` opens, or of an ARPA file, which is read."""
     try:
         with Path(path).open("rb") as file:
             binary = file.read(len(MAGIC)) == MAGIC
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-    return open_model(path) if binary else read_arpa(path)
+    return open_model(path, verify) if binary else read_arpa(path)
 
 
 def save_model(model: NgramModel, path: str | Path) -> None:

@@ -1,22 +1,49 @@
-"""Text files as bytes, compressed or not, or the standard input."""
+"""Text for language models: files, packed or not, as blocks of sentences, one a line."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 from numba import njit
 
+from asr.config import option
 from asr.errors import UserError
+from asr.text import NORMALISERS
 
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 SPACE, TAB, RETURN, NEWLINE = ord(" "), ord("\t"), ord("\r"), ord("\n")
+
+BLOCK = 1 << 22  # bytes read at once
+RESERVED = re.compile(rb"(?<!\S)(?:<s>|</s>|<unk>)(?!\S)")
+
+# The end of a sentence: its mark, closing quotes and brackets; a new one begins with a capital or a digit.
+SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*(\s+)(?=[\"'“‘(\[*_]*[A-Z0-9À-Þ])")
+# Words whose full stop ends no sentence: titles, what stands before a number, single initials.
+ABBREVIATION = re.compile(
+    r"(?:^|[\s\"'“‘(\[*_-])(?:[A-Z]|Mr|Mrs|Ms|Messrs|Dr|Prof|Rev|Hon|St|Mme|Mlle|Capt|Col|Gen|Lt|Lieut|Maj|Sgt"
+    r"|Gov|Sen|No|Nos|Vol|Fig|vs|cf|e\.g|i\.e|viz)\.$"
+)
+
+
+@dataclass(frozen=True)
+class SentenceConfig:
+    """How files become sentences."""
+
+    normaliser: Literal["none-v1", "letters-v1"] = option(
+        "none-v1", "Named, versioned normaliser applied to every sentence."
+    )
+    split: bool = option(
+        False, "Prose: split paragraphs into sentences, instead of taking every line as one."
+    )
 
 
 @contextmanager
@@ -25,7 +52,6 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises ``UserError`` naming the file when it cannot be read or unpacked.
     """
-    name = "stdin" if str(path) == "-" else str(path)
     try:
         if str(path) == "-":
             yield _unpacked(sys.stdin.buffer)
@@ -33,9 +59,14 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
             with Path(path).open("rb") as file:
                 yield _unpacked(file)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{name}: is damaged: {error}") from error
+        raise UserError(f"{named(path)}: is damaged: {error}") from error
     except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{named(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def named(path: str | Path) -> str:
+    """What errors call a file."""
+    return "stdin" if str(path) == "-" else str(path)
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
@@ -45,6 +76,68 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     if begin.startswith(XZ):
         return cast(BinaryIO, lzma.LZMAFile(file))
     return file
+
+
+def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
+    """The sentences of all files, some megabytes at a time: UTF-8, each with a line end behind it.
+
+    Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word.
+    """
+    for path in paths:
+        line = 1
+        for block in _blocks(path, b"\n\n" if config.split else b"\n"):
+            text = _checked(block, path, line)
+            line += block.count(b"\n")
+            if config.split:
+                block = "\n".join(split_sentences(text)).encode() + b"\n"
+            if config.normaliser != "none-v1":
+                normalised = map(NORMALISERS[config.normaliser], block.decode().split("\n"))
+                block = "\n".join(normalised).encode() + b"\n"
+            yield block
+
+
+def _blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
+    """The content of a file in blocks that end in ``separator``; the last one in a line end."""
+    with opened(path) as file:
+        rest = file.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
+        while more := file.read(BLOCK):
+            block, found, rest = (rest + more).rpartition(separator)
+            if found:
+                yield block + found
+        if rest:
+            yield rest if rest.endswith(b"\n") else rest + b"\n"
+
+
+def _checked(block: bytes, path: str | Path, first_line: int) -> str:
+    """The text of a block that may be used as it is."""
+    try:
+        text = block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + block.count(b"\n", 0, error.start)
+        raise UserError(f"{named(path)}:{line}: is not UTF-8 text") from error
+    if b"<" in block and (match := RESERVED.search(block)):
+        line = first_line + block.count(b"\n", 0, match.start())
+        raise UserError(
+            f"{named(path)}:{line}: {match[0].decode()} is reserved and cannot be a word of a text"
+        )
+    return text
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of prose whose paragraphs stand between blank lines.
+
+    A sentence ends at a full stop, a question or exclamation mark with a capital or a digit behind
+    it, unless what stands before is a title or an initial. Line breaks within it become spaces.
+    """
+    sentences = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        begin = 0
+        for match in SENTENCE_END.finditer(paragraph):
+            if not ABBREVIATION.search(paragraph, begin, match.start()):
+                sentences.append(paragraph[begin : match.start(1)])
+                begin = match.end()
+        sentences.append(paragraph[begin:])
+    return [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
 
 
 @njit(cache=True)

@@ -1,0 +1,247 @@
+"""``asr lm``: n-gram language models, from a text to a model and what it makes of other texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from asr.lm.model import NgramModel
+    from asr.lm.text import SentenceConfig
+
+MODEL = click.argument("model", metavar="LM", type=click.Path(path_type=Path))
+TEXTS = click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+OUT = click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="FILE.arpa or FILE.arpa.gz; else binary.",
+)
+NORMALISER = click.option(
+    "--normaliser",
+    type=click.Choice(["none-v1", "letters-v1"]),
+    default="none-v1",
+    help="Applied to every sentence.",
+)
+SPLIT = click.option(
+    "--split-sentences", is_flag=True, help="TEXT is prose in paragraphs, not one sentence a line."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+# These take as many numbers as follow them.
+NUMBER = re.compile(r"\d[\d.,]*")
+NUMBER_OPTIONS = ("--prune", "--discount-fallback")
+
+
+class ManyNumbers(click.Command):
+    """A command some of whose options are written ``--prune 0 0 1``, which click alone cannot read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, joined(args))
+
+
+def joined(arguments: list[str]) -> list[str]:
+    """``arguments`` with the numbers behind each of ``NUMBER_OPTIONS`` in one: ``--prune=0 0 1``."""
+    result: list[str] = []
+    for argument in arguments:
+        option = argument.replace("_", "-")
+        if option in NUMBER_OPTIONS:
+            result.append(option + "=")
+        elif result and result[-1].partition("=")[0] in NUMBER_OPTIONS and NUMBER.fullmatch(argument):
+            result[-1] += f" {argument}"
+        else:
+            result.append(argument)
+    return result
+
+
+@click.group()
+def lm() -> None:
+    """N-gram language models: train one on text, measure, describe and try it.
+
+    LM is an ARPA file, packed by gzip or not, or the binary file that asr lm makes, which opens at
+    once. TEXT has one sentence a line, may be packed by gzip or xz, and - is the standard input.
+    """
+
+
+@lm.command(cls=ManyNumbers)
+@TEXTS
+@OUT
+@click.option("--order", type=click.IntRange(1, 6), default=3, help="Words in the longest n-grams.")
+@click.option(
+    "--prune",
+    metavar="N...",
+    default="0",
+    help="Leave out n-grams seen N times or less, a number for each order (0 0 1); the last goes on.",
+)
+@click.option(
+    "--vocab", metavar="N", type=click.IntRange(1), help="Keep the N most frequent words; others are <unk>."
+)
+@NORMALISER
+@SPLIT
+@click.option(
+    "--discount-fallback",
+    metavar="[D1 D2 D3]",
+    help="Discounts for orders where the text gives none; without numbers 0.5 1 1.5.",
+)
+def train(
+    texts: tuple[Path, ...],
+    out: Path,
+    order: int,
+    prune: str,
+    vocab: int | None,
+    normaliser: str,
+    split_sentences: bool,
+    discount_fallback: str | None,
+) -> None:
+    """Estimate a model from TEXT: interpolated modified Kneser-Ney with count pruning, as KenLM's lmplz.
+
+    Blank lines are no sentences. The words <s>, </s> and <unk> are reserved.
+    """
+    from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
+    from asr.lm.text import sentence_blocks
+
+    fallback: tuple[float, ...] = ()
+    if discount_fallback is not None:
+        fallback = numbers("--discount-fallback", discount_fallback, FALLBACK)
+    config = EstimationConfig(
+        order=order,
+        prune=tuple(map(int, numbers("--prune", prune))),
+        vocabulary_size=vocab,
+        discount_fallback=fallback,
+    )
+    model = estimate(sentence_blocks(texts, sentence_config(normaliser, split_sentences)), config)
+    write(model, out)
+
+
+@lm.command()
+@MODEL
+@TEXTS
+@NORMALISER
+@SPLIT
+@JSON
+def perplexity(
+    model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences: bool, as_json: bool
+) -> None:
+    """How well LM expects TEXT: perplexity with and without words outside its vocabulary, and their rate.
+
+    Every word and every end of a sentence counts. Words outside the vocabulary score as <unk> or, in
+    the second figure, are left out of sum and number.
+    """
+    from asr.lm.perplexity import perplexity as measured
+    from asr.lm.storage import load_model
+    from asr.lm.text import sentence_blocks
+
+    blocks = sentence_blocks(texts, sentence_config(normaliser, split_sentences))
+    found = measured(load_model(model), blocks)
+    result = {
+        "perplexity_including_oov": found.including_unknown,
+        "perplexity_excluding_oov": found.excluding_unknown,
+        "oov_rate": found.unknown_rate,
+        "oov": found.unknown,
+        "words": found.words,
+        "sentences": found.sentences,
+        "log_prob": found.log_prob,
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"perplexity including OOVs {found.including_unknown:10.2f}")
+    click.echo(f"perplexity excluding OOVs {found.excluding_unknown:10.2f}")
+    click.echo(f"OOV rate                {100 * found.unknown_rate:10.2f} %")
+    click.echo(f"{found.words} words, {found.unknown} of them OOV; {found.sentences} sentences")
+
+
+@lm.command()
+@MODEL
+@JSON
+def info(model: Path, as_json: bool) -> None:
+    """What is in LM; every byte of a binary file is checked."""
+    from asr.lm.storage import load_model
+
+    loaded = load_model(model, verify=True)
+    trie, vocabulary = loaded.trie, loaded.vocabulary
+    unknown = float(trie.log_probs[1 + loaded.unknown])
+    result: dict[str, Any] = {
+        "file": str(model),
+        "bytes": model.stat().st_size,
+        "order": loaded.order,
+        "ngrams": list(loaded.counts),
+        "words": len(vocabulary),
+        "unknown_log_prob": unknown,
+        "bytes_in_memory": sum(array.nbytes for array in (*trie, vocabulary.letters, vocabulary.bounds)),
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(
+        f"{model}: {loaded.order}-gram model of {len(vocabulary):,} words, {result['bytes'] / 1e6:.1f} MB"
+    )
+    for order, count in enumerate(loaded.counts, start=1):
+        click.echo(f"{order}-grams {count:12,}")
+    click.echo(
+        f"natural log probability of <unk> {unknown:.2f}; {result['bytes_in_memory'] / 1e6:.1f} MB in memory"
+    )
+
+
+@lm.command()
+@MODEL
+@click.option("-n", "--sentences", type=click.IntRange(1), default=10, help="How many sentences.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed makes the same text.")
+@click.option(
+    "--longest", type=click.IntRange(1), default=100, help="Words after which a sentence is cut off."
+)
+def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
+    """Print sentences that LM makes up, word after word by its probabilities."""
+    from asr.lm.sampling import sampled_sentences
+    from asr.lm.storage import load_model
+
+    for sentence in sampled_sentences(load_model(model), sentences, seed, longest):
+        click.echo(sentence)
+
+
+@lm.command()
+@MODEL
+@OUT
+def convert(model: Path, out: Path) -> None:
+    """Write LM anew: as ARPA, or as the binary file that opens at once."""
+    from asr.lm.storage import load_model
+
+    write(load_model(model, verify=True), out)
+
+
+def sentence_config(normaliser: Any, split: bool) -> SentenceConfig:
+    """The options about sentences in one."""
+    from asr.lm.text import SentenceConfig
+
+    return SentenceConfig(normaliser, split)
+
+
+def numbers(option: str, text: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
+    """The numbers in the value of an option, or those that it means without any."""
+    try:
+        values = tuple(map(float, text.replace(",", " ").split())) or default
+    except ValueError:
+        values = ()
+    if not values:
+        raise click.BadParameter(f"{text!r} is not numbers", param_hint=f"'{option}'")
+    return values
+
+
+def write(model: NgramModel, out: Path) -> None:
+    """Write a model in the format that the name asks for, and say so."""
+    from asr.lm.arpa import write_arpa
+    from asr.lm.storage import save_model
+
+    if out.name.endswith((".arpa", ".arpa.gz")):
+        write_arpa(model, out)
+    else:
+        save_model(model, out)
+    counts = " + ".join(f"{count:,}" for count in model.counts)
+    click.echo(
+        f"{out}: {model.order}-gram model of {len(model.vocabulary):,} words, {counts} n-grams", err=True
+    )

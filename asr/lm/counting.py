@@ -1,0 +1,230 @@
+"""Texts become word numbers, and those n-grams with their counts, by sorting.
+
+All n-grams of an order are packed into 64-bit keys and sorted, as long as their words fit; where
+they do not, a key begins with the place of the first words among the n-grams of a lower order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from asr.lm.model import find
+from asr.lm.text import NEWLINE, is_space
+from asr.lm.vocabulary import (
+    BEGIN,
+    END,
+    UNKNOWN,
+    Vocabulary,
+    WordTable,
+    added,
+    empty_table,
+    found,
+    table_words,
+    vocabulary_of,
+    with_room,
+)
+
+KEY_BITS = 63
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text in numbers: ``tokens`` (int32) are ``<s> word ... </s> <s> ...``, numbers of ``vocabulary``."""
+
+    tokens: np.ndarray
+    vocabulary: Vocabulary
+
+
+class Counted(NamedTuple):
+    """The n-grams of one order, sorted by their words, and how often each is there.
+
+    words: the last word of each, int32.
+    contexts: where the words before it stand in the order below, int32.
+    bounds: the n-grams of context ``c`` are ``bounds[c]:bounds[c + 1]``, int64.
+    suffixes: where the words without the first stand in the order below, int32.
+    counts: int64.
+    """
+
+    words: np.ndarray
+    contexts: np.ndarray
+    bounds: np.ndarray
+    suffixes: np.ndarray
+    counts: np.ndarray
+
+
+def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
+    """Number the words of sentences, one a line; blank lines are no sentences.
+
+    With ``size``, only so many of the most frequent words keep their numbers, of equally frequent
+    ones those that sort first; the others are ``<unk>``.
+    """
+    table = empty_table()
+    for word in (UNKNOWN, BEGIN, END):
+        text = np.frombuffer(word.encode(), np.uint8)
+        added(table, text, 0, len(text))
+    parts = [np.zeros(0, np.int32)]
+    for block in blocks:
+        numbers, table = numbered(np.frombuffer(block, np.uint8), table, 1, 2, -1)
+        parts.append(numbers)
+    tokens = np.concatenate(parts)
+    del parts
+    words = table_words(table)
+    by_bytes = sorted(range(len(words)), key=words.__getitem__)
+    if size is not None and size + 3 < len(words):
+        counts = np.bincount(tokens, minlength=len(words))
+        ranked = sorted((n for n in by_bytes if n > 2), key=lambda n: -counts[n])
+        kept = {0, 1, 2, *ranked[:size]}
+        by_bytes = [n for n in by_bytes if n in kept]
+    rank = np.full(len(words), by_bytes.index(0), np.int32)
+    rank[by_bytes] = np.arange(len(by_bytes), dtype=np.int32)
+    np.take(rank, tokens, out=tokens)
+    return Corpus(tokens, vocabulary_of(words[n] for n in by_bytes))
+
+
+@njit(cache=True, nogil=True)
+def numbered(
+    text: np.ndarray, table: WordTable, begin: int, end: int, unknown: int
+) -> tuple[np.ndarray, WordTable]:
+    """The words of a text with the numbers of ``table``, ``begin`` and ``end`` around every line's.
+
+    New words get ``unknown``, or, where that is negative, the next number in ``table``; the second
+    value is then the table with them.
+    """
+    numbers = np.empty(len(text) * 3 // 2 + 2, np.int32)  # enough for lines of one letter
+    count, place, inside = 0, 0, False
+    while place < len(text):
+        if is_space(text[place]):
+            if text[place] == NEWLINE and inside:
+                numbers[count] = end
+                count += 1
+                inside = False
+            place += 1
+            continue
+        first = place
+        while place < len(text) and not is_space(text[place]):
+            place += 1
+        number = found(table, text, first, place)
+        if number < 0:
+            number = unknown
+            if unknown < 0:
+                table = with_room(table, place - first)
+                number = added(table, text, first, place)
+        if not inside:
+            numbers[count] = begin
+            count += 1
+            inside = True
+        numbers[count] = number
+        count += 1
+    if inside:
+        numbers[count] = end
+        count += 1
+    return numbers[:count].copy(), table
+
+
+def count_ngrams(corpus: Corpus, order: int) -> list[Counted]:
+    """The n-grams of every order up to ``order``; none has ``<s>`` but as its first word."""
+    tokens, size, begin = corpus.tokens, len(corpus.vocabulary), corpus.vocabulary.find(BEGIN)
+    words = np.arange(size, dtype=np.int32)
+    counts = np.bincount(tokens, minlength=size)
+    levels = [Counted(words, np.zeros(size, np.int32), np.array([0, size]), np.zeros(size, np.int32), counts)]
+    bits = max(1, int(size - 1).bit_length())
+    base, places, shorter = 1, tokens, words.astype(np.int64)  # where n-grams of order ``base`` begin
+    for length in range(2, order + 1):
+        if (len(levels[base - 1].words) - 1).bit_length() + (length - base) * bits > KEY_BITS:
+            while base < length - 1:
+                level = levels[base]
+                places = _longer(tokens, places, level.bounds, level.words, base, begin)
+                base += 1
+            shorter = np.arange(len(levels[-1].words))
+        keys = _window_keys(tokens, places, base, length, bits, begin)
+        keys.sort()
+        keys, counts = _distinct(keys)
+        contexts = _merged(shorter, keys, bits)
+        words = (keys & ((1 << bits) - 1)).astype(np.int32)
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts, minlength=len(levels[-1].words)))])
+        suffixes = words if length == 2 else _suffixes(words, contexts, levels[-1])
+        levels.append(Counted(words, contexts, bounds, suffixes, counts))
+        shorter = keys
+    return levels
+
+
+@njit(cache=True)
+def _longer(
+    tokens: np.ndarray, places: np.ndarray, bounds: np.ndarray, words: np.ndarray, length: int, begin: int
+) -> np.ndarray:
+    """Where the n-gram of ``length + 1`` words from each token on stands; -1 where none begins."""
+    longer = np.full(len(tokens), -1, np.int32)
+    for i in range(len(tokens) - length):
+        if places[i] >= 0 and tokens[i + length] != begin:
+            place = places[i]
+            longer[i] = find(words, bounds[place], bounds[place + 1], tokens[i + length])
+    return longer
+
+
+@njit(cache=True)
+def _window_keys(
+    tokens: np.ndarray, places: np.ndarray, base: int, length: int, bits: int, begin: int
+) -> np.ndarray:
+    """The keys of all n-grams of ``length`` words: the place of the first ``base``, then the others."""
+    keys = np.empty(len(tokens), np.int64)
+    count = 0
+    for i in range(len(tokens) - length + 1):
+        key = np.int64(places[i])
+        whole = key >= 0
+        for j in range(i + 1, i + length):
+            whole &= tokens[j] != begin
+        if whole:
+            for j in range(i + base, i + length):
+                key = key << bits | tokens[j]
+            keys[count] = key
+            count += 1
+    return keys[:count]
+
+
+@njit(cache=True)
+def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every value of a sorted array once, and how often it is there."""
+    size = 0
+    for i in range(len(keys)):
+        size += i == 0 or keys[i] != keys[i - 1]
+    distinct, counts = np.empty(size, np.int64), np.zeros(size, np.int64)
+    last = -1
+    for i in range(len(keys)):
+        if i == 0 or keys[i] != keys[i - 1]:
+            last += 1
+            distinct[last] = keys[i]
+        counts[last] += 1
+    return distinct, counts
+
+
+@njit(cache=True)
+def _merged(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
+    """Where the key without its last word stands in ``shorter``, for keys that are sorted."""
+    contexts = np.empty(len(keys), np.int32)
+    place = 0
+    for i in range(len(keys)):
+        context = keys[i] >> bits
+        while shorter[place] < context:
+            place += 1
+        contexts[i] = place
+    return contexts
+
+
+@njit(cache=True)
+def _suffixes(words: np.ndarray, contexts: np.ndarray, shorter: Counted) -> np.ndarray:
+    """Where each n-gram stands without its first word, among those of the order below."""
+    suffixes = np.empty(len(words), np.int32)
+    place = 0
+    for i in range(len(words)):
+        suffix = shorter.suffixes[contexts[i]]
+        if i == 0 or contexts[i] != contexts[i - 1]:
+            place = shorter.bounds[suffix]
+        # The words of one context are sorted: the next one stands behind this one.
+        place = find(shorter.words, place, shorter.bounds[suffix + 1], words[i])
+        suffixes[i] = place
+    return suffixes

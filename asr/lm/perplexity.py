@@ -1,0 +1,87 @@
+"""How well a model expects a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from asr.errors import UserError
+from asr.lm.counting import numbered
+from asr.lm.model import NgramModel, Trie, score
+from asr.lm.vocabulary import table_of
+
+SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins and ends
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """What a model gave a text, in counts and natural logarithms.
+
+    A token is a word or the end of a sentence. ``unknown`` are the words outside the vocabulary,
+    ``log_prob`` is the sum over all tokens and ``unknown_log_prob`` that over unknown words.
+    """
+
+    sentences: int
+    words: int
+    unknown: int
+    log_prob: float
+    unknown_log_prob: float
+
+    @property
+    def tokens(self) -> int:
+        """Words and ends of sentences."""
+        return self.words + self.sentences
+
+    @property
+    def including_unknown(self) -> float:
+        """Perplexity per token, unknown words as ``<unk>``."""
+        return math.exp(-self.log_prob / self.tokens)
+
+    @property
+    def excluding_unknown(self) -> float:
+        """Perplexity per token that is no unknown word; those stay in the contexts of others."""
+        return math.exp((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
+
+    @property
+    def unknown_rate(self) -> float:
+        """Unknown words per word."""
+        return self.unknown / self.words
+
+
+def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
+    """Score a text: UTF-8, a sentence a line, in blocks of whole lines.
+
+    Raises ``UserError`` when the text has no words.
+    """
+    table = table_of(model.vocabulary.letters, model.vocabulary.bounds)
+    totals = np.zeros(5)
+    for block in blocks:
+        tokens, table = numbered(np.frombuffer(block, np.uint8), table, SENTENCE, SENTENCE_END, model.unknown)
+        totals += _scored(model.trie, tokens, model.begin, model.end, model.unknown)
+    sentences, words, unknown, log_prob, unknown_log_prob = totals.tolist()
+    if not words:
+        raise UserError("the text has no words: perplexity is not defined")
+    return Perplexity(int(sentences), int(words), int(unknown), log_prob, unknown_log_prob)
+
+
+@njit(cache=True)
+def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
+    """Sentences, words, unknown words, and the log-probs of all tokens and of the unknown words."""
+    totals = np.zeros(5)
+    state = begin
+    for token in tokens:
+        if token == SENTENCE:
+            state = begin
+            continue
+        log_prob, state = score(trie, state, end if token == SENTENCE_END else token)
+        totals[3] += log_prob
+        totals[0] += token == SENTENCE_END
+        totals[1] += token != SENTENCE_END
+        if token == unknown:
+            totals[2] += 1
+            totals[4] += log_prob
+    return totals
