@@ -24,6 +24,7 @@ ORDER = [
     "rooms",
     "corpora",
     "text",
+    "levenshtein",
     "scoring",
     "lm",
     "transcript",
