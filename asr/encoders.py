@@ -8,13 +8,16 @@ stands in the padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.cells import CELLS, FUSED, Cell, kept_units, new_fused, scan, turned_round, written_out
 from asr.config import ConfigError, option
 from asr.features import mask, masked
 
@@ -23,129 +26,344 @@ from asr.features import mask, masked
 class EncoderConfig:
     """The network between features and token scores."""
 
-    kind: Literal["recurrent"] = option("recurrent", "Which entry of ENCODERS.")
-    layers: int = option(3, "LSTM layers on top of each other.")
-    size: int = option(320, "Hidden units per direction and layer.")
-    bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
-    residual: bool = option(False, "Add a layer's input to its output where the sizes agree.")
-    norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
-    dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.")
-    front_end: Literal["none", "conv2", "conv4"] = option(
-        "none", "Two 3x3 convolutions that halve or quarter the number of frames."
+    kind: Literal["recurrent", "tdnn", "transformer"] = option("recurrent", "Which entry of ENCODERS.")
+    cell: Literal["rnn", "rnn-relu", "gru", "lstm", "peephole", "lnlstm", "cifg", "ligru", "convlstm"] = (
+        option("lstm", "Which entry of CELLS the recurrent layers are made of.")
     )
-    channels: int = option(32, "Channels of the convolutions.")
+    layers: int = option(3, "Layers on top of each other.")
+    size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.")
+    bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
+    residual: bool = option(False, "Add a layer's input to its output where the shapes agree.")
+    norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
+    pyramid: int = option(
+        0, "So many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016)."
+    )
+    dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.")
+    input_dropout: float = option(
+        0.0, "Share of each layer's inputs set to zero, the same all through an utterance (Gal et al. 2016)."
+    )
+    recurrent_dropout: float = option(
+        0.0, "As input_dropout, of the hidden units that a recurrent layer hears of the frame before."
+    )
+    zoneout: float = option(
+        0.0, "Share of a recurrent layer's units that stay as they were, drawn for each frame (Krueger 2017)."
+    )
+    front_end: Literal["none", "conv2", "conv4", "vgg2", "vgg4"] = option(
+        "none",
+        "Convolutions that halve or quarter the frames: conv, two with strides; vgg, four with pooling.",
+    )
+    channels: int = option(32, "Channels of the front end's convolutions.")
+    heads: int = option(4, "Attention heads of a transformer.")
 
     def __post_init__(self) -> None:
         for key, wrong in {
             "layers": self.layers < 1,
             "size": self.size < 1,
             "channels": self.channels < 1,
+            "heads": self.heads < 1 or (self.kind == "transformer" and self.size % self.heads != 0),
+            "pyramid": not 0 <= self.pyramid < self.layers,
             "dropout": not 0 <= self.dropout < 1,
+            "input_dropout": not 0 <= self.input_dropout < 1,
+            "recurrent_dropout": not 0 <= self.recurrent_dropout < 1,
+            "zoneout": not 0 <= self.zoneout < 1,
         }.items():
             if wrong:
-                raise ConfigError(f"'encoder.{key}' cannot be {getattr(self, key)!r}")
+                raise ConfigError(f"'encoder.{key}' cannot be {getattr(self, key)!r}{_REASONS.get(key, '')}")
+        if self.kind != "recurrent":
+            for key in ("pyramid", "recurrent_dropout", "zoneout"):
+                if getattr(self, key):
+                    raise ConfigError(f"'encoder.{key}' is for recurrent layers, a {self.kind} has none")
+
+
+_REASONS = {
+    "heads": ": it must divide encoder.size",
+    "pyramid": ": the lowest layer sees every frame, so it is at most encoder.layers - 1",
+}
 
 
 class Encoder(nn.Module):
-    """What every encoder has: ``output_size``, ``subsampling`` and ``forward`` as the module says."""
+    """What every encoder has: ``output_size``, ``subsampling``, ``layers``, ``forward`` as the module says.
+
+    A front end comes first where the config asks for one; ``encoded`` holds what makes a kind.
+    """
 
     output_size: int
-    subsampling: int = 1  # frames in for one frame out
-
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-
-class RecurrentEncoder(Encoder):
-    """Deep (bidirectional) LSTM (Graves, Mohamed & Hinton 2013), optionally behind convolutions."""
+    layers: nn.ModuleList
 
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__()
-        self.front_end: ConvSubsampling | None = None
+        self.front_end: FrontEnd | None = None
+        self.subsampling = 1  # frames in for one frame out
+        self.bands = self.layer_input = input_size  # what the first layer gets
         if config.front_end != "none":
-            self.front_end = ConvSubsampling(input_size, config.channels, int(config.front_end[-1]))
-            input_size = self.front_end.output_size
+            kind = ConvSubsampling if config.front_end.startswith("conv") else VGGSubsampling
+            self.front_end = kind(input_size, config.channels, int(config.front_end[-1]))
+            self.bands, self.layer_input = self.front_end.bands, self.front_end.output_size
             self.subsampling = self.front_end.subsampling
-        self.output_size = config.size * (2 if config.bidirectional else 1)
-        sizes = [input_size] + [self.output_size] * (config.layers - 1)
-        self.layers = nn.ModuleList(LSTMLayer(size, config.size, config.bidirectional) for size in sizes)
-        normed = config.norm == "layer"
-        self.norms = nn.ModuleList(nn.LayerNorm(self.output_size) if normed else nn.Identity() for _ in sizes)
         self.dropout = nn.Dropout(config.dropout)
+        self.input_dropout = config.input_dropout
         self.residual = config.residual
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``(batch, frames, features)`` to ``(batch, frames', output_size)`` and the new lengths."""
         states = masked(features, lengths)
         if self.front_end is not None:
             states, lengths = self.front_end(states, lengths)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            output = self.dropout(norm(layer(states, lengths)))
-            states = states + output if self.residual and states.shape == output.shape else output
+        states, lengths = self.encoded(states, lengths)
         return masked(states, lengths), lengths
 
+    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the layers make of the front end's frames; the padding is masked by ``forward``."""
+        raise NotImplementedError
 
-class LSTMLayer(nn.Module):
-    """One LSTM layer on torch's fused kernel (Hochreiter & Schmidhuber 1997; forget gate: Gers 2000).
+    def heard(self, states: Tensor) -> Tensor:
+        """A layer's input with the variational dropout of Gal & Ghahramani (2016)."""
+        if not (self.training and self.input_dropout):
+            return states
+        return states * kept_units(states, states.shape[2], self.input_dropout)[:, None]
 
-    The backward direction is an LSTM of its own that reads each utterance turned round within its
+
+def joined(states: Tensor, output: Tensor, residual: bool) -> Tensor:
+    """A layer's output, with its input added where that is asked for and the shapes agree."""
+    return states + output if residual and states.shape == output.shape else output
+
+
+def norms(config: EncoderConfig, size: int) -> nn.ModuleList:
+    """A normalisation for each layer's output, or nothing."""
+    kind = nn.LayerNorm if config.norm == "layer" else nn.Identity
+    return nn.ModuleList(kind(size) for _ in range(config.layers))
+
+
+# --- recurrent ------------------------------------------------------------------------------------
+
+
+class RecurrentEncoder(Encoder):
+    """Deep (bidirectional) recurrent layers of any cell (Graves, Mohamed & Hinton 2013).
+
+    The topmost ``pyramid`` layers each join every two frames into one of twice the size before they
+    read them: the pyramid of Listen, Attend and Spell (Chan et al. 2016, equation 5).
+    """
+
+    def __init__(self, config: EncoderConfig, input_size: int) -> None:
+        super().__init__(config, input_size)
+        self.output_size = config.size * (2 if config.bidirectional else 1)
+        self.first_joining = config.layers - config.pyramid
+        self.subsampling *= 2**config.pyramid
+        sizes = [self.layer_input] + [
+            self.output_size * (2 if layer >= self.first_joining else 1) for layer in range(1, config.layers)
+        ]
+        self.layers = nn.ModuleList(RecurrentLayer(config, size, self.bands) for size in sizes)
+        self.norms = norms(config, self.output_size)
+
+    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            if number >= self.first_joining:
+                states, lengths = paired(states, lengths)
+            output = self.dropout(norm(layer(self.heard(states), lengths)))
+            states = joined(states, output, self.residual)
+        return states, lengths
+
+
+class RecurrentLayer(nn.Module):
+    """One layer of a cell, in one direction or both.
+
+    The backward direction has weights of its own and reads each utterance turned round within its
     own length. So the padding lies behind the last real frame in both directions and reaches
     nothing, without packed sequences, which lose the fast kernel on CPUs.
     """
 
-    def __init__(self, input_size: int, size: int, bidirectional: bool) -> None:
+    def __init__(self, config: EncoderConfig, input_size: int, bands: int) -> None:
         super().__init__()
-        self.ahead = fresh_lstm(input_size, size)
-        self.back: nn.LSTM | None = fresh_lstm(input_size, size) if bidirectional else None
+        self.recurrent_dropout, self.zoneout = config.recurrent_dropout, config.zoneout
+        self.ahead = new_direction(config, input_size, bands)
+        self.back = new_direction(config, input_size, bands) if config.bidirectional else None
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """``(batch, frames, input)`` to ``(batch, frames, size * directions)``; padding is undefined."""
-        ahead, _ = self.ahead(states)
+        ahead = self.read(self.ahead, states, lengths)
         if self.back is None:
             return ahead
-        back, _ = self.back(turned_round(states, lengths))
+        back = self.read(self.back, turned_round(states, lengths), lengths)
         return torch.cat([ahead, turned_round(back, lengths)], dim=2)
 
-
-def fresh_lstm(input_size: int, size: int) -> nn.LSTM:
-    """A fused LSTM whose biases are 0 but for the forget gate's 1 (Jozefowicz et al. 2015)."""
-    lstm = nn.LSTM(input_size, size, batch_first=True)
-    with torch.no_grad():
-        for name in ("bias_ih_l0", "bias_hh_l0"):
-            lstm.get_parameter(name).zero_()
-        lstm.get_parameter("bias_ih_l0")[size : 2 * size] = 1.0  # ordered input, forget, cell, output
-    return lstm
-
-
-def turned_round(states: Tensor, lengths: Tensor) -> Tensor:
-    """``(batch, frames, size)`` with each utterance's own frames in reverse order; its own inverse."""
-    times = torch.arange(states.shape[1], device=states.device)[None]
-    inside = mask(lengths, states.shape[1])
-    index = torch.where(inside, lengths[:, None] - 1 - times, times)
-    return states.gather(1, index[..., None].expand_as(states))
+    def read(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
+        """One direction's hidden states, by torch's fused kernel where that can do it."""
+        written = self.zoneout or (self.training and self.recurrent_dropout)
+        if isinstance(direction, nn.RNNBase) and not written:
+            hidden, _ = direction(states)
+            return hidden
+        cell = written_out(direction) if isinstance(direction, nn.RNNBase) else direction
+        return scan(cell, states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
 
 
-class ConvSubsampling(nn.Module):
-    """Two 3x3 convolutions over time and frequency; time is divided by 2 or 4, frequency by 4."""
+def new_direction(config: EncoderConfig, input_size: int, bands: int) -> nn.RNNBase | Cell:
+    """One direction of a layer: torch's fused module for cells that it knows, else the written-out cell."""
+    if config.cell in FUSED:
+        return new_fused(config.cell, input_size, config.size)
+    if config.cell == "convlstm" and config.size % bands:
+        raise ConfigError(
+            f"'encoder.size' is {config.size}, which a convlstm cannot spread over {bands} frequency bands"
+        )
+    return CELLS[config.cell](input_size, config.size, bands)
+
+
+def paired(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Every two frames as one: ``(batch, ceil(frames / 2), 2 * size)``, zeros behind an odd last frame."""
+    batch, frames, size = states.shape
+    states = F.pad(masked(states, lengths), (0, 0, 0, frames % 2))
+    return states.reshape(batch, -1, 2 * size), (lengths + 1) // 2
+
+
+# --- as contrast ----------------------------------------------------------------------------------
+
+
+class TDNNEncoder(Encoder):
+    """A time-delay network: convolutions over time alone (Waibel et al. 1989; Peddinti et al. 2015).
+
+    Each layer sees three frames, 1, 2, 4 or 8 apart in turn, so that four layers reach 15 frames
+    to either side; not bidirectional, they see the present frame and two behind it.
+    """
+
+    WIDTH = 3
+    DISTANCES = (1, 2, 4, 8)
+
+    def __init__(self, config: EncoderConfig, input_size: int) -> None:
+        super().__init__(config, input_size)
+        self.output_size = config.size
+        self.bidirectional = config.bidirectional
+        sizes = [self.layer_input] + [config.size] * (config.layers - 1)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(size, config.size, self.WIDTH, dilation=self.distance(layer))
+            for layer, size in enumerate(sizes)
+        )
+        self.norms = norms(config, self.output_size)
+
+    def distance(self, layer: int) -> int:
+        """Frames between the three that a layer sees."""
+        return self.DISTANCES[layer % len(self.DISTANCES)]
+
+    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            reach = self.distance(number) * (self.WIDTH - 1)
+            ends = (reach // 2, reach // 2) if self.bidirectional else (reach, 0)
+            heard = masked(self.heard(states), lengths).transpose(1, 2)
+            output = torch.relu(norm(layer(F.pad(heard, ends)).transpose(1, 2)))
+            states = joined(states, self.dropout(output), self.residual)
+        return states, lengths
+
+
+class TransformerEncoder(Encoder):
+    """Self-attention (Vaswani et al. 2017), normalised ahead of each part (Xiong et al. 2020).
+
+    ``residual`` and ``norm`` of the config change nothing here: without both it does not learn. Not
+    bidirectional, a frame attends to itself and what is behind it.
+    """
+
+    def __init__(self, config: EncoderConfig, input_size: int) -> None:
+        super().__init__(config, input_size)
+        self.output_size = config.size
+        self.bidirectional = config.bidirectional
+        self.entrance = nn.Linear(self.layer_input, config.size)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                config.size, config.heads, 4 * config.size, config.dropout, batch_first=True, norm_first=True
+            )
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.size)
+
+    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        frames = states.shape[1]
+        positions = sinusoids(frames, self.output_size).to(states)
+        states = self.dropout(self.entrance(states) * math.sqrt(self.output_size) + positions)
+        # An utterance without a frame attends to its padding: to nothing would be 0 divided by 0.
+        padding = ~mask(lengths.clamp(min=1), frames)
+        future = None
+        if not self.bidirectional:
+            future = torch.ones(frames, frames, dtype=torch.bool, device=states.device).triu(1)
+        for layer in self.layers:
+            states = layer(self.heard(states), src_mask=future, src_key_padding_mask=padding)
+        return self.norm(states), lengths
+
+
+def sinusoids(frames: int, size: int) -> Tensor:
+    """Positions as waves of many lengths, ``(frames, size)`` (Vaswani et al. 2017, section 3.5)."""
+    times = torch.arange(frames)[:, None]
+    rates = torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / size))
+    waves = torch.stack([torch.sin(times * rates), torch.cos(times * rates)], 2)
+    return waves.flatten(1)[:, :size]
+
+
+# --- front ends -----------------------------------------------------------------------------------
+
+
+class FrontEnd(nn.Module):
+    """Fewer frames of another size; ``output_size`` is channels times ``bands``, channels first."""
+
+    output_size: int
+    bands: int
 
     def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
         super().__init__()
         self.subsampling = subsampling
-        self.strides = (2, 2 if subsampling == 4 else 1)
+        self.strides = (2, 2 if subsampling == 4 else 1)  # over time; frequency is halved twice
+        self.bands = (input_size + 3) // 4
+        self.output_size = channels * self.bands
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``(batch, frames, features)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
+        raise NotImplementedError
+
+
+class ConvSubsampling(FrontEnd):
+    """Two 3x3 convolutions over time and frequency with strides."""
+
+    def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
+        super().__init__(input_size, channels, subsampling)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, channels, 3, stride=(stride, 2), padding=1)
             for inputs, stride in zip((1, channels), self.strides, strict=True)
         )
-        self.output_size = channels * ((input_size + 3) // 4)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, features)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
-        states = features[:, None]
+        maps = features[:, None]
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
-            states = torch.relu(convolution(states))
+            maps = torch.relu(convolution(maps))
             lengths = (lengths + stride - 1) // stride
-            # The next convolution looks beyond the end, where there must be nothing.
-            states = masked(states.transpose(1, 2), lengths).transpose(1, 2)
-        return states.transpose(1, 2).flatten(2), lengths
+            maps = masked_maps(maps, lengths)
+        return maps.transpose(1, 2).flatten(2), lengths
 
 
-ENCODERS: dict[str, Callable[[EncoderConfig, int], Encoder]] = {"recurrent": RecurrentEncoder}
+class VGGSubsampling(FrontEnd):
+    """Twice two 3x3 convolutions and a maximum of neighbours (Hori et al. 2017)."""
+
+    def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
+        super().__init__(input_size, channels, subsampling)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(inputs, channels, 3, padding=1) for inputs in (1, channels, channels, channels)
+        )
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        maps = features[:, None]
+        for number, convolution in enumerate(self.convolutions):
+            maps = masked_maps(torch.relu(convolution(maps)), lengths)
+            if number % 2:
+                stride = self.strides[number // 2]
+                maps = F.max_pool2d(maps, (stride, 2), ceil_mode=True)
+                lengths = (lengths + stride - 1) // stride
+        return maps.transpose(1, 2).flatten(2), lengths
+
+
+def masked_maps(maps: Tensor, lengths: Tensor) -> Tensor:
+    """``(batch, channels, frames, bands)`` with zeros beyond each length.
+
+    The next convolution looks beyond the end, where there must be nothing.
+    """
+    return masked(maps.transpose(1, 2), lengths).transpose(1, 2)
+
+
+ENCODERS: dict[str, Callable[[EncoderConfig, int], Encoder]] = {
+    "recurrent": RecurrentEncoder,
+    "tdnn": TDNNEncoder,
+    "transformer": TransformerEncoder,
+}

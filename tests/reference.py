@@ -132,3 +132,108 @@ def _discounts(counts: Sequence[int], fallback: Sequence[float]) -> Sequence[flo
         if all(0 <= d <= j for j, d in enumerate(estimates, start=1)):
             return (0, *estimates)
     return (0, *fallback)
+
+
+# --- recurrences, one utterance, frame by frame ---------------------------------------------------
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """The logistic function."""
+    return 1 / (1 + np.exp(-values))
+
+
+def normalised(values: np.ndarray) -> np.ndarray:
+    """Mean 0, variance 1 (but for 1e-5 under the root)."""
+    return (values - values.mean()) / np.sqrt(values.var() + 1e-5)
+
+
+def peephole_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Graves, Mohamed & Hinton 2013, equations 3 to 7."""
+    size = weights["weight_hh"].shape[1]
+    w, u = (weights[key].reshape(4, size, -1) for key in ("weight_ih", "weight_hh"))
+    b = (weights["bias_ih"] + weights["bias_hh"]).reshape(4, size)
+    p = weights["peepholes"]
+    h, c, states = np.zeros(size), np.zeros(size), []
+    for x in inputs:
+        i = sigmoid(w[0] @ x + u[0] @ h + p[0] * c + b[0])
+        f = sigmoid(w[1] @ x + u[1] @ h + p[1] * c + b[1])
+        c = f * c + i * np.tanh(w[2] @ x + u[2] @ h + b[2])
+        o = sigmoid(w[3] @ x + u[3] @ h + p[2] * c + b[3])
+        h = o * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def coupled_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Greff et al. 2017: no forget gate, f = 1 - i."""
+    size = weights["weight_hh"].shape[1]
+    w, u = (weights[key].reshape(3, size, -1) for key in ("weight_ih", "weight_hh"))
+    b = (weights["bias_ih"] + weights["bias_hh"]).reshape(3, size)
+    h, c, states = np.zeros(size), np.zeros(size), []
+    for x in inputs:
+        i, z, o = (w[k] @ x + u[k] @ h + b[k] for k in range(3))
+        c = (1 - sigmoid(i)) * c + sigmoid(i) * np.tanh(z)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def layer_normalised_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Ba, Kiros & Hinton 2016, equations 20 to 22."""
+    size = weights["weight_hh"].shape[1]
+    h, c, states = np.zeros(size), np.zeros(size), []
+    for x in inputs:
+        recurrent = weights["gain_hh"] * normalised(weights["weight_hh"] @ h)
+        direct = weights["gain_ih"] * normalised(weights["weight_ih"] @ x)
+        i, f, g, o = np.split(recurrent + direct + weights["bias"], 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(weights["gain_cell"] * normalised(c) + weights["bias_cell"])
+        states.append(h)
+    return np.array(states)
+
+
+def light_gru(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Ravanelli et al. 2018, with the running statistics."""
+    size = weights["weight_hh"].shape[1]
+    scale = weights["gain"] / np.sqrt(weights["variance"] + 1e-5)
+    h, states = np.zeros(size), []
+    for x in inputs:
+        direct = scale * (weights["weight_ih"] @ x - weights["mean"]) + weights["bias"]
+        update, candidate = np.split(direct + weights["weight_hh"] @ h, 2)
+        z = sigmoid(update)
+        h = z * h + (1 - z) * np.maximum(0, candidate)
+        states.append(h)
+    return np.array(states)
+
+
+def convolutional_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Shi et al. 2015, equation 3, over one dimension."""
+    channels = weights["weight_hh"].shape[1]
+    bands = weights["peepholes"].shape[1] // channels
+    p, b = weights["peepholes"].reshape(3, channels, bands), weights["bias"].reshape(4, channels, 1)
+
+    def convolved(kernels: np.ndarray, maps: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(kernels), bands))
+        for band in range(bands):
+            for offset in (-1, 0, 1):
+                if 0 <= band + offset < bands:
+                    total[:, band] += kernels[:, :, offset + 1] @ maps[:, band + offset]
+        return total.reshape(4, channels, bands)
+
+    h, c, states = np.zeros((channels, bands)), np.zeros((channels, bands)), []
+    for x in inputs.reshape(len(inputs), -1, bands):
+        into = convolved(weights["weight_ih"], x) + convolved(weights["weight_hh"], h) + b
+        i, f = sigmoid(into[0] + p[0] * c), sigmoid(into[1] + p[1] * c)
+        c = f * c + i * np.tanh(into[2])
+        h = sigmoid(into[3] + p[2] * c) * np.tanh(c)
+        states.append(h.flatten())
+    return np.array(states)
+
+
+RECURRENCES = {
+    "peephole": peephole_lstm,
+    "cifg": coupled_lstm,
+    "lnlstm": layer_normalised_lstm,
+    "ligru": light_gru,
+    "convlstm": convolutional_lstm,
+}

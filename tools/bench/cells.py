@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""How long the recurrent cells take, beside torch's fused LSTM.
+
+    OMP_NUM_THREADS=1 python tools/bench/cells.py
+    OMP_NUM_THREADS=2 python tools/bench/cells.py --json
+
+One direction of one layer over 16 utterances of 600 frames with 320 inputs and 320 units, float32:
+forwards and backwards as in training, and forwards alone. Everybody takes turns in every round, so
+that whatever else the machine does falls on all alike; the ratios are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from asr.cells import CELLS, Cell, new_fused, scan
+from asr.report import hardware
+
+BATCH, FRAMES, SIZE, BANDS = 16, 600, 320, 20
+FUSED = "fused lstm"
+
+
+def contestants(only: list[str]) -> dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]]:
+    """By name: a module and what takes ``(batch, frames, input)`` to its hidden states."""
+    lengths = torch.full((BATCH,), FRAMES)
+    fused = new_fused("lstm", SIZE, SIZE)
+    found: dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]] = {
+        FUSED: (fused, lambda inputs: fused(inputs)[0])
+    }
+    for name in only or CELLS:
+        cell = CELLS[name](SIZE, SIZE, BANDS)
+        found[name] = (cell, scanning(cell, lengths))
+    return found
+
+
+def scanning(cell: Cell, lengths: Tensor) -> Callable[[Tensor], Tensor]:
+    """``scan`` with everything but the inputs given."""
+    return lambda inputs: scan(cell, inputs, lengths)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def training(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+    """Forwards and backwards, gradients of weights and inputs."""
+    module.zero_grad(set_to_none=True)
+    forward(inputs.requires_grad_()).square().sum().backward()
+    inputs.grad = None
+
+
+@torch.no_grad()
+def inference(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+    """Forwards alone."""
+    forward(inputs)
+
+
+def measured(rounds: int, only: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every round, by way of running and by name."""
+    inputs = torch.randn(BATCH, FRAMES, SIZE)
+    ways = {"training": training, "inference": inference}
+    found = contestants(only)
+    times: dict[str, dict[str, list[float]]] = {way: {name: [] for name in found} for way in ways}
+    for number in range(rounds + 1):  # the first one only warms up
+        for way, run in ways.items():
+            for name, (module, forward) in found.items():
+                took = seconds(lambda run=run, m=module, f=forward: run(m, f, inputs))  # type: ignore[misc]
+                if number:
+                    times[way][name].append(took)
+    return times
+
+
+def main() -> None:
+    """Print a table, or one JSON object."""
+    parser = argparse.ArgumentParser(description="Times of the recurrent cells beside torch's fused LSTM.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("cells", nargs="*", help="names in CELLS; all of them when left out")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    times = measured(arguments.rounds, arguments.cells)
+    rows = {
+        way: {
+            name: {
+                "seconds": round(statistics.median(of), 4),
+                "ratio": round(statistics.median(a / b for a, b in zip(of, by[FUSED], strict=True)), 2),
+            }
+            for name, of in by.items()
+        }
+        for way, by in times.items()
+    }
+    machine = f"{hardware(torch.device('cpu'))}, torch {torch.__version__}"
+    if arguments.json:
+        print(json.dumps({"hardware": machine, "rounds": arguments.rounds, **rows}))
+        return
+    print(f"{machine}; {BATCH} x {FRAMES} frames x {SIZE} units; medians of {arguments.rounds} rounds")
+    print(f"{'':22}{'training':>20}{'inference':>22}")
+    for name in times["training"]:
+        cells = [rows[way][name] for way in rows]
+        print(f"{name:22}" + "".join(f"{c['seconds']:10.3f} s {c['ratio']:6.2f} x  " for c in cells))
+
+
+if __name__ == "__main__":
+    main()
