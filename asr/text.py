@@ -1,10 +1,10 @@
-"""Text on its way to tokens and back: named, versioned normalisers and the tokenizer."""
+"""Text on its way to tokens and back: the tokenizer."""
 
 from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from asr.config import option
 from asr.errors import UserError
 from asr.files import replacing, write_text
+from asr.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
 
 BLANK = "<blank>"
 SPACE = "<space>"
@@ -24,29 +25,6 @@ BPE_FILE = "bpe.model"
 
 class TextError(UserError):
     """A text that has no tokens in this vocabulary; names the symbol and the utterance."""
-
-
-def unchanged(text: str) -> str:
-    """``none-v1``: the text as it is."""
-    return text
-
-
-def letters(text: str) -> str:
-    """``letters-v1``: lower case, a to z, apostrophe and single spaces; the rest falls away.
-
-    Typographic apostrophes become the plain one, accented letters their base letter; every other
-    character separates words, so that ``well-known`` becomes ``well known``.
-    """
-    text = text.translate(_APOSTROPHES).lower()
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join("".join(c if c in _LETTERS else " " for c in bare).split())
-
-
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
-
-# A name ends in its version: what it does to a text never changes, a better one gets a new version.
-NORMALISERS: dict[str, Callable[[str], str]] = {"none-v1": unchanged, "letters-v1": letters}
 
 
 @dataclass(frozen=True)

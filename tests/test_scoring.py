@@ -95,7 +95,7 @@ def test_scores_added_are_scores_counted_together(some, others):
     together = compared(some + others)
     assert together.words == compared(some).words + compared(others).words
     assert together.characters == compared(some).characters + compared(others).characters
-    assert together.words == sum(together.words_by_utterance.values(), Score())
+    assert together.words == sum(map(together.score, together.references), Score())
 
 
 @given(pairs.filter(lambda pairs: pairs and all(reference for reference, _ in pairs)))
@@ -143,6 +143,36 @@ def test_what_counts_as_an_error(reference, hypothesis, word_errors, character_e
     assert comparison.words.errors == word_errors
     assert comparison.characters.errors == character_errors
     assert comparison.words.wrong_utterances == comparison.characters.wrong_utterances == int(word_errors > 0)
+
+
+@pytest.mark.parametrize("hypothesis", ["", "a b c", "a x c d", "x y z"])
+def test_match_error_rate_and_information_lost_are_those_of_jiwer(hypothesis):
+    words = compared([("a b c", hypothesis)]).words
+    theirs = jiwer.process_words("a b c", hypothesis)
+    assert words.match_error_rate == pytest.approx(theirs.mer, abs=1e-12)
+    assert words.word_information_lost == pytest.approx(theirs.wil, abs=1e-12)
+
+
+def test_nothing_on_either_side_has_no_match_error_rate():
+    assert (Score(insertions=2).match_error_rate, Score(insertions=2).word_information_lost) == (1.0, 1.0)
+    for rate in ("match_error_rate", "word_information_lost"):
+        with pytest.raises(ScoringError, match="both sides are empty"):
+            getattr(Score(), rate)
+
+
+def test_groups_add_up_and_what_has_no_group_is_left_out():
+    comparison = score_texts({"a": "one two", "b": "three", "c": "four"}, {"a": "one", "b": "x", "c": "four"})
+    assert comparison.grouped({"a": "s2", "c": "s2", "b": "s1"}) == {
+        "s1": Score(1, 0, 0, 1, 1, 1),
+        "s2": Score(0, 1, 0, 3, 2, 1),
+    }
+    assert list(comparison.grouped({"b": "s1"})) == ["s1"]
+
+
+def test_confusions_are_counted():
+    found = compared([("one two", "one too"), ("two", "too"), ("a b", "a"), ("", "oh")]).confusions()
+    assert found.substitutions == {("two", "too"): 2}
+    assert (found.deletions, found.insertions) == ({"b": 1}, {"oh": 1})
 
 
 def test_a_run_of_white_space_is_one_character():
@@ -273,11 +303,12 @@ def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
     result = score(tmp_path, REFERENCE, [{"id": "u2", "text": "four"}, {"id": "u1", "text": "one to three"}])
     assert result.exit_code == 0
     assert result.stderr == ""
-    path, wer, cer, ser, legend, sentence = result.stdout.splitlines()
+    path, columns, raw, normalised, legend, sentence = result.stdout.splitlines()
     assert path == str(tmp_path / "hyp0.jsonl")
-    assert wer == "WER  25.00 %  (1 substitutions, 0 deletions, 0 insertions; 4 words, 2 utterances)"
-    assert cer == "CER   5.88 %  (0 substitutions, 1 deletions, 0 insertions; 17 characters)"
-    assert ser == "SER  50.00 %  (1 of 2 utterances)"
+    assert columns.split() == ["WER", "CER", "SER", "MER", "WIL", "words", "sub", "del", "ins"]
+    numbers = ["25.00", "%", "5.88", "%", "50.00", "%", "25.00", "%", "43.75", "%", "4", "1", "0", "0"]
+    assert raw.split() == ["as", "they", "are", *numbers]
+    assert normalised.split() == ["basic-v1", *numbers]
     assert "[-word-] is a deletion" in legend
     assert sentence == "  u1 (1/3): one [-two-]{+to+} three"
 
@@ -285,17 +316,16 @@ def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
 def test_high_rates_are_no_failure(tmp_path):
     result = score(tmp_path, [{"id": 1, "text": "a"}], [{"id": "1", "text": ""}])
     assert result.exit_code == 0
-    assert result.stdout.count("100.00 %") == 3
+    assert result.stdout.splitlines()[2].count("100.00 %") == 5
 
 
 def test_missing_hypotheses_are_listed_on_stderr(tmp_path):
     for options in ((), ("--json",)):
         result = score(tmp_path, REFERENCE, [REFERENCE[1]], [], options=options)
         assert result.exit_code == 0
-        assert [line.split(": its")[0] for line in result.stderr.splitlines()] == [
-            f"{tmp_path}/hyp0.jsonl: no hypothesis for 'u1'",
-            f"{tmp_path}/hyp1.jsonl: no hypothesis for 'u1'",
-            f"{tmp_path}/hyp1.jsonl: no hypothesis for 'u2'",
+        assert result.stderr.splitlines() == [
+            f"{tmp_path}/hyp0.jsonl: no hypothesis for 'u1': their words are deletions",
+            f"{tmp_path}/hyp1.jsonl: no hypothesis for 'u1', 'u2': their words are deletions",
         ]
 
 
@@ -328,8 +358,9 @@ def test_json_is_one_object_with_a_result_for_every_file(tmp_path):
     assert printed["reference"] == str(tmp_path / "ref.jsonl")
     right, wrong = printed["results"]
     assert (right["wer"], right["cer"], right["ser"], right["missing"]) == (0.0, 0.0, 0.0, [])
-    assert wrong == {
-        "hypothesis": str(tmp_path / "hyp1.jsonl"),
+    assert wrong["hypothesis"] == str(tmp_path / "hyp1.jsonl")
+    assert wrong["by"] == {}
+    assert wrong["raw"] == {
         "wer": 0.75,
         "cer": pytest.approx(14 / 17),
         "ser": 1.0,
@@ -354,6 +385,7 @@ def test_json_is_one_object_with_a_result_for_every_file(tmp_path):
         },
         "missing": ["u2"],
     }
+    assert {key: wrong[key] for key in wrong["raw"]} == wrong["raw"]
 
 
 @pytest.mark.parametrize(
@@ -367,8 +399,7 @@ def test_json_is_one_object_with_a_result_for_every_file(tmp_path):
 def test_without_reference_words_rates_do_not_apply_and_the_status_is_1(tmp_path, reference, hypothesis, ser):
     result = score(tmp_path, reference, hypothesis)
     assert result.exit_code == 1
-    assert "WER      n/a  (" in result.stdout
-    assert "CER      n/a  (" in result.stdout
+    assert result.stdout.splitlines()[2].split()[3:5] == ["n/a", "n/a"]
     assert isinstance(result.exception, UserError)
     assert str(result.exception).startswith(f"{tmp_path}/ref.jsonl: has no words")
     result = score(tmp_path, reference, hypothesis, options=("--json",))
@@ -416,7 +447,9 @@ def test_weird_files_are_read_and_shown(tmp_path):
         b"\xef\xbb\xbf\r\n" + bytes_.replace(b"\\u0000", b"o").rstrip() + b"\r\n\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "asr", "score", "ref.jsonl", "hyp.jsonl"], cwd=tmp_path, capture_output=True
+        [sys.executable, "-m", "asr", "score", "ref.jsonl", "hyp.jsonl", "--normaliser", "none-v1"],
+        cwd=tmp_path,
+        capture_output=True,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode().splitlines()[-1] == (

@@ -1,4 +1,4 @@
-"""Normalisers and tokenizers."""
+"""Tokenizers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from asr.text import (
     BLANK,
-    NORMALISERS,
     TextConfig,
     TextError,
     canonical,
@@ -29,36 +28,6 @@ LANGUAGES = [
     "שלום עולם",
     "emoji 👩‍🚀 too",
 ]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello, World!", "hello world"),
-        ("  it’s   DON'T ", "it's don't"),
-        ("well-known", "well known"),
-        ("Café Ångström", "cafe angstrom"),
-        ("room 101", "room"),
-        ("tab\tand\nline", "tab and line"),
-        ("", ""),
-        ("ﬁne", "fine"),
-    ],
-)
-def test_letters_v1(text, expected):
-    assert NORMALISERS["letters-v1"](text) == expected
-
-
-@given(st.text())
-def test_letters_v1_has_only_letters_and_changes_nothing_twice(text):
-    once = NORMALISERS["letters-v1"](text)
-    assert set(once) <= set("abcdefghijklmnopqrstuvwxyz' ")
-    assert NORMALISERS["letters-v1"](once) == once
-    assert once == once.strip()
-    assert "  " not in once
-
-
-def test_none_v1_changes_nothing():
-    assert NORMALISERS["none-v1"](" A  b\u0301 ") == " A  b\u0301 "
 
 
 @pytest.mark.parametrize("text", LANGUAGES)

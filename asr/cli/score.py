@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
-from asr.data import ManifestError, json_object, numbered_lines, parse_line
-from asr.scoring import Comparison, Operation, Score, ScoringError, keyed, score_texts
+from asr.assessment import System, changes, compared
+from asr.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
+from asr.scorefiles import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
+from asr.scoring import Comparison, Operation, Score, ScoringError, listed
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
 
@@ -21,10 +23,47 @@ LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothes
 UNSHOWABLE = re.compile(r"\\|\[-|\{\+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
+FORMAT = click.Choice(FORMATS)
+
+
 @click.command()
 @click.argument("reference", metavar="REF", type=click.Path(path_type=Path))
 @click.argument("hypotheses", metavar="HYP...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and no alignments.")
+@click.option("--ref-format", type=FORMAT, help="Format of REF, when its name does not tell.")
+@click.option("--hyp-format", type=FORMAT, help="Format of every HYP, when its name does not tell.")
+@click.option("--ref-text", metavar="KEY", help="Key or column of the references' text.  [default: text]")
+@click.option("--hyp-text", metavar="KEY", help="The same of the hypotheses, such as NeMo's pred_text.")
+@click.option(
+    "--normaliser",
+    type=click.Choice(list(NORMALISERS)),
+    default="basic-v1",
+    help="What makes texts comparable; none-v1 gives the scores of the texts as they are only.",
+)
+@click.option(
+    "--substitutions",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Your own table, applied after the normaliser: a phrase, a tab, what stands for it.",
+)
+@click.option("--show-normalised", is_flag=True, help="Print every text that normalisation changed.")
+@click.option(
+    "--by",
+    metavar="KEY",
+    multiple=True,
+    help="Break down by speaker, recording, duration or any key of the references; may be repeated.",
+)
+@click.option(
+    "--speaker-from",
+    metavar="REGEX",
+    help="Take speakers from the ids: what the first group matches, as in '^([^-]+)'.",
+)
+@click.option(
+    "--confusions",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Show the N most frequent substitutions, deletions and insertions.",
+)
 @click.option(
     "--alignments",
     metavar="N",
@@ -32,12 +71,32 @@ UNSHOWABLE = re.compile(r"\\|\[-|\{\+|[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
     default=10,
     help="Show N utterances with errors, the worst first; -1 shows all.",
 )
-def score(reference: Path, hypotheses: tuple[Path, ...], as_json: bool, alignments: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and no alignments.")
+def score(
+    reference: Path,
+    hypotheses: tuple[Path, ...],
+    ref_format: str | None,
+    hyp_format: str | None,
+    ref_text: str | None,
+    hyp_text: str | None,
+    normaliser: str,
+    substitutions: Path | None,
+    show_normalised: bool,
+    by: tuple[str, ...],
+    speaker_from: str | None,
+    confusions: int,
+    alignments: int,
+    as_json: bool,
+) -> None:
     """Compare every HYP with REF: word, character and sentence error rate.
 
-    Each file has a JSON object a line with an "id" and a "text": manifests, or what asr evaluate
-    --hyp-out writes. Texts are paired by id and compared as they are, case and punctuation
-    included. A reference without a hypothesis counts as deletions.
+    The files are JSONL with an "id" and a "text" (manifests, or what asr evaluate --hyp-out writes),
+    Kaldi's text, trn, CTM against STM, TSV, CSV, or plain lines; the name tells which. Texts are
+    paired by id, plain lines by position, CTM by time. A reference without a hypothesis counts as
+    deletions.
+
+    The scores of the texts as they are come first, those of the normalised texts below them.
+    Breakdowns, confusions and marked sentences are those of the normalised texts.
 
     Errors are marked inside the sentence: [-word-] is a deletion, {+word+} an insertion,
     [-reference-]{+hypothesis+} a substitution.
@@ -45,22 +104,67 @@ def score(reference: Path, hypotheses: tuple[Path, ...], as_json: bool, alignmen
     The exit status is 1 when the files do not fit together or REF has no words, not when rates
     are high.
     """
+    normalise, normaliser_name = chosen_normaliser(normaliser, substitutions)
+    references = read_texts(reference, ref_format, ref_text)
+    if speaker_from is not None:
+        references = speakers_from(references, pattern_of(speaker_from))
     with naming(reference):
-        references = keyed(read_texts(reference))
-    comparisons: dict[Path, Comparison] = {}
+        _ = references.by_id
+    breakdowns = {key: groups(references, key) for key in by}
+    systems = []
     for path in hypotheses:
+        texts = read_texts(path, hyp_format, hyp_text)
         with naming(path):
-            comparisons[path] = score_texts(references, keyed(read_texts(path)))
-        for name in comparisons[path].missing:
-            click.echo(f"{shown(str(path))}: no hypothesis for {name!r}: its words are deletions", err=True)
+            if ref_format is None and hyp_format is None:
+                refuse_kaldi_as_lines(references, texts)
+            systems.append(compared(references, texts, normalise, str(path)))
+    for system in systems:
+        if missing := system.raw.missing:
+            note = f"no hypothesis for {listed(missing)}: their words are deletions"
+            click.echo(f"{shown(system.name)}: {note}", err=True)
     if as_json:
-        results = [{"hypothesis": str(path), **result(found)} for path, found in comparisons.items()]
-        click.echo(json.dumps({"reference": str(reference), "results": results}, indent=2))
-    else:
-        for path, found in comparisons.items():
-            click.echo("\n".join([shown(str(path)), *summary(found), *worst(found, alignments)]))
-    if any(found.rates["wer"] is None for found in comparisons.values()):
+        results = [system_result(system, breakdowns, show_normalised) for system in systems]
+        found = {"reference": str(reference), "normaliser": normaliser_name, "results": results}
+        click.echo(json.dumps(found, indent=2))
+    for system in systems if not as_json else ():
+        lines = [
+            *(change_lines(system) if show_normalised else ()),
+            shown(system.name),
+            *rate_table(system, normaliser_name),
+            *(line for key, of in breakdowns.items() for line in breakdown_table(key, system, of)),
+            *confusion_lines(system.comparison, confusions),
+            *worst(system.comparison, alignments),
+        ]
+        click.echo("\n".join(lines))
+    if any(comparison.rates["wer"] is None for s in systems for comparison in (s.raw, s.comparison)):
         raise ScoringError(f"{reference}: has no words: an error rate is not defined")
+
+
+def chosen_normaliser(name: str, substitutions: Path | None) -> tuple[Normaliser, str]:
+    """The normaliser of the options, and what to call it."""
+    if substitutions is None:
+        return NORMALISERS[name], name
+    table = read_substitutions(substitutions)
+    return substituting(table, NORMALISERS[name]), f"{name} + {substitutions.name}"
+
+
+def pattern_of(text: str) -> re.Pattern[str]:
+    """A regular expression from the command line."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(
+            f"{text!r} is no regular expression: {error}", param_hint="--speaker-from"
+        ) from error
+
+
+def refuse_kaldi_as_lines(references: Texts, hypotheses: Texts) -> None:
+    """Ids that are taken for words would be right in every line, and every rate too low."""
+    if look_like_kaldi(references, hypotheses):
+        raise ScoringError(
+            f"every line begins with the same id as in {references.path}: pair by it with --ref-format "
+            "kaldi --hyp-format kaldi, or say lines if these are words"
+        )
 
 
 @contextmanager
@@ -72,31 +176,6 @@ def naming(path: Path) -> Iterator[None]:
         raise ScoringError(f"{path}: {error}") from error
 
 
-def read_texts(path: Path) -> list[tuple[str, str]]:
-    """The id and the text of every line of a JSONL file, whatever else is in it.
-
-    Raises ``ManifestError`` at the first line without them.
-    """
-    return [identified_text(line, path, number) for number, line in numbered_lines(path)]
-
-
-def identified_text(line: str, path: Path, number: int) -> tuple[str, str]:
-    """The id and the text of one line; a number as id is taken as written."""
-    where = f"{path}:{number}"
-    keys = json_object(line, where)
-    if "audio_filepath" in keys:  # a manifest's line has an id even where none is written
-        utterance = parse_line(line, path, number)
-        return utterance.id, utterance.text
-    name, text = keys.get("id"), keys.get("text")
-    if type(name) is int:
-        name = str(name)
-    if not isinstance(name, str) or not name:
-        raise ManifestError(f"{where}: 'id' is missing, empty or not a string")
-    if not isinstance(text, str):
-        raise ManifestError(f"{where}: 'text' is missing or not a string")
-    return name, text
-
-
 def summary(comparison: Comparison) -> list[str]:
     """The rates and the counts behind them, for people."""
     words, characters, rates = comparison.words, comparison.characters, comparison.rates
@@ -105,6 +184,85 @@ def summary(comparison: Comparison) -> list[str]:
         f"({counts(words)}; {words.reference_length} words, {words.utterances} utterances)",
         f"CER {percent(rates['cer'])}  ({counts(characters)}; {characters.reference_length} characters)",
         f"SER {percent(rates['ser'])}  ({words.wrong_utterances} of {words.utterances} utterances)",
+    ]
+
+
+COLUMNS = ("WER", "CER", "SER", "MER", "WIL", "words", "sub", "del", "ins")
+
+
+def rate_table(system: System, normaliser: str) -> list[str]:
+    """The rates of the texts as they are, and of the normalised ones where there is a normaliser."""
+    rows = {"as they are": system.raw}
+    if normaliser != "none-v1":
+        rows[normaliser] = system.comparison
+    return table("", COLUMNS, {name: rate_cells(comparison) for name, comparison in rows.items()})
+
+
+def rate_cells(comparison: Comparison) -> list[str]:
+    """One comparison in the order of ``COLUMNS``."""
+    words, rates = comparison.words, comparison.rates
+    compared = words.reference_length + words.insertions > 0
+    return [
+        percent(rates["wer"]),
+        percent(rates["cer"]),
+        percent(rates["ser"]),
+        percent(words.match_error_rate if compared else None),
+        percent(words.word_information_lost if compared else None),
+        *(f"{n:,}" for n in (words.reference_length, words.substitutions, words.deletions, words.insertions)),
+    ]
+
+
+def breakdown_table(key: str, system: System, of: Mapping[str, str]) -> list[str]:
+    """Word errors by group."""
+    rows = {
+        shown(group): [
+            percent(score.error_rate if score.reference_length else None),
+            percent(score.sentence_error_rate),
+            *(f"{n:,}" for n in (score.utterances, score.reference_length)),
+            *(f"{n:,}" for n in (score.substitutions, score.deletions, score.insertions)),
+        ]
+        for group, score in system.comparison.grouped(of).items()
+    }
+    return table(key, ("WER", "SER", "utterances", "words", "sub", "del", "ins"), rows)
+
+
+def table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Rows with their names at the left and all else to the right of its column."""
+    names = max(map(len, (title, *rows)))
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows.values(), strict=True)]
+    return [
+        "  ".join([f"  {name:<{names}}", *(c.rjust(width) for c, width in zip(cells, widths, strict=True))])
+        for name, cells in [(title, columns), *rows.items()]
+    ]
+
+
+def confusion_lines(comparison: Comparison, limit: int) -> list[str]:
+    """The most frequent mistakes of each kind, if any are asked for."""
+    if not limit:
+        return []
+    found = comparison.confusions()
+    return [
+        *most(
+            "substitutions",
+            {f"{shown(a)} -> {shown(b)}": n for (a, b), n in found.substitutions.most_common(limit)},
+        ),
+        *most("deletions", {shown(word): n for word, n in found.deletions.most_common(limit)}),
+        *most("insertions", {shown(word): n for word, n in found.insertions.most_common(limit)}),
+    ]
+
+
+def most(kind: str, found: Mapping[str, int]) -> list[str]:
+    """The most frequent mistakes of one kind."""
+    lines = [f"  {count:>6,}  {what}" for what, count in found.items()]
+    return [f"Most frequent {kind}:", *lines] if lines else []
+
+
+def change_lines(system: System) -> list[str]:
+    """What normalisation did to every text that it changed."""
+    return [
+        f"  {shown(name)} {'ref' if side == 'references' else 'hyp'}: {shown(before)}\n    -> {shown(after)}"
+        for name, sides in changes(system).items()
+        for side, (before, after) in sides.items()
     ]
 
 
@@ -126,7 +284,7 @@ def worst(comparison: Comparison, limit: int) -> list[str]:
         return []
     lines = [f"The worst {len(chosen)} of {len(wrong)} utterances with errors; {LEGEND}:"]
     for name in chosen:
-        score = comparison.words_by_utterance[name]
+        score = comparison.score(name)
         sentence = marked(comparison.alignment(name))
         lines.append(f"  {shown(name)} ({score.errors}/{score.reference_length}): {sentence}")
     return lines
@@ -170,4 +328,18 @@ def result(comparison: Comparison) -> dict[str, Any]:
         "word_counts": asdict(comparison.words),
         "character_counts": asdict(comparison.characters),
         "missing": list(comparison.missing),
+    }
+
+
+def system_result(system: System, breakdowns: Mapping[str, Mapping[str, str]], texts: bool) -> dict[str, Any]:
+    """Everything about one system, for programs: the normalised scores, the raw ones, the groups."""
+    return {
+        "hypothesis": system.name,
+        **result(system.comparison),
+        "raw": result(system.raw),
+        "by": {
+            key: {group: asdict(score) for group, score in system.comparison.grouped(of).items()}
+            for key, of in breakdowns.items()
+        },
+        **({"normalised": changes(system)} if texts else {}),
     }

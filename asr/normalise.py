@@ -1,0 +1,135 @@
+"""Named, versioned normalisers: what counts as the same text.
+
+A name ends in its version. What it does to a text never changes; a better one gets a new version.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from asr.english import english
+from asr.errors import UserError
+
+Normaliser = Callable[[str], str]
+
+
+class NormaliserError(UserError):
+    """A table of substitutions that cannot be read; names the file and the line."""
+
+
+def unchanged(text: str) -> str:
+    """``none-v1``: the text as it is."""
+    return text
+
+
+def letters(text: str) -> str:
+    """``letters-v1``: lower case, a to z, apostrophe and single spaces; the rest falls away.
+
+    Typographic apostrophes become the plain one, accented letters their base letter; every other
+    character separates words, so that ``well-known`` becomes ``well known``.
+    """
+    text = text.translate(_APOSTROPHES).lower()
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join("".join(c if c in _LETTERS else " " for c in bare).split())
+
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+
+
+def basic(text: str) -> str:
+    """``basic-v1``: any language without case, punctuation and symbols, Chinese and Japanese by character.
+
+    Unicode's NFKC form, case folded (``Straße`` is ``strasse``). Punctuation, symbols, emoji and
+    control characters separate words, characters that nobody sees (byte order marks, joiners, marks of
+    direction, variation selectors) fall away, an apostrophe stays between letters. Han, Hiragana and
+    Katakana characters are words of their own, because their texts have no spaces to agree about.
+    Letters keep their accents and vowel signs.
+    """
+    if text.isascii():
+        text = text.lower().translate(_BASIC)
+    else:
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        text = unicodedata.normalize("NFC", text.translate(_BASIC))
+    return " ".join(_LONE_APOSTROPHE.sub(" ", text).split())
+
+
+_LONE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
+_WRITTEN_WITHOUT_SPACES = re.compile(
+    "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+)
+_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
+
+class _Basic(dict[int, str]):
+    """What ``basic-v1`` makes of each character, found when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = replaced = _basic_character(chr(code))
+        return replaced
+
+
+def _basic_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if character in "'’‘ʼ`":
+        return "'"
+    if category in ("Cf", "Me") or _VARIATION_SELECTORS.match(character):
+        return ""
+    if category[0] in "PSZ" or category == "Cc":
+        return " "
+    return f" {character} " if _WRITTEN_WITHOUT_SPACES.match(character) else character
+
+
+_BASIC = _Basic()
+
+NORMALISERS: dict[str, Normaliser] = {
+    "none-v1": unchanged,
+    "letters-v1": letters,
+    "basic-v1": basic,
+    "english-v1": english,
+}
+
+
+def substituting(table: Mapping[str, str], normalise: Normaliser) -> Normaliser:
+    """A normaliser that does what ``normalise`` does and then replaces phrases by those of ``table``.
+
+    Both columns are normalised too, so that they can be written in any case. Whole words are
+    replaced, the longest phrase first, each place once.
+    """
+    phrases = {normalise(said): normalise(meant) for said, meant in table.items()}
+    longest_first = sorted(filter(None, phrases), key=len, reverse=True)
+    if not longest_first:
+        return normalise
+    found = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?!\S)")
+
+    def substituted(text: str) -> str:
+        return " ".join(found.sub(lambda match: phrases[match[0]], normalise(text)).split())
+
+    return substituted
+
+
+def read_substitutions(path: Path) -> dict[str, str]:
+    """A user's own table: on each line a phrase, a tab and what stands for it, which may be nothing.
+
+    Empty lines and lines that begin with ``#`` are passed over. Raises ``NormaliserError``.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise NormaliserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise NormaliserError(f"{path}: is not UTF-8 text") from error
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        said, tab, meant = line.partition("\t")
+        if not tab or not said.strip() or "\t" in meant:
+            raise NormaliserError(f"{path}:{number}: is not a phrase, a tab and what stands for it")
+        if table.setdefault(said.strip(), meant.strip()) != meant.strip():
+            raise NormaliserError(f"{path}:{number}: {said.strip()!r} stands further up, for something else")
+    return table

@@ -1,0 +1,464 @@
+"""The files that ``asr score`` reads: references and hypotheses in the formats of the field, paired.
+
+========= ======================================================================================
+format    a text
+========= ======================================================================================
+``jsonl`` a JSON object a line with ``id`` and ``text``; a manifest, or what ``--hyp-out`` writes
+``kaldi`` ``id word word ...``; ``utt2spk`` and ``segments`` beside the file are read too
+``trn``   ``word word ... (id)``, as NIST's ``sclite`` reads it
+``stm``   ``recording channel speaker start end [<labels>] word word ...`` (NIST; references)
+``ctm``   ``recording channel start duration word [confidence]``, a word a line (NIST; hypotheses)
+``csv``   comma-separated with a line of column names, among them ``id`` and ``text``
+``tsv``   the same with tabs and without quotes; or, with no such names, ``id`` tab ``text``
+``lines`` a line is a text; paired by position
+========= ======================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.data import ManifestError, Utterance, json_object, parse_line
+from asr.scoring import ScoringError, keyed, listed
+
+ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
+TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
+ENDINGS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".trn": "trn",
+    ".stm": "stm",
+    ".ctm": "ctm",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "lines",
+    ".lines": "lines",
+    ".kaldi": "kaldi",
+}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one file in its order; those of plain lines are called by their numbers.
+
+    What ``Utterance`` has no field for stands in its ``extra``: ``recording`` and ``channel``, the
+    ``words`` of a CTM file with their times, further columns and keys. ``ignored`` are the stretches
+    that an STM file takes out of the scoring.
+    """
+
+    path: Path
+    format: str
+    utterances: list[Utterance]
+    ignored: Sequence[Utterance] = ()
+
+    @property
+    def by_id(self) -> dict[str, str]:
+        """The text of each utterance; raises ``ScoringError`` for ids that come twice."""
+        return keyed((utterance.id, utterance.text) for utterance in self.utterances)
+
+
+def read_texts(path: Path, format: str | None = None, text_key: str | None = None) -> Texts:
+    """Read a file in one of ``FORMATS``, by its name where none is given.
+
+    ``text_key`` is the key (jsonl) or the column (csv, tsv) of the text. Raises ``ManifestError`` at
+    the first line that is not as the format wants it.
+    """
+    format = format or format_of(path)
+    if text_key is not None and format not in KEYED_FORMATS:
+        raise ScoringError(f"{path}: {format} has no keys or columns: {text_key!r} cannot be chosen")
+    if format in KEYED_FORMATS:
+        return Texts(path, format, list(KEYED_FORMATS[format](path, text_key)))
+    utterances = list(PLAIN_FORMATS[format](path))
+    if format == "stm":
+        ignored = [segment for segment in utterances if segment.text.split() == [IGNORED]]
+        scored = [segment for segment in utterances if segment.text.split() != [IGNORED]]
+        return Texts(path, format, scored, ignored)
+    return Texts(path, format, utterances)
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name promises; raises ``ScoringError`` when it promises none."""
+    if path.name == "text":
+        return "kaldi"
+    if path.suffix.lower() not in ENDINGS:
+        raise ScoringError(
+            f"{path}: the name does not tell the format: give --ref-format or --hyp-format, one of "
+            + ", ".join(FORMATS)
+        )
+    return ENDINGS[path.suffix.lower()]
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """All lines with their numbers, without the end of the line and without a byte order mark.
+
+    A line ends at a line feed, with or without a carriage return before it, and nowhere else: a text
+    may hold U+2028 or a form feed. Raises ``ManifestError`` when the file cannot be read as UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: is not UTF-8 text") from error
+
+
+def filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:
+    """The lines that are not blank and do not begin with ``comment``."""
+    return (
+        (number, line) for number, line in lines_of(path) if line.strip() and not line.startswith(comment)
+    )
+
+
+# Formats with keys or columns
+
+
+def read_jsonl(path: Path, text_key: str | None) -> Iterator[Utterance]:
+    for number, line in filled_lines(path):
+        where = f"{path}:{number}"
+        keys = json_object(line, where)
+        if "audio_filepath" in keys and text_key is None:
+            yield parse_line(line, path, number)
+            continue
+        yield from_keys(keys, text_key or "text", path, number)
+
+
+def from_keys(keys: dict[str, Any], text_key: str, path: Path, number: int) -> Utterance:
+    """The utterance of one line's keys; a number as id is taken as written."""
+    where = f"{path}:{number}"
+    name, text = keys.pop("id", None), keys.get(text_key)
+    audio = keys.pop("audio_filepath", None)
+    if name is None and isinstance(audio, str):
+        name = f"{path.stem}-{number:06d}"  # as parse_line calls it
+    if type(name) is int:
+        name = str(name)
+    if not isinstance(name, str) or not name:
+        raise ManifestError(f"{where}: 'id' is missing, empty or not a string")
+    if not isinstance(text, str):
+        raise ManifestError(f"{where}: {text_key!r} is missing or not a string")
+    del keys[text_key]
+    speaker = keys.pop("speaker", "")
+    return Utterance(
+        id=name,
+        audio=str(path.parent / audio) if isinstance(audio, str) and audio else "",
+        start=seconds(keys.pop("offset", None)) or 0.0,
+        duration=seconds(keys.pop("duration", None)),
+        text=text,
+        speaker=str(speaker) if isinstance(speaker, str | int) else "",
+        extra=keys,
+    )
+
+
+def seconds(value: object) -> float | None:
+    """A time as it stands in a file; ``None`` for what is not one."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number < 1e9 else None
+
+
+def read_csv(path: Path, text_key: str | None) -> Iterator[Utterance]:
+    csv.field_size_limit(sys.maxsize)  # a text may be longer than the 128 KiB it starts with
+    rows = csv.reader(line + "\n" for _, line in lines_of(path))
+    try:
+        yield from read_rows(((rows.line_num, row) for row in rows), path, text_key)
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{rows.line_num}: is not CSV ({error})") from error
+
+
+def read_tsv(path: Path, text_key: str | None) -> Iterator[Utterance]:
+    return read_rows(((number, line.split("\t")) for number, line in lines_of(path)), path, text_key)
+
+
+def read_rows(rows: Iterable[tuple[int, list[str]]], path: Path, text_key: str | None) -> Iterator[Utterance]:
+    """Rows below a row of column names, or rows of an id and a text."""
+    filled = ((number, row) for number, row in rows if any(cell.strip() for cell in row))
+    first = next(filled, None)
+    if first is None:
+        return
+    names = [name.strip() for name in first[1]]
+    text_name = text_key or next((name for name in TEXT_COLUMNS if name in names), None)
+    id_name = next((name for name in ID_COLUMNS if name in names), None)
+    if text_name not in names or id_name is None:
+        if text_key is None and path.suffix.lower() != ".csv" and len(names) == 2:
+            for number, row in (first, *filled):
+                yield row_utterance(("id", "text"), row, "id", "text", path, number)
+            return
+        raise ManifestError(
+            f"{path}:{first[0]}: needs a column {text_key or 'text'!r} and a column 'id', and has "
+            f"{', '.join(map(repr, names))}"
+        )
+    for number, row in filled:
+        yield row_utterance(names, row, id_name, str(text_name), path, number)
+
+
+def row_utterance(
+    names: Iterable[str], row: list[str], id_name: str, text_name: str, path: Path, number: int
+) -> Utterance:
+    names = tuple(names)
+    if len(row) != len(names):
+        raise ManifestError(f"{path}:{number}: has {len(row)} columns instead of {len(names)}")
+    keys: dict[str, Any] = dict(zip(names, row, strict=True))
+    return from_keys({**keys, "id": keys[id_name].strip()}, text_name, path, number)
+
+
+# Formats without
+
+
+def read_kaldi(path: Path) -> Iterator[Utterance]:
+    speakers = {fields[0]: fields[1] for fields in table_beside(path, "utt2spk", 2)}
+    segments = {fields[0]: fields[1:] for fields in table_beside(path, "segments", 4)}
+    for _, line in filled_lines(path):
+        name, *rest = line.split(maxsplit=1)
+        recording, start, end = segments.get(name, ("", "", ""))
+        first, last = seconds(start), seconds(end)
+        yield Utterance(
+            id=name,
+            audio="",
+            start=first or 0.0,
+            duration=None if first is None or last is None else last - first,
+            text="".join(rest),
+            speaker=speakers.get(name, ""),
+            extra={"recording": recording} if recording else {},
+        )
+
+
+def table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]]:
+    """The rows of another file of the same Kaldi data directory, none where there is none."""
+    table = path.with_name(name)
+    if path.name != "text" or not table.exists():
+        return
+    for number, line in filled_lines(table):
+        fields = line.split()
+        if len(fields) != columns:
+            raise ManifestError(f"{table}:{number}: has {len(fields)} fields instead of {columns}")
+        yield fields
+
+
+TRN_LINE = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
+
+
+def read_trn(path: Path) -> Iterator[Utterance]:
+    for number, line in filled_lines(path, comment=";;"):
+        match = TRN_LINE.fullmatch(line)
+        if match is None:
+            raise ManifestError(f"{path}:{number}: does not end in an id in parentheses")
+        yield Utterance(id=match["id"], audio="", text=match["text"])
+
+
+IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
+
+
+def read_stm(path: Path) -> Iterator[Utterance]:
+    for number, line in filled_lines(path, comment=";;"):
+        where = f"{path}:{number}"
+        fields = line.split(maxsplit=5)
+        first, last = (seconds(fields[3]), seconds(fields[4])) if len(fields) >= 5 else (None, None)
+        if first is None or last is None or last < first:
+            raise ManifestError(f"{where}: is not: recording channel speaker start end words")
+        recording, channel, speaker = fields[:3]
+        text = re.sub(r"<[^<>\s]*>\s*", "", fields[5], count=1) if len(fields) > 5 else ""
+        if re.search(r"(?:^|\s)\{\s.*\s/\s.*\s\}(?:\s|$)", text):
+            raise ManifestError(f"{where}: has alternatives ({{ a / b }}): write the one that counts")
+        yield Utterance(
+            id=f"{recording}-{channel}-{fields[3]}-{fields[4]}",
+            audio="",
+            start=first,
+            duration=last - first,
+            text=text,
+            speaker=speaker,
+            extra={"recording": recording, "channel": channel},
+        )
+
+
+def read_ctm(path: Path) -> Iterator[Utterance]:
+    """The words of each recording and channel together, in the order of their times."""
+    tracks: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, line in filled_lines(path, comment=";;"):
+        fields = line.split()
+        start, length = (seconds(fields[2]), seconds(fields[3])) if 5 <= len(fields) <= 8 else (None, None)
+        if start is None or length is None:
+            raise ManifestError(f"{path}:{number}: is not: recording channel start duration word")
+        word = {"text": fields[4], "start": start, "end": start + length}
+        tracks.setdefault((fields[0], fields[1]), []).append(word)
+    repeated = len({recording for recording, _ in tracks}) < len(tracks)
+    for (recording, channel), words in tracks.items():
+        words.sort(key=lambda word: word["start"])
+        yield Utterance(
+            id=f"{recording}-{channel}" if repeated else recording,
+            audio="",
+            text=" ".join(word["text"] for word in words),
+            extra={"recording": recording, "channel": channel, "words": words},
+        )
+
+
+def read_lines(path: Path) -> Iterator[Utterance]:
+    for number, line in lines_of(path):
+        yield Utterance(id=str(number), audio="", text=line)
+
+
+KEYED_FORMATS: dict[str, Callable[[Path, str | None], Iterator[Utterance]]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "tsv": read_tsv,
+}
+PLAIN_FORMATS: dict[str, Callable[[Path], Iterator[Utterance]]] = {
+    "kaldi": read_kaldi,
+    "trn": read_trn,
+    "stm": read_stm,
+    "ctm": read_ctm,
+    "lines": read_lines,
+}
+FORMATS = (*KEYED_FORMATS, *PLAIN_FORMATS)
+
+
+# Pairing
+
+
+def paired(references: Texts, hypotheses: Texts) -> Texts:
+    """``hypotheses`` under the ids of their references.
+
+    Plain lines are paired by position and then must be as many as the references, the words of a CTM
+    file by the time of their middle with the segments of an STM file, all others by id. Raises
+    ``ScoringError`` for what does not fit.
+    """
+    if "lines" in (references.format, hypotheses.format):
+        return by_position(references, hypotheses)
+    if references.format == "stm":
+        if hypotheses.format == "ctm":
+            return by_time(references, hypotheses)
+        raise ScoringError("references in STM are paired by time and need hypotheses in CTM")
+    return hypotheses
+
+
+def by_position(references: Texts, hypotheses: Texts) -> Texts:
+    """The n-th hypothesis under the id of the n-th reference."""
+    wanted, found = len(references.utterances), len(hypotheses.utterances)
+    if wanted != found:
+        raise ScoringError(
+            f"{found} texts for {wanted} references: plain lines are paired by position and must be as many"
+        )
+    pairs = zip(references.utterances, hypotheses.utterances, strict=True)
+    renamed = [
+        Utterance(left.id, right.audio, right.start, right.duration, right.text, right.speaker, right.extra)
+        for left, right in pairs
+    ]
+    return Texts(hypotheses.path, hypotheses.format, renamed)
+
+
+def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
+    """Whether every line of two files of plain lines begins with an id, the same in both."""
+    if references.format != "lines" or hypotheses.format != "lines":
+        return False
+    left, right = (
+        [utterance.text.split(maxsplit=1)[:1] for utterance in texts.utterances]
+        for texts in (references, hypotheses)
+    )
+    distinct = {name for names in left for name in names}
+    numbered = all(re.search(r"\d", name) for name in distinct)
+    return left == right and 1 < len(left) == len(distinct) and numbered
+
+
+def by_time(references: Texts, hypotheses: Texts) -> Texts:
+    """The words of each recording in the segments of the references, shared out as ``sclite`` does.
+
+    A word belongs to the segment that holds its middle; between segments to the next one, and behind
+    the last to the last, as an insertion. What lies in ignored segments is left out. Raises
+    ``ScoringError`` for recordings without segments.
+    """
+    segments: dict[tuple[str, str], list[Utterance]] = {}
+    for segment in sorted([*references.utterances, *references.ignored], key=lambda segment: segment.start):
+        segments.setdefault(track(segment), []).append(segment)
+    strangers = [track(recording) for recording in hypotheses.utterances if track(recording) not in segments]
+    if strangers:
+        names = [f"{recording} {channel}" for recording, channel in strangers]
+        raise ScoringError(f"no segments for recording and channel {listed(names)}")
+    words: dict[str, list[dict[str, Any]]] = {segment.id: [] for segment in references.utterances}
+    for recording in hypotheses.utterances:
+        places = segments[track(recording)]
+        ends = [segment.start + (segment.duration or 0.0) for segment in places]
+        for word in recording.extra["words"]:
+            at = bisect_right(ends, (word["start"] + word["end"]) / 2)
+            words.get(places[min(at, len(places) - 1)].id, []).append(word)
+    paired_words = [
+        Utterance(name, "", text=" ".join(word["text"] for word in spoken), extra={"words": spoken})
+        for name, spoken in words.items()
+    ]
+    return Texts(hypotheses.path, hypotheses.format, paired_words)
+
+
+def track(utterance: Utterance) -> tuple[str, str]:
+    """The recording and the channel that an utterance of an STM or CTM file is from."""
+    return utterance.extra["recording"], utterance.extra["channel"]
+
+
+# Groups
+
+
+BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds
+
+
+def bucket(duration: float) -> str:
+    """The bucket of a duration, named so that names sort by time."""
+    at = bisect_right(BUCKETS, duration)
+    if at == len(BUCKETS):
+        return f"{BUCKETS[-1]:>2.0f} s and more"
+    return f"{0 if at == 0 else BUCKETS[at - 1]:>2.0f} to {BUCKETS[at]:.0f} s"
+
+
+def groups(references: Texts, key: str) -> dict[str, str]:
+    """The group of each utterance: its ``speaker``, ``recording``, ``duration`` bucket or any other key.
+
+    Utterances without the key are left out; raises ``ScoringError`` when none has it.
+    """
+    found = {utterance.id: group_of(utterance, key) for utterance in references.utterances}
+    named = {name: group for name, group in found.items() if group is not None}
+    if not named:
+        known = sorted({name for utterance in references.utterances for name in utterance.extra})
+        raise ScoringError(
+            f"{references.path}: no reference has {key!r}"
+            + (f"; there is {', '.join(map(repr, known))}" if known else "")
+        )
+    return named
+
+
+def group_of(utterance: Utterance, key: str) -> str | None:
+    if key == "speaker":
+        return utterance.speaker or None
+    if key == "duration":
+        return None if utterance.duration is None else bucket(utterance.duration)
+    if key == "recording":
+        return utterance.extra.get("recording") or utterance.audio or None
+    value = utterance.extra.get(key)
+    return None if value is None else str(value)
+
+
+def speakers_from(references: Texts, pattern: re.Pattern[str]) -> Texts:
+    """``references`` with speakers taken from the ids: what the first group of ``pattern`` holds.
+
+    Raises ``ScoringError`` for ids in which it is not found.
+    """
+    matches = {utterance.id: pattern.search(utterance.id) for utterance in references.utterances}
+    without = [name for name, match in matches.items() if match is None]
+    if without:
+        raise ScoringError(f"{references.path}: {pattern.pattern!r} is not found in {listed(without)}")
+    named = [
+        Utterance(u.id, u.audio, u.start, u.duration, u.text, _first_group(matches[u.id]), u.extra)
+        for u in references.utterances
+    ]
+    return Texts(references.path, references.format, named)
+
+
+def _first_group(match: re.Match[str] | None) -> str:
+    assert match is not None
+    return match[1] if match.re.groups else match[0]
