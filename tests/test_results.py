@@ -28,3 +28,19 @@ def test_a_result_says_how_to_get_it_again(path):
     errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
     assert result["wer"] == pytest.approx(errors / counts["reference_length"])
     assert not result["missing"]
+
+
+def test_the_curve_is_that_of_the_epochs_and_skips_half_lines(tmp_path):
+    lines = [
+        '{"step": 1, "epoch": 1, "loss": 9.0}',
+        '{"step": 2, "epoch": 1, "train_loss": 9.0, "valid_loss": 8.0, "valid_wer": 1.0, "valid_cer": 0.5}',
+        '{"step": 4, "epoch": 2, "train_loss": 5.0, "valid_wer": null}',
+        '{"step": 4, "epo',
+        '{"step": 4, "epoch": 2, "train_loss": 4.0, "valid_wer": 0.25}',
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, str(ROOT / "tools" / "curve.py"), str(tmp_path), "-o", str(tmp_path / "out")]
+    subprocess.run(command, check=True)
+    kept = [json.loads(line) for line in (tmp_path / "out.curve.jsonl").read_text().splitlines()]
+    assert [record["train_loss"] for record in kept] == [9.0, 4.0]
+    assert (tmp_path / "out.curve.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,89 @@
+"""Every recipe is trained for a few steps, on tones; every script in recipes/ is one that bash reads."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr.config import from_table, override, read_toml
+from asr.experiment import Experiment
+from asr.recognizer import load_recognizer
+from asr.training import train
+from tests.synthetic import write_tones
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+TOMLS = sorted(RECIPES.glob("*/*.toml"))
+LARGEST = 256  # units a direction: a GPU's recipe must not take minutes of a test
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(RECIPES))
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    """Forty utterances, of which CTC can align all with a token in 40 ms."""
+    folder = tmp_path_factory.mktemp("tones")
+    write_tones(folder, {"train": 34, "dev": 6}, seed=1)
+    return folder
+
+
+def on_tones(recipe: Path, tones: Path, folder: Path) -> Experiment:
+    """The recipe with all left as it is that does not hang on its corpus or its GPU's size."""
+    table = override(
+        read_toml(recipe),
+        [
+            f"data.folder={json.dumps(str(tones))}",
+            'data.train=["train.jsonl"]',
+            'data.valid=["dev.jsonl"]',
+            "training.epochs=1",
+            "training.batch_seconds=20",
+        ],
+    )
+    experiment = from_table(Experiment, table)
+    training = experiment.training
+    return replace(
+        experiment,
+        text=replace(experiment.text, vocabulary_size=16),
+        encoder=replace(experiment.encoder, size=min(LARGEST, experiment.encoder.size)),
+        training=replace(training, cache=str(folder / "cache") if training.cache else ""),
+    )
+
+
+@pytest.mark.parametrize("recipe", TOMLS, ids=name)
+def test_a_recipe_takes_its_steps(recipe, tones, tmp_path):
+    said: list[str] = []
+    train(on_tones(recipe, tones, tmp_path), tmp_path / "run", torch.device("cpu"), said.append)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("loss" in record for record in records) >= 2
+    assert any(record.get("valid_wer") is not None for record in records)
+    assert load_recognizer(tmp_path / "run").config.encoder.kind == "recurrent"
+    assert not any("left out" in line for line in said)
+
+
+@pytest.mark.parametrize("recipe", TOMLS, ids=name)
+def test_a_recipe_says_how_it_is_run(recipe):
+    head = recipe.read_text().partition("format_version")[0]
+    assert name(recipe) in head or f"recipes/{recipe.parent.name}/run.sh" in head
+    assert tomllib.loads(recipe.read_text())["training"]["seed"] == 1
+
+
+@pytest.mark.parametrize("script", sorted(RECIPES.glob("*/*.sh")), ids=name)
+def test_a_script_is_bash(script):
+    assert script.stat().st_mode & 0o100
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_the_pages_that_are_named_are_there():
+    linked = re.findall(r"\]\(([a-z_]+/README\.md)\)", (RECIPES / "README.md").read_text())
+    assert len(linked) >= 5
+    for page in linked:
+        assert (RECIPES / page).exists(), page
+    assert {recipe.parent / "README.md" for recipe in TOMLS} <= set(RECIPES.glob("*/README.md"))

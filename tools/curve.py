@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Draw how training went: loss and word error rate over the epochs.
+
+    python tools/curve.py exp/mini_librispeech -o recipes/mini_librispeech/results/blstm
+
+writes ``blstm.curve.jsonl`` (the epochs' lines of ``metrics.jsonl``) and ``blstm.curve.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from asr.data import json_object, numbered_lines
+from asr.errors import UserError
+from asr.files import replacing, write_text
+
+
+def epochs(metrics: Path) -> list[dict[str, Any]]:
+    """The last record of each epoch's end; an epoch that was taken twice, after a kill, has two."""
+    found = {}
+    for number, line in numbered_lines(metrics):
+        if not line.endswith("}"):  # cut off by a kill
+            continue
+        record = json_object(line, f"{metrics}:{number}")
+        if "train_loss" in record:
+            found[record["epoch"]] = record
+    if not found:
+        raise UserError(f"{metrics}: no epoch has been finished yet")
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """Losses in nats per utterance to the left, error rates in percent to the right."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    for axes, keys, factor in (
+        (left, {"train_loss": "training", "valid_loss": "validation"}, 1),
+        (right, {"valid_wer": "WER, validation", "valid_cer": "CER, validation"}, 100),
+    ):
+        for key, label in keys.items():
+            points = [(r["epoch"], factor * r[key]) for r in records if r.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    left.set_ylabel("nats per utterance")
+    right.set_ylabel("%")
+    right.set_ylim(top=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="where to, without an ending")
+    options = parser.parse_args()
+    try:
+        records = epochs(options.run / "metrics.jsonl")
+    except UserError as error:
+        sys.exit(f"curve: {error}")
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    write_text(options.out.with_name(options.out.name + ".curve.jsonl"), lines)
+    draw(records, options.out.with_name(options.out.name + ".curve.png"))
+
+
+if __name__ == "__main__":
+    main()
