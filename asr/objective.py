@@ -88,6 +88,8 @@ def encoder_layer(model: CTCModel, number: int) -> nn.Module:
             f"'training.intermediate_layer' is {number}, but the encoder has {len(layers)} layers; "
             "it must be one before the last"
         )
+    if isinstance(layers[number - 1], nn.Conv1d):  # gives frames last, and not yet bent
+        raise ObjectiveError("'training.intermediate_layer' does not go with an encoder of convolutions")
     return layers[number - 1]
 
 
@@ -97,10 +99,14 @@ def truncate_recurrence(module: nn.Module, frames: int) -> None:
     The outputs stay what they were: states are handed on, gradients are not (truncated
     back-propagation through time, Williams & Peng 1990). A layer that reads from the end is cut the
     same way, counted from the end.
+
+    Raises ``ObjectiveError`` when ``module`` has no such layer.
     """
-    for layer in module.modules():
-        if isinstance(layer, nn.RNNBase):
-            layer.forward = _Truncated(layer, frames)
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
+    if not layers:
+        raise ObjectiveError("'training.truncate_seconds' goes with recurrent layers, and there are none")
+    for layer in layers:
+        layer.forward = _Truncated(layer, frames)
 
 
 class _Truncated:

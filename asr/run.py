@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from asr.augment import Sources, augmentation_sources
 from asr.batching import (
+    Batch,
     Example,
     Plan,
     Reader,
@@ -39,6 +40,9 @@ from asr.recognizer import Recognizer, network, new_recognizer, to_device
 from asr.text import NORMALISERS, learn_tokenizer
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
+
+
+SETTLING_FRAMES = 64  # of the made-up utterance
 
 
 class TrainingError(UserError):
@@ -174,7 +178,7 @@ def prepared_run(
         ranks=ranks,
         recognizer=recognizer,
         objective=objective,
-        parallel=DistributedDataParallel(objective) if ranks.size > 1 else objective,
+        parallel=in_parallel(objective, recognizer) if ranks.size > 1 else objective,
         optimizer=new_optimizer(objective, training),
         averages=averages if training.average_decay else {},
         data=data,
@@ -185,6 +189,25 @@ def prepared_run(
     if checkpoint is not None:
         restore(run, checkpoint)
     return run
+
+
+def in_parallel(objective: Objective, recognizer: Recognizer) -> DistributedDataParallel:
+    """The objective with gradients averaged over the processes, in an order that is settled.
+
+    In its second step DistributedDataParallel sorts the gradients by when they came in the first, and
+    with the order changes how three or more numbers round when they are added. So that a run that
+    goes on adds as one that never stopped, the first step is a made-up one whose gradient is thrown away.
+    """
+    parallel = DistributedDataParallel(objective)
+    device = recognizer.device
+    lengths = torch.tensor([SETTLING_FRAMES], device=device)
+    one = torch.ones(1, 1, dtype=torch.long, device=device)
+    batch = Batch(("",), ("",), torch.zeros(1, 0, device=device), lengths, one, one[0])
+    features = torch.zeros(1, SETTLING_FRAMES, recognizer.config.features.size, device=device)
+    parallel.train()
+    parallel(features, lengths, batch).losses.sum().backward()
+    objective.zero_grad(set_to_none=True)
+    return parallel
 
 
 def read_manifests(config: DataConfig, names: Sequence[str]) -> list[Utterance]:

@@ -237,3 +237,38 @@ RECURRENCES = {
     "ligru": light_gru,
     "convlstm": convolutional_lstm,
 }
+
+
+def optimised(
+    kind: str,
+    weights: np.ndarray,
+    gradients: Sequence[np.ndarray],
+    rate: float,
+    decay: float,
+    momentum: float,
+) -> np.ndarray:
+    """``weights`` after one update for each of ``gradients``, by the equations of the papers.
+
+    ``kind``: ``adam`` and ``adamw`` (Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2),
+    ``rmsprop`` (Tieleman & Hinton 2012, with momentum), ``sgd`` (Nesterov's momentum, as Sutskever et al.
+    2013 is usually written: the step looks ahead along the velocity).
+    """
+    weights, first, second = weights.astype(float), np.zeros(weights.shape), np.zeros(weights.shape)
+    for count, gradient in enumerate(gradients, start=1):
+        if kind == "adamw":
+            weights = weights - rate * decay * weights
+        else:
+            gradient = gradient + decay * weights
+        if kind in ("adam", "adamw"):
+            first = momentum * first + (1 - momentum) * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            step = first / (1 - momentum**count) / (np.sqrt(second / (1 - 0.999**count)) + 1e-8)
+        elif kind == "rmsprop":
+            second = 0.95 * second + 0.05 * gradient**2
+            first = momentum * first + gradient / (np.sqrt(second) + 1e-8)
+            step = first
+        else:
+            first = momentum * first + gradient
+            step = gradient + momentum * first
+        weights = weights - rate * step
+    return weights

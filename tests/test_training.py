@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from asr.augment import AugmentConfig
+from asr.batching import epoch_plan
 from asr.checkpoints import checkpoints
 from asr.config import to_toml
 from asr.encoders import EncoderConfig
@@ -23,9 +25,10 @@ from asr.errors import UserError
 from asr.evaluation import evaluate
 from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.features import FeatureConfig
-from asr.recognizer import load_recognizer
+from asr.optimisation import mean_weights
+from asr.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run
-from asr.training import own_batches, step, train
+from asr.training import gradient, own_batches, step, train
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -232,3 +235,115 @@ def test_a_run_from_cached_samples_is_the_same_run(tones, tmp_path):
     names = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir())
     assert names == ["dev", "train"]
     assert same(weights(tmp_path / "decoded"), weights(tmp_path / "cached"))  # the tones have 16 bits
+
+
+# --- what a recipe can choose, seen in a run ------------------------------------------------------
+
+
+def epochs_of(folder: Path) -> list[dict]:
+    return [record for record in records(folder) if "train_loss" in record]
+
+
+def model_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_model_is_the_average_of_the_weights_where_one_is_asked_for(tones, tmp_path):
+    train(experiment(tones, epochs=1, average_decay=0.9), tmp_path / "run", CPU, quiet)
+    state, model = weights(tmp_path / "run"), model_of(tmp_path / "run")
+    assert same(model, {name: state.get(f"average.{name}", state[name]) for name in model})
+    assert not torch.equal(model["model.projection.weight"], state["model.projection.weight"])
+    (epoch,) = epochs_of(tmp_path / "run")
+    run = prepared_run(experiment(tones), tmp_path / "other", CPU)
+    evaluation = evaluate(load_recognizer(tmp_path / "run"), run.data.valid, run.data.read)
+    assert evaluation.loss == pytest.approx(epoch["valid_loss"], rel=1e-5)
+
+
+def test_the_best_few_are_averaged_in_the_end(tones, tmp_path):
+    said: list[str] = []
+    config = experiment(tones, epochs=4, average_best=2, learning_rate=5e-3)
+    train(config, tmp_path / "run", CPU, said.append)
+    by_rank = sorted(
+        epochs_of(tmp_path / "run"), key=lambda r: (r["valid_wer"], r["valid_cer"], r["valid_loss"])
+    )
+    best = [tmp_path / "run" / "best" / f"step-{record['step']:08d}.safetensors" for record in by_rank[:2]]
+    assert sorted((tmp_path / "run" / "best").iterdir()) == sorted(best)
+    mean = mean_weights([load_file(path) for path in best])
+    run = prepared_run(config, tmp_path / "other", CPU)
+    network(run.recognizer).load_state_dict(mean)
+    evaluation = evaluate(run.recognizer, run.data.valid, run.data.read)
+    (last,) = [record for record in records(tmp_path / "run") if "averaged" in record]
+    assert evaluation.loss == pytest.approx(last["valid_loss"], rel=1e-5)
+    kept = any("average of the best 2" in line and "(kept)" in line for line in said)
+    assert same(model_of(tmp_path / "run"), mean if kept else load_file(best[0]))
+
+
+def test_a_run_that_does_not_improve_stops_early(tones, tmp_path):
+    said: list[str] = []
+    stuck = experiment(tones, epochs=9, patience=2, learning_rate=1e-30)
+    train(stuck, tmp_path / "run", CPU, said.append)
+    assert len(epochs_of(tmp_path / "run")) == 3  # the first is the best, two are not better
+    assert any("no improvement in 2 epochs" in line for line in said)
+    train(stuck, tmp_path / "run", CPU, quiet)  # and stays stopped
+    assert len(epochs_of(tmp_path / "run")) == 3
+
+
+def test_on_a_plateau_the_rate_is_halved(tones, tmp_path):
+    stuck = experiment(tones, epochs=4, schedule="plateau", learning_rate=1e-30, warmup_steps=0)
+    train(stuck, tmp_path / "run", CPU, quiet)
+    first = {}
+    for record in records(tmp_path / "run"):
+        if "learning_rate" in record:
+            first.setdefault(record["epoch"], record["learning_rate"])
+    assert [rate * 1e30 for rate in first.values()] == pytest.approx([1.0, 1.0, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("key", [{"schedule": "plateau"}, {"patience": 3}, {"average_best": 2}])
+def test_what_goes_by_validation_needs_some(tones, tmp_path, key):
+    config = experiment(tones, **key)
+    config = replace(config, data=replace(config.data, valid=()))
+    with pytest.raises(TrainingError, match=r"training\.\w+' = .* goes by validation"):
+        train(config, tmp_path / "run", CPU, quiet)
+
+
+def test_the_first_epoch_can_go_from_short_to_long(tones, tmp_path):
+    run = prepared_run(experiment(tones, sorted_first_epoch=True, batch_seconds=3.0), tmp_path, CPU)
+
+    def lengths() -> list[float]:
+        batches = [batch for update in epoch_updates(run) for batch in update]
+        return [max(run.data.durations[i] for i in batch) for batch in batches]
+
+    assert all(left < 1.1 * right for left, right in pairwise(lengths()))
+    run.progress.epoch = 1
+    assert not all(left < 1.1 * right for left, right in pairwise(lengths()))
+
+
+def test_accumulated_batches_are_one_large_batch(tones, tmp_path):
+    plain = replace(experiment(tones), augment=AugmentConfig(), encoder=EncoderConfig(layers=1, size=16))
+    gradients = []
+    for accumulate in (1, 3):
+        config = replace(plain, training=replace(plain.training, accumulate=accumulate, batch_seconds=3.0))
+        run = prepared_run(config, tmp_path / str(accumulate), CPU)
+        parts = epoch_plan(run.data.durations, 3.0, 1, 0)[:3]
+        update = parts if accumulate == 3 else [tuple(i for part in parts for i in part)]
+        gradient(run, update, list(own_batches(run, [update])))
+        gradients.append(torch.cat([p.grad.flatten() for p in run.objective.parameters()]))
+    assert float((gradients[0] - gradients[1]).norm()) < 1e-5 * float(gradients[0].norm())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"optimiser": "sgd", "learning_rate": 0.01, "schedule": "onecycle", "clip_value": 1.0},
+        {"optimiser": "rmsprop", "schedule": "constant", "accumulate": 2},
+        {"optimiser": "adam", "truncate_seconds": 0.3},
+    ],
+)
+def test_choices_train(tones, tmp_path, keys):
+    run = prepared_run(experiment(tones, **{"learning_rate": 3e-3} | keys), tmp_path / "run", CPU)
+    losses = []
+    for _ in range(12):
+        update = epoch_updates(run)[0]
+        batches = list(own_batches(run, [update]))
+        losses.append(step(run, update, batches)[0]["loss"])
+    assert losses[-1] < 0.75 * losses[0]

@@ -1,0 +1,138 @@
+"""The loss on a layer on the way, and back-propagation through time that is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from asr.batching import Batch
+from asr.ctc import CTCModel, ctc_loss
+from asr.encoders import ENCODERS, EncoderConfig
+from asr.objective import Objective, ObjectiveError, truncate_recurrence
+
+
+def new_model(**keys) -> CTCModel:
+    torch.manual_seed(0)
+    config = EncoderConfig(**{"layers": 3, "size": 8, "front_end": "conv2", "channels": 2} | keys)
+    return CTCModel(ENCODERS[config.kind](config, 10), 6)
+
+
+def batch(*lengths: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
+    """Features (noise beyond the lengths, too), their lengths, and tokens."""
+    torch.manual_seed(1)
+    features = torch.randn(len(lengths), max(lengths), 10)
+    tokens = torch.tensor([[1, 2, 3], [4, 5, 0]])[: len(lengths)]
+    names = tuple(f"u{length}" for length in lengths)
+    token_lengths = torch.tensor([3, 2][: len(lengths)])
+    counts = torch.tensor(lengths)
+    return features, counts, Batch(names, names, torch.zeros(len(lengths), 0), counts, tokens, token_lengths)
+
+
+def test_without_a_layer_the_objective_is_the_ctc_loss():
+    model, (features, lengths, targets) = new_model(), batch(40, 30)
+    outcome = Objective(model)(features, lengths, targets)
+    log_probs, frames = model(features, lengths)
+    expected = ctc_loss(log_probs, frames, targets.tokens, targets.token_lengths)
+    torch.testing.assert_close(outcome.losses, expected)
+    torch.testing.assert_close(outcome.ctc, expected)
+    torch.testing.assert_close(outcome.log_probs, log_probs)
+    assert outcome.losses.requires_grad
+    assert not outcome.ctc.requires_grad
+    assert not outcome.log_probs.requires_grad
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_layer_on_the_way_has_its_share(layer):
+    model, (features, lengths, targets) = new_model(), batch(40, 30)
+    objective = Objective(model, intermediate_layer=layer, weight=0.3)
+    outcome = objective(features, lengths, targets)
+    states = {}
+    handle = model.encoder.layers[layer - 1].register_forward_hook(lambda *call: states.update(out=call[2]))
+    log_probs, frames = model(features, lengths)
+    handle.remove()
+    between = F.log_softmax(objective.intermediate(states["out"]), dim=2)
+    direct = ctc_loss(log_probs, frames, targets.tokens, targets.token_lengths)
+    second = ctc_loss(between, frames, targets.tokens, targets.token_lengths)
+    torch.testing.assert_close(outcome.losses, 0.7 * direct + 0.3 * second)
+    torch.testing.assert_close(outcome.ctc, direct)
+    outcome.losses.sum().backward()
+    assert float(objective.intermediate.weight.grad.abs().sum()) > 0
+
+
+def test_the_layer_on_the_way_does_not_see_padding():
+    objective = Objective(new_model(), intermediate_layer=2)
+    together = objective(*batch(40, 31)).losses[1]
+    features, lengths, targets = batch(40, 31)
+    names, tokens = targets.ids[1:], targets.tokens[1:]
+    alone = Batch(names, names, targets.samples[1:], lengths[1:], tokens, targets.token_lengths[1:])
+    torch.testing.assert_close(together, objective(features[1:, :31], lengths[1:], alone).losses[0])
+
+
+def test_the_projection_on_the_way_is_no_part_of_the_model():
+    objective = Objective(new_model(), intermediate_layer=1)
+    assert not any("intermediate" in name for name in objective.model.state_dict())
+    assert [name for name in dict(objective.named_parameters()) if not name.startswith("model.")] == [
+        "intermediate.weight",
+        "intermediate.bias",
+    ]
+
+
+@pytest.mark.parametrize("layer", [3, 4])
+def test_a_layer_that_is_not_on_the_way_is_refused(layer):
+    with pytest.raises(ObjectiveError, match=f"is {layer}, but the encoder has 3 layers"):
+        Objective(new_model(), intermediate_layer=layer)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_cutting_back_propagation_changes_no_output(bidirectional):
+    model, (features, lengths, _) = new_model(bidirectional=bidirectional), batch(40, 31)
+    expected, _ = model(features, lengths)
+    truncate_recurrence(model, 6)
+    torch.testing.assert_close(model(features, lengths)[0], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_no_gradient_passes_a_cut():
+    lstm = nn.LSTM(2, 3, batch_first=True)
+    truncate_recurrence(lstm, 4)
+    states = torch.randn(1, 10, 2, requires_grad=True)
+    for frame, begin in ((3, 0), (4, 4), (7, 4), (9, 8)):
+        states.grad = None
+        lstm(states)[0][0, frame].sum().backward()
+        reached = states.grad[0].abs().sum(1) > 0
+        assert reached.tolist() == [begin <= t <= frame for t in range(10)]
+
+
+def test_within_a_stretch_the_gradient_is_whole():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(2, 3, batch_first=True)
+    states = torch.randn(1, 10, 2)
+    hidden = None
+    parts = []
+    for stretch in states.split(4, dim=1):  # written out
+        output, hidden = lstm(stretch, hidden)
+        hidden = tuple(h.detach() for h in hidden)
+        parts.append(output)
+    torch.cat(parts, 1).square().sum().backward()
+    expected = [p.grad.clone() for p in lstm.parameters()]
+    lstm.zero_grad()
+    lstm(states)[0].square().sum().backward()
+    whole = [p.grad.clone() for p in lstm.parameters()]
+    for limit, reference in ((4, expected), (10, whole)):
+        copy = nn.LSTM(2, 3, batch_first=True)
+        copy.load_state_dict(lstm.state_dict())
+        truncate_recurrence(copy, limit)
+        copy(states)[0].square().sum().backward()
+        for parameter, gradient in zip(copy.parameters(), reference, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-5)
+    assert any(float((a - b).abs().max()) > 1e-3 for a, b in zip(expected, whole, strict=True))
+
+
+def test_nothing_is_cut_in_evaluation():
+    lstm = nn.LSTM(2, 3, batch_first=True)
+    truncate_recurrence(lstm, 4)
+    lstm.eval()
+    states = torch.randn(1, 10, 2, requires_grad=True)
+    lstm(states)[0][0, 9].sum().backward()
+    assert float(states.grad[0, 0].abs().sum()) > 0
