@@ -235,8 +235,9 @@ def _section(
         else:
             for i in range(order):
                 words[row, i] = found(table, text, begins[i + 1], ends[i + 1])
-            if words[row].min() < 0:
-                fault = UNKNOWN_WORD
+                if words[row, i] < 0:
+                    fault = UNKNOWN_WORD
+            if fault:
                 break
         place = after
     return table, words, log_probs, backoffs, place, fault

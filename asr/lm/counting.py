@@ -6,7 +6,8 @@ they do not, a key begins with the place of the first words among the n-grams of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
         text = np.frombuffer(word.encode(), np.uint8)
         added(table, text, 0, len(text))
     parts = [np.zeros(0, np.int32)]
-    for block in blocks:
+    for block in _read_ahead(blocks):
         numbers, table = numbered(np.frombuffer(block, np.uint8), table, 1, 2, -1)
         parts.append(numbers)
     tokens = np.concatenate(parts)
@@ -84,6 +85,16 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
     rank[by_bytes] = np.arange(len(by_bytes), dtype=np.int32)
     np.take(rank, tokens, out=tokens)
     return Corpus(tokens, vocabulary_of(words[n] for n in by_bytes))
+
+
+def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same blocks; the next one is read and unpacked while this one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        iterator = iter(blocks)
+        coming = pool.submit(next, iterator, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
+            yield block
 
 
 @njit(cache=True, nogil=True)

@@ -102,6 +102,8 @@ def _blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
         rest = file.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
         while more := file.read(BLOCK):
             block, found, rest = (rest + more).rpartition(separator)
+            if not found:  # no blank line far and wide: rather a sentence cut in two than all in memory
+                block, found, rest = rest.rpartition(b"\n")
             if found:
                 yield block + found
         if rest:

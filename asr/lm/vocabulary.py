@@ -66,8 +66,8 @@ def vocabulary_of(words: Iterable[bytes]) -> Vocabulary:
 class WordTable(NamedTuple):
     """A hash table from words to numbers in order of arrival, as arrays for compiled code.
 
-    ``slots`` (a power of two long, -1: free) holds numbers; word ``n`` is
-    ``letters[bounds[n]:bounds[n + 1]]``. ``size`` is an array of one: how many words there are.
+    ``slots`` (a power of two long) has numbers, each 1 too high, and 0 where it is free; word ``n``
+    is ``letters[bounds[n]:bounds[n + 1]]``. ``size`` is an array of one: how many words there are.
     """
 
     slots: np.ndarray
@@ -76,10 +76,15 @@ class WordTable(NamedTuple):
     size: np.ndarray
 
 
+@njit(cache=True)
 def empty_table() -> WordTable:
     """A table without words."""
-    slots = np.full(1 << 12, -1, np.int32)
-    return WordTable(slots, np.zeros(1 << 14, np.uint8), np.zeros(1 << 11, np.int64), np.zeros(1, np.int64))
+    return WordTable(
+        np.zeros(1 << 12, np.int32),
+        np.zeros(1 << 14, np.uint8),
+        np.zeros(1 << 11, np.int64),
+        np.zeros(1, np.int64),
+    )
 
 
 def table_words(table: WordTable) -> list[bytes]:
@@ -92,8 +97,7 @@ def table_words(table: WordTable) -> list[bytes]:
 @njit(cache=True)
 def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     """A table that gives every word of a vocabulary its number there."""
-    slots = np.full(1 << 12, -1, np.int32)
-    table = WordTable(slots, np.zeros(1 << 14, np.uint8), np.zeros(1 << 11, np.int64), np.zeros(1, np.int64))
+    table = empty_table()
     for word in range(len(bounds) - 1):
         table = with_room(table, bounds[word + 1] - bounds[word])
         added(table, letters, bounds[word], bounds[word + 1])
@@ -109,7 +113,7 @@ def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     mask = len(table.slots) - 1
     slot = (code ^ (code >> 32)) & mask
     while True:
-        number = table.slots[slot]
+        number = int(table.slots[slot]) - 1
         if number < 0:
             return -1 - slot
         start = table.bounds[number]
@@ -118,7 +122,7 @@ def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
             while i < end - begin and table.letters[start + i] == text[begin + i]:
                 i += 1
             if i == end - begin:
-                return int(number)
+                return number
         slot = (slot + 1) & mask
 
 
@@ -133,7 +137,7 @@ def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     for i in range(end - begin):
         table.letters[start + i] = text[begin + i]
     table.bounds[number + 1] = start + end - begin
-    table.slots[slot] = number
+    table.slots[slot] = number + 1
     table.size[0] = number + 1
     return number
 
@@ -146,14 +150,16 @@ def with_room(table: WordTable, letters: int) -> WordTable:
     if count + 2 <= len(table.bounds) and used + letters <= len(table.letters):
         return table
     more_letters = np.zeros(2 * (len(table.letters) + letters), np.uint8)
-    more_letters[:used] = table.letters[:used]
+    for i in range(used):  # a slice would do it too, and take the compiler seconds
+        more_letters[i] = table.letters[i]
     if count + 2 <= len(table.bounds):
         return WordTable(table.slots, more_letters, table.bounds, table.size)
     more_bounds = np.zeros(2 * len(table.bounds), np.int64)
-    more_bounds[: count + 1] = table.bounds[: count + 1]
+    for i in range(count + 1):
+        more_bounds[i] = table.bounds[i]
     # Twice as many slots as words there is room for: chains stay short.
-    larger = WordTable(np.full(4 * len(table.bounds), -1, np.int32), more_letters, more_bounds, table.size)
+    larger = WordTable(np.zeros(4 * len(table.bounds), np.int32), more_letters, more_bounds, table.size)
     for word in range(count):
         slot = -1 - found(larger, more_letters, more_bounds[word], more_bounds[word + 1])
-        larger.slots[slot] = word
+        larger.slots[slot] = word + 1
     return larger
