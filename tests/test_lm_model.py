@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -273,17 +271,3 @@ def test_n_grams_of_a_real_model_are_found(name):
     for log10, ngram, *_ in lines[::10]:
         log_probs, _ = model.score(ngram.split())
         assert log_probs[-1] == pytest.approx(float(log10) * LN10, abs=2e-6)
-
-
-def test_compiled_code_is_kept_between_processes(tmp_path):
-    """The second process finds what the first one compiled."""
-    (tmp_path / "small.arpa").write_text(SMALL)
-    program = (
-        "from asr.lm.arpa import _section, read_arpa; read_arpa('small.arpa'); "
-        "print(sum(_section.stats.cache_hits.values()), sum(_section.stats.cache_misses.values()))"
-    )
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-    assert done.stdout.split() == ["1", "0"]

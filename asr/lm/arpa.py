@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from numba import njit
 
+from asr.compiled import compiled
 from asr.files import replacing
 from asr.lm.building import Level, RepeatedError, trie_of, with_more
 from asr.lm.digits import WIDTH, parsed, written
@@ -194,7 +194,7 @@ def shown(line: bytes) -> str:
     return repr(line[:60].strip().decode("utf-8", "replace"))
 
 
-@njit(cache=True)
+@compiled
 def _section(
     text: np.ndarray, place: int, count: int, order: int, table: WordTable
 ) -> tuple[WordTable, np.ndarray, np.ndarray, np.ndarray, int, int]:
@@ -243,7 +243,7 @@ def _section(
     return table, words, log_probs, backoffs, place, fault
 
 
-@njit(cache=True)
+@compiled
 def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
     """How many fields between white space the line at ``place`` has, and the place behind the line.
 
@@ -263,7 +263,7 @@ def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) 
     return fields, min(place + 1, len(text))
 
 
-@njit(cache=True)
+@compiled
 def _lines(
     trie: Trie,
     contexts: np.ndarray,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
+from asr.compiled import compiled
 from asr.lm.model import Trie, find, score
 
 
@@ -69,7 +69,7 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
     return trie, tuple(len(level.words) for level in levels)
 
 
-@njit(cache=True)
+@compiled
 def _places(bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray) -> np.ndarray:
     """Where each context followed by its next word stands among ``words``; -1 where it does not."""
     places = np.empty(len(contexts), np.int32)
@@ -111,7 +111,7 @@ def linked(first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, ba
     return trie
 
 
-@njit(cache=True)
+@compiled
 def _link(trie: Trie) -> None:
     """Fill ``states``, ``suffixes`` and missing probabilities, shorter n-grams first."""
     inner = len(trie.backoffs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from asr.compiled import compiled
 
 # As numbers, because a byte of an array is one.
 PLUS, MINUS, POINT, ZERO, NINE = ord("+"), ord("-"), ord("."), ord("0"), ord("9")
@@ -15,7 +16,7 @@ DECIMALS = 7  # single precision has no more of a log10 between -1 and -10
 WIDTH = 24  # more bytes than any number that is written takes
 
 
-@njit(cache=True)
+@compiled
 def parsed(text: np.ndarray, begin: int, end: int) -> float:
     """The number ``text[begin:end]``, perhaps with an exponent, or infinity; NaN where it is none."""
     place = begin
@@ -35,7 +36,7 @@ def parsed(text: np.ndarray, begin: int, end: int) -> float:
     return -value if negative else value
 
 
-@njit(cache=True)
+@compiled
 def _mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
     """Digits with or without a point: their value as if there were none, where they end, its exponent."""
     if end - place == 3 and (text[place] | LOWER, text[place + 1] | LOWER, text[place + 2] | LOWER) == INF:
@@ -57,7 +58,7 @@ def _mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
 NO_EXPONENT = 1 << 20
 
 
-@njit(cache=True)
+@compiled
 def _exponent(text: np.ndarray, place: int, end: int) -> int:
     """The exponent ``e-5`` at ``place``, within ±400, or ``NO_EXPONENT`` where there is something else."""
     if text[place] | LOWER != EXPONENT:
@@ -77,7 +78,7 @@ def _exponent(text: np.ndarray, place: int, end: int) -> int:
     return -exponent if negative else exponent
 
 
-@njit(cache=True)
+@compiled
 def written(value: float, text: np.ndarray, place: int) -> int:
     """Write ``value``, below a billion, with seven decimals but no zeros at the end; the place behind it."""
     if value < 0:
@@ -101,7 +102,7 @@ def written(value: float, text: np.ndarray, place: int) -> int:
     return place + 1
 
 
-@njit(cache=True)
+@compiled
 def _whole(value: int, text: np.ndarray, place: int) -> int:
     """Write a whole number that is not negative."""
     end, power = place + 1, 10

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from asr.compiled import compiled
 from asr.config import option
 from asr.errors import UserError
 from asr.lm.building import linked
@@ -172,7 +172,7 @@ def discounts_of(counts: np.ndarray, order: int, fallback: tuple[float, ...]) ->
     )
 
 
-@njit(cache=True)
+@compiled
 def _smoothed(
     bounds: np.ndarray,
     counts: np.ndarray,

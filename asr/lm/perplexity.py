@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from asr.compiled import compiled
 from asr.errors import UserError
 from asr.lm.counting import numbered
 from asr.lm.model import NgramModel, Trie, score
@@ -68,7 +68,7 @@ def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
     return Perplexity(int(sentences), int(words), int(unknown), log_prob, unknown_log_prob)
 
 
-@njit(cache=True)
+@compiled
 def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
     """Sentences, words, unknown words, and the log-probs of all tokens and of the unknown words."""
     totals = np.zeros(5)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from numba import njit
-
+from asr.compiled import compiled
 from asr.config import option
 from asr.errors import UserError
 from asr.text import NORMALISERS
@@ -142,7 +141,7 @@ def split_sentences(text: str) -> list[str]:
     return [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
 
 
-@njit(cache=True)
+@compiled
 def is_space(byte: int) -> bool:
     """Whether a byte stands between words."""
     return byte in (SPACE, TAB, NEWLINE, RETURN)

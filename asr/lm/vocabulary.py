@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from asr.compiled import compiled
 
 UNKNOWN = "<unk>"
 BEGIN = "<s>"
@@ -76,7 +77,7 @@ class WordTable(NamedTuple):
     size: np.ndarray
 
 
-@njit(cache=True)
+@compiled
 def empty_table() -> WordTable:
     """A table without words."""
     return WordTable(
@@ -94,7 +95,7 @@ def table_words(table: WordTable) -> list[bytes]:
     return [letters[begin:end] for begin, end in pairwise(bounds)]
 
 
-@njit(cache=True)
+@compiled
 def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     """A table that gives every word of a vocabulary its number there."""
     table = empty_table()
@@ -104,7 +105,7 @@ def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     return table
 
 
-@njit(cache=True)
+@compiled
 def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, or -1 - the slot in which it would stand."""
     code = FNV_BASIS
@@ -126,7 +127,7 @@ def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
         slot = (slot + 1) & mask
 
 
-@njit(cache=True)
+@compiled
 def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, a new one if need be; the table must have room."""
     number = found(table, text, begin, end)
@@ -142,7 +143,7 @@ def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     return number
 
 
-@njit(cache=True)
+@compiled
 def with_room(table: WordTable, letters: int) -> WordTable:
     """The same table, or a larger copy, with room for one more word of so many bytes."""
     count = table.size[0]

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""How long language models take to estimate, read and use, and in how much memory, beside KenLM.
+
+    python tools/bench/lm.py TEXT [--kenlm kenlm/build/bin] [--rounds 3] [--json]
+
+TEXT has one sentence a line and may be packed; all programs get it unpacked. They take turns in
+every round, each as a process of its own that starts from nothing, so that whatever else the
+machine does falls on all alike; figures are medians over the rounds: wall-clock seconds, processor
+seconds of all threads, and the highest resident memory. Ours is compiled before the first round,
+which happens once per installation. Without --kenlm, a folder with ``lmplz``, ``build_binary`` and
+``query``, ours runs alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr.lm.storage import load_model
+from asr.lm.text import opened
+from asr.report import hardware
+
+ASR = [sys.executable, "-m", "asr", "lm"]
+OPENING = (
+    "import sys, time; from asr.lm.storage import load_model; t = time.perf_counter(); "
+    "load_model(sys.argv[1]); print(1000 * (time.perf_counter() - t))"
+)
+# In a small process of its own: a child's highest memory is never below that of the one that started it.
+MEASURING = """
+import os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+MODELS: dict[str, list[str]] = {"3gram": [], "3gram-prune-0-0-1": ["--prune", "0", "0", "1"]}
+
+Commands = dict[str, list[str]]
+Figures = dict[str, float]
+
+
+def contests(text: Path, folder: Path, kenlm: Path | None) -> Iterator[tuple[str, Commands]]:
+    """What is to be done and each program's command for it; one task's output is another's input."""
+    for name, prune in MODELS.items():
+        ours, theirs = str(folder / f"asr-{name}"), str(folder / f"kenlm-{name}")
+        peer = str(kenlm or "") + "/"
+        build = ["-o", "3", "-S", "1G", *prune, "--text", str(text), "--arpa", theirs + ".arpa"]
+        score = f"{peer}query -v summary {theirs}.binary < {text}"
+        tasks: list[tuple[str, list[str], list[str]]] = [
+            (
+                f"{name}: text to ARPA",
+                [*ASR, "train", str(text), "-o", ours + ".arpa", "--order", "3", *prune],
+                [peer + "lmplz", *build],
+            ),
+            (
+                f"{name}: ARPA to binary",
+                [*ASR, "convert", ours + ".arpa", "-o", ours + ".lm"],
+                [peer + "build_binary", theirs + ".arpa", theirs + ".binary"],
+            ),
+            (
+                f"{name}: perplexity of the text",
+                [*ASR, "perplexity", ours + ".lm", str(text)],
+                ["sh", "-c", score],
+            ),
+        ]
+        for task, our_command, their_command in tasks:
+            yield task, {"asr": our_command} | ({"kenlm": their_command} if kenlm else {})
+
+
+def cost(command: list[str]) -> Figures:
+    """What it takes to run ``command`` to its end."""
+    done = subprocess.run([sys.executable, "-c", MEASURING, *command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.stderr[-500:]}")
+    wall, processor, kilobytes = map(float, done.stdout.split()[-3:])
+    return {"wall_seconds": wall, "processor_seconds": processor, "megabytes": kilobytes / 1024}
+
+
+def medians(commands: Commands, rounds: int) -> dict[str, Figures]:
+    """By program, the median of each figure over rounds in which all take turns."""
+    costs: dict[str, list[Figures]] = {program: [] for program in commands}
+    for _ in range(rounds):
+        for program, command in commands.items():
+            costs[program].append(cost(command))
+    return {
+        program: {figure: statistics.median(c[figure] for c in values) for figure in values[0]}
+        for program, values in costs.items()
+    }
+
+
+def compile_all(text: Path, folder: Path) -> None:
+    """Let the compiler do what it does once per installation."""
+    few, model = folder / "few.txt", str(folder / "few.arpa")
+    few.write_bytes(b"".join(text.read_bytes().splitlines(keepends=True)[:3000]))
+    cost([*ASR, "train", str(few), "-o", model])
+    cost([*ASR, "convert", model, "-o", str(folder / "few.lm")])
+    cost([*ASR, "perplexity", model, str(few)])
+
+
+def opening_milliseconds(model: Path) -> float:
+    """How long a binary file takes to open in a process that has done its imports."""
+    command = [sys.executable, "-c", OPENING, str(model)]
+    return statistics.median(float(subprocess.check_output(command)) for _ in range(5))
+
+
+def largest_difference(ours: Path, theirs: Path) -> float:
+    """The largest difference of a log10 probability or back-off weight between two models' n-grams."""
+    a, b = load_model(ours), load_model(theirs)
+    if a.vocabulary.words != b.vocabulary.words or a.counts != b.counts:
+        return float("inf")
+    differences = [np.abs(x - y).max() for x, y in zip(a.trie, b.trie, strict=True)]
+    return float(max(differences) / np.log(10))
+
+
+def main() -> None:
+    """Run all and print a table, or JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--kenlm", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    machine = hardware(torch.device("cpu"))
+    tasks: dict[str, dict[str, Figures]] = {}
+    with tempfile.TemporaryDirectory() as name, opened(options.text) as packed:
+        folder = Path(name)
+        text = folder / "text.txt"
+        text.write_bytes(packed.read())
+        compile_all(text, folder)
+        for task, commands in contests(text, folder, options.kenlm):
+            tasks[task] = medians(commands, options.rounds)
+            print(task, *map(row, tasks[task].items()), sep="\n", file=sys.stderr)
+        opening = {name: opening_milliseconds(folder / f"asr-{name}.lm") for name in MODELS}
+        different = {
+            name: largest_difference(folder / f"asr-{name}.arpa", folder / f"kenlm-{name}.arpa")
+            for name in MODELS
+            if options.kenlm
+        }
+    if options.json:
+        result = {"hardware": machine, "rounds": options.rounds, "tasks": tasks}
+        print(json.dumps(result | {"opening_ms": opening, "largest_log10_difference": different}, indent=2))
+    else:
+        print(f"{machine}; binary files open in {opening} ms; largest difference in log10 {different}")
+
+
+def row(figures: tuple[str, Figures]) -> str:
+    """One program's figures."""
+    program, values = figures
+    return (
+        f"  {program:8}{values['wall_seconds']:8.2f} s wall{values['processor_seconds']:8.2f} s processor"
+        f"{values['megabytes']:8.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
