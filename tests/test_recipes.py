@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from asr.config import from_table, override, read_toml
 from asr.experiment import Experiment
 from asr.recognizer import load_recognizer
 from asr.training import train
-from tests.synthetic import write_tones
+from tests.synthetic import RATE, sentence, spoken, write_tones
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TOMLS = sorted(RECIPES.glob("*/*.toml"))
@@ -87,3 +92,49 @@ def test_the_pages_that_are_named_are_there():
     for page in linked:
         assert (RECIPES / page).exists(), page
     assert {recipe.parent / "README.md" for recipe in TOMLS} <= set(RECIPES.glob("*/README.md"))
+
+
+SHIM = """#!/usr/bin/env bash
+verb=$1; shift
+smaller=()
+if [ "$verb" = train ]; then
+    for set in epochs=1 warmup_steps=1 learning_rate=0.005; do smaller+=(--set "training.$set"); done
+    smaller+=(--set encoder.size=16 --set encoder.layers=1 --set encoder.channels=4)
+    smaller+=(--set text.vocabulary_size=12 --device cpu --threads 1)
+fi
+exec "{python}" -m asr "$verb" "$@" "${{smaller[@]}}"
+"""
+
+
+def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
+    for name in ("recipes", "tools"):
+        shutil.copytree(RECIPES.parent / name, tmp_path / name)
+    write_librispeech(tmp_path / "corpus", {"train-clean-5": ["7"], "dev-clean": ["1272", "1988"]})
+    shim = tmp_path / "bin" / "asr"
+    shim.parent.mkdir()
+    shim.write_text(SHIM.format(python=sys.executable))
+    shim.chmod(0o755)
+    folders = [str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(RECIPES.parent)}
+    command = ["bash", "recipes/mini_librispeech/run.sh", str(tmp_path / "corpus")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "recipes" / "mini_librispeech" / "results"
+    assert json.loads((results / "blstm.dev-report.json").read_text())["word_counts"]["utterances"] == 6
+    assert {"blstm.curve.jsonl", "blstm.curve.png"} <= {path.name for path in results.iterdir()}
+    assert "| blstm | dev-report |" in (results.parent / "README.md").read_text()
+
+
+def write_librispeech(corpus: Path, speakers: dict[str, list[str]]) -> None:
+    """Tones in the layout of LibriSpeech, six utterances a speaker."""
+    generator = np.random.default_rng(0)
+    for split, names in speakers.items():
+        for speaker in names:
+            folder = corpus / "LibriSpeech" / split / speaker / "1"
+            folder.mkdir(parents=True)
+            lines = []
+            for number in range(6):
+                text = sentence(generator)
+                soundfile.write(folder / f"{speaker}-1-{number}.flac", spoken(text, generator), RATE)
+                lines.append(f"{speaker}-1-{number} {text.upper()}\n")
+            (folder / f"{speaker}-1.trans.txt").write_text("".join(lines))
