@@ -6,51 +6,109 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
+
+from asr.batching import load_batch
+from asr.evaluation import Evaluation, batch_statistics
 from asr.run import Run
 
 METRICS_FILE = "metrics.jsonl"
+SHOWN_TEXTS = 10
+PIXELS = 4  # to a side of each value in a picture
 ECHO_SECONDS = 1.0  # in which a second signal is taken for the first one passed on
-
-Log = Callable[[dict[str, Any]], None]
 
 
 # --- what is written ------------------------------------------------------------------------------
 
 
-@contextmanager
-def metrics_log(run: Run) -> Iterator[Log]:
-    """A function that writes one record to ``metrics.jsonl`` and its numbers to TensorBoard.
+@dataclass(frozen=True)
+class Journal:
+    """Where a run writes what happens; all processes but the first have one without files."""
 
-    Only the first process writes. After a kill the records of steps that are taken again stand there
-    twice, the newer ones behind a line with ``"event": "resumed"``.
+    file: BinaryIO | None = None
+    tensorboard: Any = None  # a ``SummaryWriter``; ``None`` on machines without TensorBoard
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Write a record to ``metrics.jsonl`` and its numbers to TensorBoard."""
+        if self.file is not None:
+            self.file.write(json.dumps(record).encode() + b"\n")
+            self.file.flush()
+        if self.tensorboard is not None:
+            for name, value in scalars(record):
+                if name != "step":
+                    self.tensorboard.add_scalar(name, value, record["step"])
+
+    def draw(self, name: str, values: np.ndarray, step: int) -> None:
+        """Show ``(frames, rows)`` in TensorBoard, time to the right, the first row below, high is bright."""
+        if self.tensorboard is not None:
+            low, high = float(values.min()), float(values.max())
+            shades = 255 * (values.T[::-1] - low) / max(high - low, 1e-9)
+            large = np.kron(shades, np.ones((PIXELS, PIXELS)))
+            self.tensorboard.add_image(name, large.astype(np.uint8), step, dataformats="HW")
+
+    def write(self, name: str, lines: Iterable[str], step: int) -> None:
+        """Show lines of Markdown in TensorBoard."""
+        if self.tensorboard is not None:
+            self.tensorboard.add_text(name, "\n".join(lines), step)
+
+
+@contextmanager
+def journal(run: Run) -> Iterator[Journal]:
+    """The run's journal, open as long as the block lasts.
+
+    After a kill the records of steps that are taken again stand in ``metrics.jsonl`` twice, the newer
+    ones behind a line with ``"event": "resumed"``.
     """
     if not run.ranks.first:
-        yield lambda record: None
+        yield Journal()
         return
-    writer = tensorboard_writer(run)
     with (run.folder / METRICS_FILE).open("a+b") as file:
         if file.tell():  # a killed run may have left half a line
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
+        opened = Journal(file, tensorboard_writer(run))
+        opened.log({"step": run.progress.step, "event": "resumed" if run.progress.step else "started"})
+        try:
+            yield opened
+        finally:
+            if opened.tensorboard is not None:
+                opened.tensorboard.close()
 
-        def log(record: dict[str, Any]) -> None:
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-            for name, value in scalars(record):
-                if writer is not None and name != "step":
-                    writer.add_scalar(name, value, record["step"])
 
-        log({"step": run.progress.step, "event": "resumed" if run.progress.step else "started"})
-        yield log
-    if writer is not None:
-        writer.close()
+def show_validation(run: Run, into: Journal, evaluation: Evaluation) -> None:
+    """What the model makes of a few validation utterances: texts of some, pictures of one.
+
+    They are the same ones every time, so that one sees them change.
+    """
+    if into.tensorboard is None:
+        return
+    step = run.progress.step
+    references = {e.utterance.id: e.utterance.text for e in run.data.valid[:SHOWN_TEXTS]}
+    rows = [
+        f"| {cell(name)} | {cell(text)} | {cell(evaluation.hypotheses[name].text)} |"
+        for name, text in references.items()
+    ]
+    into.write("validation", ["| utterance | reference | hypothesis |", "| --- | --- | --- |", *rows], step)
+    example = sorted(run.data.valid, key=lambda e: e.duration)[len(run.data.valid) // 2]
+    batch = load_batch([example], run.data.read).to(run.recognizer.device)
+    statistics = batch_statistics(run.valid_statistics, batch, run.recognizer.device)
+    features, _ = run.recognizer.features(batch.samples, batch.sample_lengths, statistics)
+    log_probs, _ = run.recognizer.log_probs(batch.samples, batch.sample_lengths, statistics)
+    if features.shape[1] and log_probs.shape[1]:
+        into.draw("utterance/features", features[0].cpu().numpy(), step)
+        into.draw("utterance/posteriors", log_probs[0].exp().cpu().numpy(), step)
+
+
+def cell(text: str) -> str:
+    """``text`` inside a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def scalars(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

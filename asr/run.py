@@ -37,7 +37,7 @@ from asr.experiment import DataConfig, Experiment
 from asr.objective import Objective, truncate_recurrence
 from asr.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
 from asr.recognizer import Recognizer, network, new_recognizer, to_device
-from asr.text import NORMALISERS, learn_tokenizer
+from asr.text import NORMALISERS, Tokenizer, learn_tokenizer
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
 
@@ -154,13 +154,29 @@ def prepared_run(
 
     Without one, all of it is decided by the experiment alone.
     """
-    training = experiment.training
-    torch.manual_seed(training.seed)
     train_utterances = read_manifests(experiment.data, experiment.data.train)
     valid_utterances = read_manifests(experiment.data, experiment.data.valid)
     check_validation(experiment, valid_utterances)
     normalise = NORMALISERS[experiment.text.normaliser]
     tokenizer = learn_tokenizer(experiment.text, (normalise(u.text) for u in train_utterances))
+    return assembled_run(
+        experiment, folder, device, tokenizer, train_utterances, valid_utterances, ranks, checkpoint
+    )
+
+
+def assembled_run(
+    experiment: Experiment,
+    folder: Path,
+    device: torch.device,
+    tokenizer: Tokenizer,
+    train_utterances: list[Utterance],
+    valid_utterances: list[Utterance],
+    ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
+    checkpoint: Checkpoint | None = None,
+) -> Run:
+    """A run on some utterances and a vocabulary."""
+    training = experiment.training
+    torch.manual_seed(training.seed)
     recognizer = to_device(new_recognizer(experiment.model, tokenizer, folder.resolve().name), device)
     objective = Objective(
         recognizer.model, training.precision, training.intermediate_layer, training.intermediate_weight

@@ -31,7 +31,7 @@ from asr.experiment import Experiment
 from asr.features import mask
 from asr.files import replacing
 from asr.models import CONFIG_FILE
-from asr.monitoring import Log, StopFlag, metrics_log, stop_signal
+from asr.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
 from asr.objective import Outcome
 from asr.optimisation import (
     clip_gradients,
@@ -96,13 +96,13 @@ def train(
         say(f"going on from step {run.progress.step} of {run.total_steps}")
     show_progress = show_progress and ranks.first
     bar = tqdm(total=run.total_steps, initial=run.progress.step, unit="step", disable=not show_progress)
-    with stop_signal() as stop, metrics_log(run) as log, bar:
+    with stop_signal() as stop, journal(run) as into, bar:
         while run.progress.epoch < experiment.training.epochs and not out_of_patience(run):
-            say(finished_epoch(run, stop, log, bar))
+            say(finished_epoch(run, stop, into, bar))
         if out_of_patience(run):
             say(f"no improvement in {run.progress.stale_epochs} epochs: that is enough")
         if experiment.training.average_best > 1 and not run.progress.averaged:
-            say(averaged_best(run, log))
+            say(averaged_best(run, into))
     return run.progress
 
 
@@ -184,10 +184,10 @@ class Tally:
         }
 
 
-def finished_epoch(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> str:
+def finished_epoch(run: Run, stop: StopFlag, into: Journal, bar: tqdm) -> str:
     """Take the steps left in the present epoch, validate, select, checkpoint; says how it went."""
     progress, training = run.progress, run.experiment.training
-    tally = take_steps(run, stop, log, bar)
+    tally = take_steps(run, stop, into, bar)
     loss = progress.epoch_loss / max(1, progress.epoch_utterances)
     record: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": loss}
     line = f"epoch {progress.epoch + 1}/{training.epochs}: loss {loss:.4f}"
@@ -196,19 +196,20 @@ def finished_epoch(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> str:
             evaluation = validated(run)
             line += f", validation {evaluation.summary}"
             record |= evaluation.metrics
+            show_validation(run, into, evaluation)
         if select(run, record):
             line += " (best so far)"
     line += f", {100 * tally.metrics['data_wait']:.0f} % of the time spent waiting for data"
     if progress.skipped_steps:
         line += f", {progress.skipped_steps} steps skipped whose gradient was not finite"
-    log(record | {"rate_factor": progress.rate_factor})
+    into.log(record | tally.metrics | {"rate_factor": progress.rate_factor})
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.epoch_loss, progress.epoch_utterances = 0.0, 0
     save_checkpoint(run)
     return line
 
 
-def take_steps(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> Tally:
+def take_steps(run: Run, stop: StopFlag, into: Journal, bar: tqdm) -> Tally:
     """Take the steps left in the present epoch; raises ``Stopped``, all saved, when a signal asks."""
     progress, training = run.progress, run.experiment.training
     tally = Tally(time.monotonic())
@@ -221,7 +222,7 @@ def take_steps(run: Run, stop: StopFlag, log: Log, bar: tqdm) -> Tally:
         tally.waiting += time.monotonic() - asked
         metrics, stopping = step(run, update, batches, stop.signal_number != 0)
         count(tally, run, update, batches)
-        log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, **tally.metrics})
+        into.log({"step": progress.step, "epoch": progress.epoch + 1, **metrics, **tally.metrics})
         show(bar, metrics, tally.metrics["speed"])
         if stopping:
             save_checkpoint(run)
@@ -429,7 +430,7 @@ def best_file(run: Run, entry: list[float]) -> Path:
     return run.folder / BEST / f"step-{int(entry[-1]):08d}.safetensors"
 
 
-def averaged_best(run: Run, log: Log) -> str:
+def averaged_best(run: Run, into: Journal) -> str:
     """Average the best few weights, keep that as the model if it is at least as good; says how it went."""
     progress = run.progress
     run.ranks.wait()  # until the first process has written the last of them
@@ -445,7 +446,7 @@ def averaged_best(run: Run, log: Log) -> str:
             save_weights(run.recognizer, run.folder)
     network(run.recognizer).load_state_dict(own)
     progress.averaged = True
-    log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
+    into.log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
     save_checkpoint(run)
     verdict = "kept" if better else "not better, so not kept"
     return f"average of the best {len(several)}: validation {evaluation.summary} ({verdict})"

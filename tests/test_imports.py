@@ -51,6 +51,8 @@ ORDER = [
     "run",
     "monitoring",
     "training",
+    "rehearsal",
+    "diagnosis",
     "longform",
     "report",
     "cli",

@@ -145,15 +145,49 @@ def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path)
     assert evaluation.metrics["valid_wer"] == best["valid_wer"]
 
 
-def test_tensorboard_has_the_scalars(tones, tmp_path):
+def test_tensorboard_has_scalars_texts_and_pictures(tones, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    train(experiment(tones, epochs=2), tmp_path / "run", CPU, quiet)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     logged = [r["loss"] for r in records(tmp_path / "run") if "loss" in r]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(logged)
-    assert {"learning_rate", "gradient_norm", "valid_wer", "valid_cer"} <= set(events.Tags()["scalars"])
+    assert {
+        *("loss", "train_loss", "valid_loss", "learning_rate", "gradient_norm", "blank_rate", "padding"),
+        *("data_wait", "speed", "valid_wer", "valid_cer"),
+        *("gradient_norms/model.encoder.layers.0", "gradient_norms/model.projection"),
+    } <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Images("utterance/posteriors")] == [
+        event.step for event in events.Scalars("valid_wer")
+    ]
+    picture = events.Images("utterance/features")[0]
+    assert picture.height == 4 * 20  # mel bands
+    (text,) = events.Tensors("validation/text_summary")[0].tensor_proto.string_val
+    first = json.loads((tones / "dev.jsonl").read_text().splitlines()[0])
+    assert f"| {first['id']} | {first['text']} |" in text.decode()
+
+
+def test_the_share_of_blanks_padding_and_waiting_is_logged(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    steps = [record for record in records(tmp_path / "run") if "loss" in record]
+    for name in ("blank_rate", "padding", "data_wait"):
+        assert all(0 <= record[name] <= 1 for record in steps)
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(9.0, 1.0), (-9.0, 0.0)])
+def test_the_blank_rate_is_that_of_the_best_tokens(tones, tmp_path, bias, expected):
+    run = prepared_run(experiment(tones), tmp_path, CPU)
+    projection = run.recognizer.model.projection
+    projection.weight.data.zero_()
+    projection.bias.data.zero_()[0] = bias
+    assert first_step(run)["blank_rate"] == expected
+
+
+def test_gradient_norms_of_layers_make_up_the_whole(tones, tmp_path):
+    first = first_step(prepared_run(experiment(tones), tmp_path, CPU))
+    whole = sum(norm**2 for norm in first["gradient_norms"].values()) ** 0.5
+    assert whole == pytest.approx(first["gradient_norm"], rel=1e-4)
 
 
 def test_another_config_is_refused_and_named(tones, tmp_path):

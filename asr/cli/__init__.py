@@ -19,6 +19,7 @@ from asr.errors import UserError
 VERBS = {
     "transcribe": "Turn recordings into text.",
     "train": "Train a model from a recipe, or go on with a run.",
+    "doctor": "Find out in words why a recipe does not learn.",
     "evaluate": "Transcribe a manifest and print its word error rate.",
     "score": "Compare hypotheses with references: word error rate and what went wrong.",
     "lm": "Train, measure and try n-gram language models.",

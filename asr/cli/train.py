@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
+@click.option("--dry-run", is_flag=True, help="Print the plan, take the largest batch once, write nothing.")
 @click.option("--print-config", is_flag=True, help="Print the whole config, each key explained, and stop.")
 def train(
     recipe: Path,
@@ -34,6 +35,7 @@ def train(
     assignments: tuple[str, ...],
     device: str,
     threads: int | None,
+    dry_run: bool,
     print_config: bool,
 ) -> None:
     """Train a model from RECIPE, a TOML file, or go on with a run that was stopped.
@@ -46,35 +48,48 @@ def train(
     """
     import torch
 
-    from asr.config import from_table, override, read_toml, to_toml
+    from asr.config import to_toml
+    from asr.recognizer import choose_device
+
+    experiment = read_experiment(recipe, data, assignments)
+    if print_config:
+        click.echo(to_toml(experiment, explained=True), nl=False)
+        return
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option '--out': the run folder.")
+    if threads:
+        torch.set_num_threads(threads)
+    run_to_the_end(experiment, None if dry_run else out, choose_device(device))
+
+
+def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]) -> Experiment:
+    """A recipe with what the command line says otherwise."""
+    from asr.config import from_table, override, read_toml
     from asr.errors import UserError
     from asr.experiment import Experiment, with_data_folder
-    from asr.recognizer import choose_device
 
     try:
         experiment = from_table(Experiment, override(read_toml(recipe), assignments))
     except UserError as error:
         raise UserError(f"{recipe}: {error}") from error
-    experiment = with_data_folder(experiment, data)
-    if print_config:
-        click.echo(to_toml(experiment, explained=True), nl=False)
-        return
-    if out is None:
-        raise click.UsageError("Missing option '--out': the run folder.")
-    if threads:
-        torch.set_num_threads(threads)
-    run_to_the_end(experiment, out, choose_device(device))
+    return with_data_folder(experiment, data)
 
 
-def run_to_the_end(experiment: Experiment, out: Path, device: torch.device) -> None:
-    """Train, together with the other processes where torchrun has started several."""
+def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.device) -> None:
+    """Train in ``out``, or rehearse; with the other processes where torchrun has started several."""
     from asr.distributed import own_device, process_group
     from asr.errors import UserError
+    from asr.rehearsal import rehearsal
     from asr.training import Stopped, train
 
     device = own_device(device)
     with process_group(device) as ranks:
         try:
+            if out is None:
+                for line in rehearsal(experiment, device, ranks):
+                    if ranks.first:
+                        click.echo(line)
+                return
             train(experiment, out, device, say, sys.stderr.isatty(), ranks)
         except Stopped as stopped:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,102 @@
+"""``--dry-run``: the plan in figures, the largest batch taken, nothing written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from asr.augment import AugmentConfig
+from asr.batching import Batch, Plan
+from asr.cli import cli
+from asr.config import to_toml
+from asr.encoders import EncoderConfig
+from asr.experiment import DataConfig, Experiment, TrainingConfig
+from asr.features import FeatureConfig
+from asr.rehearsal import largest_batch, rehearsal, weighed
+from asr.run import Run, TrainingError, prepared_run, save_checkpoint
+from asr.training import step, train
+from tests.synthetic import write_tones
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Experiment:
+    folder = tmp_path_factory.mktemp("tones")
+    write_tones(folder, {"train": 24, "dev": 6}, seed=1)
+    return Experiment(
+        features=FeatureConfig(sample_rate=8000, n_mels=20),
+        encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4),
+        data=DataConfig(folder=str(folder)),
+        augment=AugmentConfig(speeds=(0.8, 1.0, 1.25)),
+        training=TrainingConfig(epochs=2, batch_seconds=6.0),
+    )
+
+
+def test_the_plan_is_that_of_the_run(experiment, tmp_path):
+    lines = list(rehearsal(experiment, CPU))
+    train(experiment, tmp_path / "run", CPU, lambda line: None)
+    steps = (tmp_path / "run" / "metrics.jsonl").read_text().count('"loss"')
+    assert f"{steps} steps on cpu" in lines[0]
+    assert f"{steps // 2} steps; 2 epochs" in lines[1]
+    padding = float(re.search(r"([\d.]+) % padding", lines[1])[1])
+    assert 0 < padding < 20
+
+
+def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch):
+    run = prepared_run(experiment, Path("rehearsal"), CPU)
+    durations = run.data.durations
+    plan = [(0,), (1, 2), (3, 4, 5)]
+    paid = [len(batch) * max(durations[i] for i in batch) for batch in plan]
+    assert largest_batch(run, plan) == plan[paid.index(max(paid))]
+    lines = list(rehearsal(experiment, CPU))
+    assert re.match(r"it took [\d.]+ s and [\d,]+ MB at most; its loss is [\d.]+ nats", lines[-1])
+    taken: list[Batch] = []
+
+    def spy(run: Run, update: Plan, batches: list[Batch]) -> tuple[dict, bool]:
+        taken.extend(batches)
+        return step(run, update, batches)
+
+    monkeypatch.setattr("asr.rehearsal.step", spy)
+    lines = list(rehearsal(experiment, CPU))
+    (batch,) = taken
+    assert set(batch.treatment.speeds) == {0.8}
+    longest = float(batch.sample_lengths.max()) / 8000 / 0.8
+    assert f"{len(batch.ids)} utterances of up to {longest:.1f} s" in lines[-2]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "rmsprop", "sgd"])
+def test_what_a_checkpoint_takes_is_foretold(experiment, tmp_path, optimiser):
+    config = replace(experiment, encoder=replace(experiment.encoder, size=200))
+    config = replace(config, training=replace(config.training, optimiser=optimiser, epochs=1))
+    run = prepared_run(config, tmp_path / "run", CPU)
+    foretold = float(re.search(r"a checkpoint ([\d,]+) MB", weighed(run))[1].replace(",", ""))
+    for parameter in run.objective.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    run.optimizer.step()
+    save_checkpoint(run)
+    (state,) = (tmp_path / "run").rglob("state.safetensors")
+    assert state.stat().st_size / 1e6 == pytest.approx(foretold, abs=0.6)
+
+
+def test_a_batch_that_does_not_fit_is_a_clear_error(experiment, monkeypatch):
+    def exhausted(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("asr.rehearsal.step", exhausted)
+    with pytest.raises(TrainingError, match=r"does not fit into memory: lower training\.batch_seconds"):
+        list(rehearsal(experiment, CPU))
+
+
+def test_nothing_is_written(experiment, tmp_path, monkeypatch):
+    (tmp_path / "recipe.toml").write_text(to_toml(experiment))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["train", "recipe.toml", "--dry-run", "--device", "cpu"])
+    assert done.exit_code == 0
+    assert "the largest batch" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
