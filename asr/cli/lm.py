@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from asr.normalise import NORMALISERS
+
 if TYPE_CHECKING:
     from asr.lm.model import NgramModel
-    from asr.lm.text import SentenceConfig
+
+Number = TypeVar("Number", int, float)
 
 MODEL = click.argument("model", metavar="LM", type=click.Path(path_type=Path))
 TEXTS = click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -24,7 +28,7 @@ OUT = click.option(
 )
 NORMALISER = click.option(
     "--normaliser",
-    type=click.Choice(["none-v1", "letters-v1"]),
+    type=click.Choice(list(NORMALISERS)),
     default="none-v1",
     help="Applied to every sentence.",
 )
@@ -103,18 +107,18 @@ def train(
     Blank lines are no sentences. The words <s>, </s> and <unk> are reserved.
     """
     from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
-    from asr.lm.text import sentence_blocks
+    from asr.lm.text import SentenceConfig, sentence_blocks
 
     fallback: tuple[float, ...] = ()
     if discount_fallback is not None:
-        fallback = numbers("--discount-fallback", discount_fallback, FALLBACK)
+        fallback = numbers("--discount-fallback", discount_fallback, float) or FALLBACK
     config = EstimationConfig(
         order=order,
-        prune=tuple(map(int, numbers("--prune", prune))),
+        prune=numbers("--prune", prune, int),
         vocabulary_size=vocab,
         discount_fallback=fallback,
     )
-    model = estimate(sentence_blocks(texts, sentence_config(normaliser, split_sentences)), config)
+    model = estimate(sentence_blocks(texts, SentenceConfig(normaliser, split_sentences)), config)
     write(model, out)
 
 
@@ -134,9 +138,9 @@ def perplexity(
     """
     from asr.lm.perplexity import perplexity as measured
     from asr.lm.storage import load_model
-    from asr.lm.text import sentence_blocks
+    from asr.lm.text import SentenceConfig, sentence_blocks
 
-    blocks = sentence_blocks(texts, sentence_config(normaliser, split_sentences))
+    blocks = sentence_blocks(texts, SentenceConfig(normaliser, split_sentences))
     found = measured(load_model(model), blocks)
     result = {
         "perplexity_including_oov": found.including_unknown,
@@ -214,22 +218,12 @@ def convert(model: Path, out: Path) -> None:
     write(load_model(model, verify=True), out)
 
 
-def sentence_config(normaliser: Any, split: bool) -> SentenceConfig:
-    """The options about sentences in one."""
-    from asr.lm.text import SentenceConfig
-
-    return SentenceConfig(normaliser, split)
-
-
-def numbers(option: str, text: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
-    """The numbers in the value of an option, or those that it means without any."""
+def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """The numbers in the value of an option."""
     try:
-        values = tuple(map(float, text.replace(",", " ").split())) or default
-    except ValueError:
-        values = ()
-    if not values:
-        raise click.BadParameter(f"{text!r} is not numbers", param_hint=f"'{option}'")
-    return values
+        return tuple(map(kind, text.replace(",", " ").split()))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not numbers", param_hint=f"'{option}'") from error
 
 
 def write(model: NgramModel, out: Path) -> None:

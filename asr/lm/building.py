@@ -37,18 +37,14 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
     # Where each n-gram's context stands, counted within the context's order; step by step longer.
     contexts = [np.zeros(len(level.words), np.int32) for level in levels]
     start, width = 1, 1  # the first node of this order; how many n-grams the order below has
-    first_child, last_words, log_probs, backoffs = (
-        [],
-        [np.array([-1], np.int32)],
-        [np.zeros(1)],
-        [np.zeros(1)],
-    )
+    nothing = np.zeros(1, np.float32)  # of the empty context
+    first_child, last_words, log_probs, backoffs = [], [np.array([-1], np.int32)], [nothing], [nothing]
     for place, level in enumerate(levels):
         keys = contexts[place] * np.int64(vocabulary) + level.words[:, place]
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
         if len(same):
-            raise RepeatedError(level.first_line + int(order[same + 1].min()))
+            raise RepeatedError(level.first_line + int(np.maximum(order[same], order[same + 1]).min()))
         bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts[place], minlength=width))])
         words = level.words[order, place]
         for longer in range(place + 1, len(levels)):
@@ -63,8 +59,8 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
     trie = linked(
         np.concatenate([*first_child, [start]]).astype(np.int32),
         np.concatenate(last_words),
-        np.concatenate(log_probs).astype(np.float32),
-        np.concatenate(backoffs[:-1]).astype(np.float32),
+        np.concatenate(log_probs),
+        np.concatenate(backoffs[:-1]),
     )
     return trie, tuple(len(level.words) for level in levels)
 
@@ -116,12 +112,20 @@ def _link(trie: Trie) -> None:
     """Fill ``states``, ``suffixes`` and missing probabilities, shorter n-grams first."""
     inner = len(trie.backoffs)
     for parent in range(inner):
+        context = trie.suffixes[parent]
+        place, end = trie.first_child[context], trie.first_child[context + 1]
         for node in range(trie.first_child[parent], trie.first_child[parent + 1]):
-            suffix, log_prob = 0, 0.0
+            word, suffix = trie.words[node], 0
             if parent > 0:
-                log_prob, suffix = score(trie, trie.suffixes[parent], trie.words[node])
+                # Most n-grams are there without their first word; the words of a context are sorted, so
+                # that each one is sought behind the one before.
+                same = 1 + word if context == 0 else find(trie.words, place, end, word)
+                if same >= 0:
+                    place, suffix = same, trie.states[same]
+                else:
+                    _, suffix = score(trie, context, word)
             if np.isnan(trie.log_probs[node]):
-                trie.log_probs[node] = trie.backoffs[parent] + log_prob
+                trie.log_probs[node] = trie.backoffs[parent] + score(trie, context, word)[0]
             live = node < inner and (
                 trie.first_child[node] < trie.first_child[node + 1] or trie.backoffs[node] != 0.0
             )

@@ -12,6 +12,8 @@ LOWER = 32  # this bit makes an ASCII letter a small one
 EXPONENT = ord("e")
 INF = (ord("i"), ord("n"), ord("f"))
 
+POWERS = 10.0 ** np.arange(23)  # the powers of ten that a float has exactly
+
 DECIMALS = 7  # single precision has no more of a log10 between -1 and -10
 WIDTH = 24  # more bytes than any number that is written takes
 
@@ -31,7 +33,9 @@ def parsed(text: np.ndarray, begin: int, end: int) -> float:
         if exponent == NO_EXPONENT:
             return np.nan
         scale += exponent
-    if scale:
+    if -len(POWERS) < scale <= 0:
+        value /= POWERS[-scale]
+    else:
         value *= 10.0**scale
     return -value if negative else value
 

@@ -104,21 +104,22 @@ def assembled(
     """The model of the n-grams that are kept; ``weights`` are those of the contexts of each order."""
     rank = np.cumsum(kept[0], dtype=np.int32) - 1  # the new number of a word
     contexts, start = np.array([True]), 1
-    first_child, words, log_probs, backoffs = [], [np.array([-1])], [np.zeros(1)], [np.zeros(1)]
+    nothing = np.zeros(1, np.float32)  # of the empty context
+    first_child, words, log_probs, backoffs = [], [np.array([-1], np.int32)], [nothing], [nothing]
     for order, (level, keep) in enumerate(zip(levels, kept, strict=True)):
         before = np.concatenate([[0], np.cumsum(keep)])[level.bounds[:-1]]
         first_child.append(start + before[contexts])
         words.append(rank[level.words[keep]])
         with np.errstate(divide="ignore"):  # a discount of 0 leaves nothing to lower orders
-            log_probs.append(np.log(probabilities[order][keep]))
+            log_probs.append(np.log(probabilities[order][keep]).astype(np.float32))
             if order:
-                backoffs.append(np.log(weights[order][contexts]))
+                backoffs.append(np.log(weights[order][contexts]).astype(np.float32))
         contexts, start = keep, start + int(np.count_nonzero(keep))
     trie = linked(
         np.concatenate([*first_child, [start]]).astype(np.int32),
-        np.concatenate(words).astype(np.int32),
-        np.minimum(np.concatenate(log_probs), 0).astype(np.float32),
-        np.concatenate(backoffs).astype(np.float32),
+        np.concatenate(words),
+        np.minimum(np.concatenate(log_probs), 0),
+        np.concatenate(backoffs),
     )
     return NgramModel(
         trie, kept_words(vocabulary, kept[0]), tuple(int(np.count_nonzero(keep)) for keep in kept)

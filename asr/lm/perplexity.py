@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,17 +38,23 @@ class Perplexity:
     @property
     def including_unknown(self) -> float:
         """Perplexity per token, unknown words as ``<unk>``."""
-        return math.exp(-self.log_prob / self.tokens)
+        return exponential(-self.log_prob / self.tokens)
 
     @property
     def excluding_unknown(self) -> float:
         """Perplexity per token that is no unknown word; those stay in the contexts of others."""
-        return math.exp((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
+        return exponential((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
 
     @property
     def unknown_rate(self) -> float:
         """Unknown words per word."""
         return self.unknown / self.words
+
+
+def exponential(x: float) -> float:
+    """``e`` to the ``x``, infinite where that is too large for a float."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(x))
 
 
 def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 from asr.compiled import compiled
 from asr.config import option
 from asr.errors import UserError
-from asr.text import NORMALISERS
+from asr.normalise import NORMALISERS
 
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 SPACE, TAB, RETURN, NEWLINE = ord(" "), ord("\t"), ord("\r"), ord("\n")
@@ -37,9 +37,7 @@ ABBREVIATION = re.compile(
 class SentenceConfig:
     """How files become sentences."""
 
-    normaliser: Literal["none-v1", "letters-v1"] = option(
-        "none-v1", "Named, versioned normaliser applied to every sentence."
-    )
+    normaliser: str = option("none-v1", "Named, versioned normaliser applied to every sentence.")
     split: bool = option(
         False, "Prose: split paragraphs into sentences, instead of taking every line as one."
     )
