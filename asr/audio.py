@@ -11,10 +11,10 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -42,6 +42,9 @@ BEGINNINGS = {
 SEEKABLE = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 
 
+Source = str | Path | bytes | IO[bytes]  # a path, the bytes of a whole file, or a file that can seek
+
+
 class AudioError(UserError):
     """A recording that cannot be read; the text names the file and says what is wrong."""
 
@@ -50,13 +53,13 @@ class AudioError(UserError):
 class Recording:
     """An open recording; ``frames`` is the length its header promises, ``None`` if it promises none."""
 
-    file: BinaryIO
+    file: IO[bytes]
     sound: Any  # soundfile.SoundFile
     frames: int | None
 
 
 def read_audio(
-    source: str | Path | bytes, rate: int = 16000, start: float = 0.0, duration: float | None = None
+    source: Source, rate: int = 16000, start: float = 0.0, duration: float | None = None
 ) -> np.ndarray:
     """Samples of a recording or of a stretch of it, channels averaged.
 
@@ -64,7 +67,7 @@ def read_audio(
     the name ends in.
 
     Args:
-        source: a path, or the bytes of a whole file.
+        source: a path, the bytes of a whole file, or a file that can seek.
         rate: hertz of the samples handed out; others are resampled (soxr, high quality).
         start: seconds into the recording at which the stretch begins.
         duration: its length in seconds; ``None`` means to the end.
@@ -95,7 +98,7 @@ def read_audio(
     return samples if own_rate == rate else resampled(samples, own_rate, rate)
 
 
-def duration(source: str | Path | bytes) -> float:
+def duration(source: Source) -> float:
     """Seconds in a recording, from its header where that tells; raises ``AudioError``.
 
     What is truncated is told here only where that needs no decoding: in WAV and Ogg.
@@ -117,11 +120,22 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return soxr.resample(samples, rate, new_rate, quality="HQ")
 
 
+def bare_wav_header(rate: int) -> bytes:
+    """What turns bare samples (16-bit, little-endian, one channel) of any number into a WAV file."""
+    to_the_end = 0xFFFF_FFFF
+    layout = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return (
+        struct.pack("<4sI4s4s", b"RIFF", to_the_end, b"WAVE", b"fmt ")
+        + layout
+        + struct.pack("<4sI", b"data", to_the_end)
+    )
+
+
 # --- opening --------------------------------------------------------------------------------------
 
 
 @contextmanager
-def opened(source: str | Path | bytes) -> Iterator[Recording]:
+def opened(source: Source) -> Iterator[Recording]:
     """The recording, whole as far as can be told before it is decoded.
 
     Whatever goes wrong in here or in the block that uses it becomes an ``AudioError`` that begins
@@ -132,6 +146,7 @@ def opened(source: str | Path | bytes) -> Iterator[Recording]:
     name = named(source)
     try:
         with opened_file(source) as raw:
+            raw.seek(0)
             kind = kind_of(raw)
             file = whole_wav(raw) if kind == "WAV" else raw
             if kind == "OGG":
@@ -163,17 +178,21 @@ def opened(source: str | Path | bytes) -> Iterator[Recording]:
         raise AudioError(f"{name}: is damaged, truncated or of an unknown kind ({reason})") from error
 
 
-def named(source: str | Path | bytes) -> str:
+def named(source: Source) -> str:
     """What messages call the source, on one line."""
     if isinstance(source, bytes):
         return "audio bytes"
+    if not isinstance(source, str | Path):
+        return "audio stream"
     return str(source) if str(source).isprintable() else repr(str(source))
 
 
-def opened_file(source: str | Path | bytes) -> BinaryIO:
+def opened_file(source: Source) -> AbstractContextManager[IO[bytes]]:
     """The source as a binary file that has no name, because names mislead soundfile."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if not isinstance(source, str | Path):
+        return nullcontext(cast(IO[bytes], Patched(source)))
     if Path(source).exists() and not Path(source).is_file():  # opening a pipe would wait for its writer
         raise AudioError("is a directory or a device, not a file")
     try:
@@ -186,6 +205,31 @@ class Unnamed(io.FileIO):
     """A file whose ``name`` is hidden: soundfile would take ``x.raw`` for headerless samples."""
 
     name = property(lambda self: "", lambda self, value: None)
+
+
+class Patched(io.RawIOBase):
+    """Another file, in which the bytes from ``place`` on are ``new``; it has no name."""
+
+    def __init__(self, file: IO[bytes], place: int = 0, new: bytes = b"") -> None:
+        self.file, self.place, self.new = file, place, new
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        begin = self.file.tell()
+        content = self.file.read(len(buffer))
+        buffer[: len(content)] = content
+        first, last = max(self.place, begin), min(self.place + len(self.new), begin + len(content))
+        if first < last:
+            buffer[first - begin : last - begin] = self.new[first - self.place : last - self.place]
+        return len(content)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -255,7 +299,7 @@ def check_end(recording: Recording, end: int, last: int | None = None) -> None:
 # libsndfile reads as much as it finds and says nothing when that is less than there was.
 
 
-def kind_of(file: BinaryIO) -> str:
+def kind_of(file: IO[bytes]) -> str:
     """The key in ``BEGINNINGS`` that fits ``file``; raises ``AudioError`` when none does."""
     beginning = file.read(16)
     if not beginning:
@@ -268,12 +312,12 @@ def kind_of(file: BinaryIO) -> str:
     )
 
 
-def whole_wav(file: BinaryIO) -> BinaryIO:
+def whole_wav(file: IO[bytes]) -> IO[bytes]:
     """A WAV file whose samples are known to be there to the last one; raises ``AudioError``.
 
     Programs that write into a pipe cannot go back to fill in how many bytes of samples follow. They
     leave there the largest number, signed or not, often rounded down, or 0; all mean "to the end".
-    libsndfile does not know about the 0: it is handed a copy with the length put in.
+    libsndfile does not know about the 0: it is shown the length instead.
     """
     size = file.seek(0, io.SEEK_END)
     place = 12
@@ -291,13 +335,10 @@ def whole_wav(file: BinaryIO) -> BinaryIO:
     (riff_length,) = struct.unpack("<4xI", file.read(8))
     if length or place == size or 8 + riff_length == size:  # the last: whole, and nothing in it
         return file
-    file.seek(0)
-    content = bytearray(file.read())
-    content[place - 4 : place] = struct.pack("<I", size - place)
-    return io.BytesIO(content)
+    return cast(IO[bytes], Patched(file, place - 4, struct.pack("<I", min(size - place, 0xFFFF_FFFF))))
 
 
-def check_ogg(file: BinaryIO) -> None:
+def check_ogg(file: IO[bytes]) -> None:
     """Raise ``AudioError`` unless an Ogg file holds one stream to its end (RFC 3533, section 6)."""
     file.seek(0)
     first = file.read(27)
@@ -312,7 +353,7 @@ def check_ogg(file: BinaryIO) -> None:
         raise AudioError("holds several Ogg streams; convert it to WAV or FLAC")
 
 
-def check_size(file: BinaryIO, kind: str) -> None:
+def check_size(file: IO[bytes], kind: str) -> None:
     """Raise ``AudioError`` when a file of a kind that states its size in one place is shorter than that."""
     file.seek(0)
     header = file.read(1024)
@@ -328,7 +369,7 @@ def check_size(file: BinaryIO, kind: str) -> None:
         raise AudioError("is truncated: its header promises more than the file holds")
 
 
-def mp3_counts_its_frames(file: BinaryIO) -> bool:
+def mp3_counts_its_frames(file: IO[bytes]) -> bool:
     """Whether the Xing (or Info) header in the first frame of an MP3 tells how many there are."""
     file.seek(0)
     tag = file.read(10)

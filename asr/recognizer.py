@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from asr.audio import read_audio
+from asr.audio import Source, read_audio
 from asr.config import from_table, option, read_toml, section, to_toml
 from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
@@ -97,13 +97,13 @@ class Recognizer:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
         return self.hypotheses(*self.log_probs(*padded(samples)))
 
-    def transcribe(self, source: str | Path | bytes) -> Transcript:
+    def transcribe(self, source: Source) -> Transcript:
         """Transcribe a recording; raises ``AudioError`` when it cannot be read."""
         samples = read_audio(source, self.sample_rate)
         duration = len(samples) / self.sample_rate
         hypothesis = self.transcribe_samples([samples])[0]
         segment = Segment(0.0, duration, hypothesis.text, hypothesis.words)
-        name = "-" if isinstance(source, bytes) else str(source)
+        name = str(source) if isinstance(source, str | Path) else "-"
         return Transcript(name, duration, (segment,) if segment.text else (), self.name)
 
 

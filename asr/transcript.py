@@ -1,10 +1,9 @@
-"""What a recogniser hands out: words, hypotheses, segments, transcripts, and how they are written."""
+"""What a recogniser hands out: words, hypotheses, segments, transcripts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -39,51 +38,22 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """All that was said in one recording; every output format is written from this."""
+    """All that was said in one recording; every output format is written from this.
+
+    Segments and words follow each other without overlap, inside the recording; ``settings`` says how
+    the recording was transcribed.
+    """
 
     audio: str
     duration: float
     segments: tuple[Segment, ...]
     model: str
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
         """The words of all segments."""
         return " ".join(segment.text for segment in self.segments if segment.text)
-
-
-def as_txt(transcript: Transcript) -> str:
-    """The text alone, one line."""
-    return transcript.text + "\n"
-
-
-def as_json(transcript: Transcript) -> str:
-    """Everything, indented for people."""
-    return json.dumps(_keys(transcript), ensure_ascii=False, indent=2) + "\n"
-
-
-def as_jsonl(transcript: Transcript) -> str:
-    """Everything on one line, so that many transcripts make one file."""
-    return json.dumps(_keys(transcript), ensure_ascii=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": as_txt, "json": as_json, "jsonl": as_jsonl}
-
-
-def _keys(transcript: Transcript) -> dict[str, object]:
-    keys = {"audio": transcript.audio, "text": transcript.text} | asdict(transcript)
-    return {key: _rounded(value) for key, value in keys.items()}
-
-
-def _rounded(value: object) -> object:
-    """Times and confidences to four digits: a tenth of a millisecond is past all measuring."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value
 
 
 def timed_words(

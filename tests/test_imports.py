@@ -33,6 +33,7 @@ ORDER = [
     "assessment",
     "lm",
     "transcript",
+    "formats",
     "align",
     "search",
     "features",

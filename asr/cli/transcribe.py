@@ -2,39 +2,208 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import shutil
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import IO
 
 import click
 
+from asr.errors import UserError
+from asr.formats import FORMATS, JOINABLE, Layout
 from asr.models import DEFAULT_MODEL
-from asr.transcript import FORMATS
+from asr.transcript import Transcript
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recording to transcribe, and what its output is called where no other has that name."""
+
+    path: str
+    name: Path
 
 
 @click.command()
 @click.argument("audio", nargs=-1, required=True, type=click.Path())
 @click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
-@click.option("-f", "--output-format", default="txt", type=click.Choice(list(FORMATS)), help="How to write.")
+@click.option(
+    "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    help="Write a file per recording there, instead of to stdout.",
+)  # fmt: skip
+@click.option(
+    "-f", "--output-format", default="txt", type=click.Choice([*FORMATS, "all"]), help="How to write."
+)
+@click.option("--skip-existing", is_flag=True, help="Pass over recordings whose output is in DIR already.")
+@click.option("--word-timestamps", is_flag=True, help="In srt, vtt and tsv: each word on its own.")
+@click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
+@click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-def transcribe(audio: tuple[str, ...], model: str, output_format: str, device: str) -> None:
-    """Turn AUDIO files into text on stdout.
+@click.option(
+    "--rate", type=click.IntRange(1000, 1_000_000),
+    help="Hertz, when stdin holds bare samples: 16-bit, little-endian, one channel.",
+)  # fmt: skip
+def transcribe(
+    audio: tuple[str, ...],
+    model: str,
+    out: Path | None,
+    output_format: str,
+    skip_existing: bool,
+    word_timestamps: bool,
+    max_line_width: int,
+    max_line_count: int,
+    device: str,
+    rate: int | None,
+) -> None:
+    """Turn AUDIO into text: files, folders (and all below them), patterns as 'talks/*.mp3', - for stdin.
 
-    As txt, one recording gives its text alone; several give a line each: the file's name, a tab
-    and the text. json and jsonl hold the times and the confidence of every word. A recording that
-    cannot be read is named on stderr, the others are done, and the exit status is 1.
+    As txt, one recording gives its text alone, a line per segment; several give a line each: the
+    file's name, a tab and the text. json and jsonl hold the times and the confidence of every word.
+    A recording that cannot be read is named on stderr, the others are done, and the exit status is 1.
     """
-    from asr.audio import AudioError
-    from asr.recognizer import load_recognizer
+    formats = list(FORMATS) if output_format == "all" else [output_format]
+    layout = Layout(max_line_width, max_line_count, word_timestamps)
+    if rate is not None and STDIN not in audio:
+        raise click.UsageError("--rate is for bare samples from stdin: give - as AUDIO.")
+    if out is None and (skip_existing or output_format == "all"):
+        raise click.UsageError(f"{'--skip-existing' if skip_existing else '-f all'} needs -o DIR.")
+    recordings, failures = found(audio)
+    if out is None and output_format not in JOINABLE and len(recordings) > 1:
+        raise click.UsageError(f"Several recordings as {output_format} need -o DIR.")
+    for failure in failures:
+        click.echo(f"asr: {failure}", err=True)
 
-    recognizer = load_recognizer(model, device)
-    failures = 0
-    for path in audio:
+    several = len(audio) > 1 or len(recordings) > 1
+    outputs = {} if out is None else output_files(recordings, out, formats)
+    if skip_existing:
+        recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
+    if recordings:
+        from asr.recognizer import load_recognizer
+
+        recognizer = load_recognizer(model, device)
+    started, seconds = time.monotonic(), 0.0
+    failed = len(failures)
+    for recording in recordings:
         try:
-            transcript = recognizer.transcribe(path)
-        except AudioError as error:
+            with opened(recording.path, rate) as source:
+                transcript = recognizer.transcribe(source)
+        except UserError as error:
             click.echo(f"asr: {error}", err=True)
-            failures += 1
+            failed += 1
             continue
-        name = f"{path}\t" if output_format == "txt" and len(audio) > 1 else ""
-        click.echo(name + FORMATS[output_format](transcript), nl=False)
-    if failures:
+        seconds += transcript.duration
+        if out is None:
+            click.echo(on_stdout(transcript, output_format, layout, several), nl=False)
+        else:
+            write(transcript, outputs[recording.path], layout)
+    if out is not None or sys.stderr.isatty():
+        elapsed = time.monotonic() - started
+        click.echo(closing_line(len(recordings), seconds, elapsed, failed), err=True)
+    if failed:
         sys.exit(1)
+
+
+# --- what to transcribe ---------------------------------------------------------------------------
+
+
+def found(arguments: Sequence[str]) -> tuple[list[Found], list[str]]:
+    """The recordings that the arguments mean, in their order, and what is wrong with the others."""
+    recordings, failures = [], []
+    for argument in arguments:
+        below = list(recordings_of(argument))
+        recordings += below
+        if not below:
+            kind = "folder holds no recordings" if Path(argument).is_dir() else "pattern fits no file"
+            failures.append(f"{argument}: this {kind}")
+    return recordings, failures
+
+
+def recordings_of(argument: str) -> Iterator[Found]:
+    """What one argument means: stdin, all recordings below a folder, the files that fit a pattern, a file."""
+    from asr.corpora.recordings import is_recording
+
+    if argument == STDIN:
+        yield Found(STDIN, Path("stdin"))
+    elif Path(argument).is_dir():
+        for path in sorted(Path(argument).rglob("*")):
+            if is_recording(path) and path.is_file() and not path.name.startswith("."):
+                yield Found(str(path), path.relative_to(argument).with_suffix(""))
+    elif glob.has_magic(argument) and "://" not in argument and not os.path.lexists(argument):
+        for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207
+            if Path(match).is_file():
+                yield Found(match, Path(Path(match).stem))
+    else:
+        yield Found(argument, Path(Path(argument).stem))
+
+
+def output_files(
+    recordings: Sequence[Found], out: Path, formats: Sequence[str]
+) -> dict[str, dict[str, Path]]:
+    """For each recording's path the file of each format, no two the same."""
+    names = distinct_names(list({recording.path: recording for recording in recordings}.values()))
+    return {path: {kind: out / f"{name}.{kind}" for kind in formats} for path, name in names.items()}
+
+
+def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
+    """A name for each recording's path: the short one if they all differ, else the path below the
+    folder that holds them all, with the ending where it takes that."""
+    # abspath: links keep their own names, and .. must not lead out of the output folder.
+    paths = [Path(os.path.abspath(recording.path)) for recording in recordings]  # noqa: PTH100
+    levels = zip(*(path.parent.parts for path in paths), strict=False)
+    common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    below = [Path(*path.parts[max(common, 1) :]) for path in paths]  # never with a drive
+    for names in ([recording.name for recording in recordings], [path.with_suffix("") for path in below]):
+        if len({str(name).casefold() for name in names}) == len(recordings):
+            break
+    else:
+        names = below
+    return {recording.path: name for recording, name in zip(recordings, names, strict=True)}
+
+
+@contextmanager
+def opened(path: str, rate: int | None) -> Iterator[str | IO[bytes]]:
+    """``path`` itself, or for ``-`` a copy of what stdin holds, where it can be read forth and back."""
+    from asr.audio import bare_wav_header
+
+    if path != STDIN:
+        yield path
+        return
+    with tempfile.TemporaryFile() as file:
+        if rate is not None:
+            file.write(bare_wav_header(rate))
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        yield file
+
+
+# --- what comes of it -----------------------------------------------------------------------------
+
+
+def on_stdout(transcript: Transcript, output_format: str, layout: Layout, named: bool) -> str:
+    """A transcript among ``named`` others, or alone."""
+    if output_format == "txt" and named:
+        return f"{transcript.audio}\t{transcript.text}\n"
+    return FORMATS[output_format](transcript, layout)
+
+
+def write(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:
+    """Write every file, each of them whole or not at all."""
+    from asr.files import write_text
+
+    for kind, path in files.items():
+        write_text(path, FORMATS[kind](transcript, layout))
+
+
+def closing_line(recordings: int, seconds: float, elapsed: float, failed: int) -> str:
+    """How much was done, how fast, and what failed."""
+    files = f"{recordings} recording{'' if recordings == 1 else 's'}"
+    speed = f"{seconds / 3600:.2f} hours at {seconds / max(elapsed, 1e-9):.0f} times real time"
+    return f"{files}, {speed}, {failed} failed"

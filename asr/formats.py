@@ -1,0 +1,171 @@
+"""How a transcript is written: txt, json, jsonl, srt, vtt, tsv, ctm."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asr import __version__
+from asr.transcript import Segment, Transcript, Word
+
+PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
+READABLE_SECONDS = 0.8  # a cue stays that long where the next one leaves it the time
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How srt, vtt and tsv cut a transcript into cues."""
+
+    line_width: int = 42  # characters; only a word longer than that goes beyond
+    lines: int = 2  # in a cue
+    cue_per_word: bool = False
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Lines of text that are shown together, from ``start`` to ``end`` in milliseconds."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+
+
+def as_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """The text alone, a line per segment."""
+    return "\n".join(segment.text for segment in transcript.segments) + "\n"
+
+
+def as_json(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """Everything, indented for people."""
+    return json.dumps(_keys(transcript), ensure_ascii=False, indent=2) + "\n"
+
+
+def as_jsonl(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """Everything on one line, so that many transcripts make one file."""
+    return json.dumps(_keys(transcript), ensure_ascii=False) + "\n"
+
+
+def as_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """SubRip subtitles: numbered cues, a comma before the milliseconds."""
+    return "".join(
+        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n\n"
+        for number, cue in enumerate(cues(transcript, layout), start=1)
+    )
+
+
+def as_vtt(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """WebVTT subtitles (W3C WebVTT, section 4), the three characters with a meaning escaped."""
+    return "WEBVTT\n\n" + "".join(
+        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n" + _escaped("\n".join(cue.lines)) + "\n\n"
+        for cue in cues(transcript, layout)
+    )
+
+
+def as_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """A table with start and end in milliseconds and the text; a row per segment, or per word."""
+    if layout.cue_per_word:
+        rows = [(cue.start, cue.end, *cue.lines) for cue in cues(transcript, layout)]
+    else:
+        rows = [(_milliseconds(s.start), _milliseconds(s.end), s.text) for s in transcript.segments]
+    return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in rows)
+
+
+def as_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """NIST's time-marked words: recording, channel, start, duration, word, confidence."""
+    name = "_".join(Path(transcript.audio).stem.split()) or "-"
+    return "".join(
+        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
+        for segment in transcript.segments
+        for word in segment.words
+    )
+
+
+FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
+    "txt": as_txt,
+    "json": as_json,
+    "jsonl": as_jsonl,
+    "srt": as_srt,
+    "vtt": as_vtt,
+    "tsv": as_tsv,
+    "ctm": as_ctm,
+}
+JOINABLE = ("txt", "json", "jsonl", "ctm")  # several transcripts one after the other still make sense
+
+
+# --- cues -----------------------------------------------------------------------------------------
+
+
+def cues(transcript: Transcript, layout: Layout) -> list[Cue]:
+    """The transcript cut into cues that neither overlap nor leave the recording."""
+    groups = [
+        group
+        for segment in transcript.segments
+        for group in (
+            ([[word]] for word in segment.words) if layout.cue_per_word else wrapped(segment, layout)
+        )
+    ]
+    starts = [group[0][0].start for group in groups]
+    ends = [group[-1][-1].end for group in groups]
+    if not layout.cue_per_word:
+        latest = [*starts, transcript.duration][1:]
+        readable = [start + READABLE_SECONDS for start in starts]
+        ends = [max(end, min(limit, after)) for end, limit, after in zip(ends, readable, latest, strict=True)]
+    return [
+        Cue(_milliseconds(start), _milliseconds(end), tuple(" ".join(w.text for w in line) for line in group))
+        for start, end, group in zip(starts, ends, groups, strict=True)
+    ]
+
+
+def wrapped(segment: Segment, layout: Layout) -> Iterator[list[list[Word]]]:
+    """The words of a segment in lines, so many lines together as a cue has; a pause ends a cue."""
+    lines: list[list[Word]] = []
+    for word in segment.words:
+        paused = bool(lines) and word.start - lines[-1][-1].end > PAUSE_SECONDS
+        width = sum(len(other.text) + 1 for other in lines[-1]) + len(word.text) if lines else math.inf
+        if not paused and width <= layout.line_width:
+            lines[-1].append(word)
+            continue
+        if lines and (paused or len(lines) == layout.lines):
+            yield lines
+            lines = []
+        lines.append([word])
+    if lines:
+        yield lines
+
+
+def _milliseconds(seconds: float) -> int:
+    """Rounded down, so that nothing that follows something else begins before it or ends too late."""
+    return math.floor(seconds * 1000 + 1e-6)
+
+
+def _clock(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def _keys(transcript: Transcript) -> dict[str, object]:
+    keys = (
+        {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
+    )
+    return {key: _rounded(value) for key, value in keys.items()}
+
+
+def _rounded(value: object) -> object:
+    """Times and confidences to four digits: a tenth of a millisecond is past all measuring."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
