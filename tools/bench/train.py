@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""How much of its speed training loses on the way from recordings to the model, and what bfloat16 gains.
+
+    OMP_WAIT_POLICY=passive python tools/bench/train.py
+    OMP_WAIT_POLICY=passive python tools/bench/train.py --manifest data/train.jsonl --json
+
+A bidirectional 3x320 LSTM takes the same steps, over the same sequence of shapes,
+
+- on resident tensors: features made beforehand, nothing to read, augment or compute but the step;
+- through the whole pipeline: samples read ahead from the cache on disk or from Opus files, then
+  augmented (or not) and made into features on the model's device.
+
+Everybody takes turns in every round, so that whatever else the machine does falls on all alike; the
+ratios are medians over the rounds. Where other programs take the processor away, the ratio of
+processor time (all cores, reading included) tells more than that of the clock. A pass begins with
+nothing read ahead, and that wait counts, too.
+Without ``--manifest`` the recordings are made up: 8 to 16 seconds of noise and tones, as Opus files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.batching import Batch, load_batch
+from asr.data import Utterance, write_manifest
+from asr.encoders import EncoderConfig
+from asr.experiment import DataConfig, Experiment, TrainingConfig
+from asr.recognizer import choose_device
+from asr.report import hardware
+from asr.run import Run, epoch_updates, prepared_run
+from asr.training import batch_outcome, own_batches, step
+
+RATE = 16000
+REPEATS = 9  # of each part
+AUGMENTED = AugmentConfig(
+    speeds=(0.9, 1.0, 1.1),
+    reverb_share=0.3,
+    noise_share=0.5,
+    noise_kinds=("white", "pink", "babble"),
+    noise_snr_db=(5.0, 30.0),
+    gain_db=6.0,
+    frequency_masks=2,
+    frequency_width=27,
+    time_masks=10,
+    time_masks_per_second=1.0,
+    time_width_ms=500.0,
+    time_width_share=0.05,
+)
+CACHE, FILES, DRAW, TREAT, FEATURES, MASKS, STEP = (
+    "reading from the cache",
+    "decoding the files",
+    "drawing",
+    "speed, rooms, noise, gain",
+    "features",
+    "masks",
+    "the step itself",
+)
+USED = {
+    "cache": (CACHE, FEATURES),
+    "cache, augmented": (CACHE, DRAW, TREAT, FEATURES, MASKS),
+    "Opus files": (FILES, FEATURES),
+}
+BARS = {"cache": 0.95, "cache, augmented": 0.95, "Opus files": 0.80}
+
+
+@dataclass
+class Way:
+    """One way to take the steps: a run and, where tensors are resident, the batches."""
+
+    run: Run
+    resident: list[Batch] | None = None
+    seconds: list[float] = field(default_factory=list)  # of each round
+    waiting: list[float] = field(default_factory=list)  # of those, until a batch was ready
+    processor: list[float] = field(default_factory=list)  # seconds of all cores, reading included
+    memory: float = 0.0  # GB at the highest
+
+
+class Stored(torch.nn.Module):
+    """In the place of ``Features``: hands out what was made beforehand, by the number in ``samples``."""
+
+    def __init__(self, made: list[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, samples: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        return self.made[int(samples[0, 0])]
+
+
+class Recorder(torch.nn.Module):
+    """In the place of the model: keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[tuple[Tensor, Tensor, Batch]] = []
+
+    def forward(self, features: Tensor, lengths: Tensor, batch: Batch) -> None:
+        self.given.append((features, lengths, batch))
+
+
+def made_up_recordings(folder: Path, count: int) -> Path:
+    """A manifest of ``count`` Opus files as long as read sentences are."""
+    import soundfile
+
+    generator = np.random.default_rng(0)
+    utterances = []
+    for number in range(count):
+        seconds = float(generator.uniform(8, 16))
+        times = np.arange(int(RATE * seconds)) / RATE
+        loudness = np.sin(2 * np.pi * 2 * times) ** 2  # four syllables a second
+        samples = 0.1 * loudness * (generator.standard_normal(len(times)) + np.sin(2 * np.pi * 200 * times))
+        path = folder / f"{number:03d}.opus"
+        soundfile.write(path, samples, RATE, format="OGG", subtype="OPUS")
+        text = "".join(generator.choice(list("abcdefghijklmnopqrstuvwxyz     "), int(14 * seconds)))
+        utterances.append(Utterance(f"u{number}", str(path), 0.0, len(times) / RATE, text))
+    write_manifest(folder / "made-up.jsonl", utterances)
+    return folder / "made-up.jsonl"
+
+
+def ways(manifest: Path, folder: Path, options: argparse.Namespace) -> dict[str, Way]:
+    """All that take part, by name."""
+    device = choose_device(options.device)
+
+    def prepared(name: str, augment: AugmentConfig, **training: Any) -> Run:
+        experiment = Experiment(
+            encoder=EncoderConfig(layers=3, size=320),
+            data=DataConfig(str(manifest.parent), (manifest.name,), ()),
+            augment=augment,
+            training=TrainingConfig(batch_seconds=options.batch_seconds, cache_hours=0.0, **training),
+        )
+        return prepared_run(experiment, folder / name, device)
+
+    cache = str(folder / "cache")
+    plain, augmented = AugmentConfig(), AUGMENTED
+    found = {
+        "cache": Way(prepared("cache", plain, cache=cache)),
+        "cache, augmented": Way(prepared("augmented", augmented, cache=cache)),
+        "Opus files": Way(prepared("files", plain)),
+    }
+    found["resident"] = resident(found["cache"].run, options.batches)
+    found["resident, augmented"] = resident(found["cache, augmented"].run, options.batches)
+    lower = prepared("bfloat16", plain, cache=cache, precision="bfloat16")
+    found["resident, bfloat16"] = resident(lower, options.batches)
+    return found
+
+
+def resident(run: Run, batches: int) -> Way:
+    """The steps that ``run`` would take, all that comes before the model done beforehand."""
+    recorder = Recorder()
+    recording = replace(run, parallel=recorder)
+    for batch in own_batches(run, epoch_updates(run)[:batches]):
+        batch_outcome(recording, batch.to(run.recognizer.device))
+    made = [(features, lengths) for features, lengths, _ in recorder.given]
+    return Way(
+        run=replace(
+            run,
+            recognizer=replace(run.recognizer, features=cast(Any, Stored(made))),
+            experiment=replace(run.experiment, augment=AugmentConfig()),
+        ),
+        resident=[
+            replace(batch, samples=torch.tensor([[number]]), treatment=None)
+            for number, (_, _, batch) in enumerate(recorder.given)
+        ],
+    )
+
+
+def take_pass(way: Way, batches: int) -> None:
+    """Take the steps once; seconds, those spent waiting, and memory are noted."""
+    run = way.run
+    run.progress.epoch_step = 0
+    updates = epoch_updates(run)[:batches]
+    forget_peak(run.recognizer.device)
+    started, processor, waiting = time.perf_counter(), time.process_time(), 0.0
+    loaded: Iterator[Batch] = iter(way.resident or own_batches(run, updates))
+    for update in updates:
+        asked = time.perf_counter()
+        batch = next(loaded)
+        waiting += time.perf_counter() - asked
+        step(run, update, [batch])
+    way.seconds.append(time.perf_counter() - started)
+    way.processor.append(time.process_time() - processor)
+    way.waiting.append(waiting)
+    way.memory = max(way.memory, peak_gigabytes(run.recognizer.device))
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let the highest memory use be counted from now on, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_gigabytes(device: torch.device) -> float:
+    """The highest memory use: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "linux":
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+
+
+def ratio(baseline: list[float], own: list[float]) -> float:
+    """How fast a way is as a share of ``baseline``: the median over the rounds."""
+    return statistics.median(b / w for w, b in zip(own, baseline, strict=True))
+
+
+def row(name: str, way: Way, baseline: Way, audio: float) -> dict[str, Any]:
+    """What is told of one way."""
+    return {
+        "name": name,
+        "speed": audio / statistics.median(way.seconds),
+        "ratio": ratio(baseline.seconds, way.seconds),
+        "processor_ratio": ratio(baseline.processor, way.processor),
+        "data_wait": statistics.median(w / s for w, s in zip(way.waiting, way.seconds, strict=True)),
+        "peak_gb": way.memory,
+    }
+
+
+def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Every way's pass in every round."""
+    manifest = options.manifest or made_up_recordings(folder, 6 * options.batches)
+    found = ways(manifest, folder, options)
+    for way in found.values():  # unmeasured: memory is taken, kernels are chosen
+        take_pass(way, 1)
+        for noted in (way.seconds, way.processor, way.waiting):
+            noted.clear()
+    for number in range(options.rounds):
+        for way in found.values():
+            take_pass(way, options.batches)
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+    run = found["cache"].run
+    chosen = epoch_updates(run)[: options.batches]
+    audio = sum(run.data.durations[i] for update in chosen for batch in update for i in batch)
+    resident = found["resident"]
+    rows = [row(name, way, baseline_of(name, found), audio) for name, way in sorted(found.items())]
+    lower = found["resident, bfloat16"]
+    in_parts = parts(run, found["Opus files"].run, found["cache, augmented"].run)
+    in_parts[STEP] = 60000 * statistics.median(resident.processor) / audio
+    return {
+        "hardware": hardware(run.recognizer.device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "batches": options.batches,
+        "batch_seconds": options.batch_seconds,
+        "rounds": options.rounds,
+        "rows": rows,
+        "processor_ms_per_minute": in_parts,
+        "bfloat16_to_float32": ratio(resident.seconds, lower.seconds),
+        "bfloat16_to_float32_processor": ratio(resident.processor, lower.processor),
+    }
+
+
+def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
+    """Milliseconds of processor time that each part of the pipeline takes for a minute of audio."""
+    (indices,) = epoch_updates(plain)[0]
+    examples = [plain.data.train[i] for i in indices]
+    utterances = [example.utterance for example in examples]
+    device, config = plain.recognizer.device, augmented.experiment.augment
+    batch = load_batch(examples, plain.data.read).to(device)
+    lengths = batch.sample_lengths.tolist()
+    epochs = itertools.count()
+    draw = partial(drawn_treatment, augmented.data.sources, 1)
+    treatments = [draw(epoch, utterances, lengths).to(device) for epoch in range(REPEATS + 1)]
+    features, frames = plain.recognizer.features(batch.samples, batch.sample_lengths)
+    generators = [utterance_generator(1, 0, utterance.id) for utterance in utterances]
+    minutes = sum(example.duration for example in examples) / 60
+    work: dict[str, Callable[[], object]] = {
+        CACHE: lambda: load_batch(examples, plain.data.read),
+        FILES: lambda: load_batch(examples, files.data.read),
+        DRAW: lambda: draw(next(epochs), utterances, lengths),
+        TREAT: lambda: treated(
+            batch.samples, batch.sample_lengths, treatments[next(epochs) % len(treatments)]
+        ),
+        FEATURES: lambda: plain.recognizer.features(batch.samples, batch.sample_lengths),
+        MASKS: lambda: spec_augmented(features, frames, config, 10.0, generators),
+    }
+    return {name: processor_milliseconds(part) / minutes for name, part in work.items()}
+
+
+def processor_milliseconds(work: Callable[[], object]) -> float:
+    """Of one call: the median of several, after one that does not count."""
+    taken = []
+    for _ in range(REPEATS + 1):
+        started = time.process_time()
+        work()
+        taken.append(1000 * (time.process_time() - started))
+    return statistics.median(taken[1:])
+
+
+def baseline_of(name: str, found: dict[str, Way]) -> Way:
+    """The resident tensors with the shapes of that way."""
+    return found["resident, augmented" if "augmented" in name else "resident"]
+
+
+def told(result: dict[str, Any]) -> Iterator[str]:
+    """The result for people."""
+    yield (
+        f"{result['hardware']}, {result['threads']} threads, torch {result['torch']}; 3x320 bidirectional, "
+        f"{result['batches']} batches of {result['batch_seconds']:g} s, {result['rounds']} rounds"
+    )
+    yield (
+        f"{'steps on':22} {'h/h':>7} {'of resident':>12} {'by processor':>13} {'asked':>7} {'data wait':>10} "
+        f"{'peak GB':>8}"
+    )
+    for entry in result["rows"]:
+        asked = f"{100 * BARS[entry['name']]:.0f} %" if entry["name"] in BARS else ""
+        yield (
+            f"{entry['name']:22} {entry['speed']:7.1f} {100 * entry['ratio']:10.1f} % "
+            f"{100 * entry['processor_ratio']:11.1f} % {asked:>7} "
+            f"{100 * entry['data_wait']:8.1f} % {entry['peak_gb']:8.2f}"
+        )
+    yield (
+        f"bfloat16 is {result['bfloat16_to_float32']:.2f} times as fast as float32 "
+        f"({result['bfloat16_to_float32_processor']:.2f} by processor time; asked: 1.40)"
+    )
+    yield "processor time for a minute of audio, and as a share of the step:"
+    whole = result["processor_ms_per_minute"][STEP]
+    for name, milliseconds in result["processor_ms_per_minute"].items():
+        yield f"{name:26} {milliseconds:9.1f} ms {100 * milliseconds / whole:7.2f} %"
+    yield "by these parts, were nothing done at the same time as the step:"
+    for name, used in USED.items():
+        sum_of_parts = sum(result["processor_ms_per_minute"][part] for part in used)
+        yield f"{name:26} {100 * whole / (whole + sum_of_parts):9.1f} % of resident"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--manifest", type=Path, help="recordings to read instead of made-up ones")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batches", type=int, default=2, help="steps in a pass")
+    parser.add_argument("--batch-seconds", type=float, default=120.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        result = measured(options, Path(name))
+    print(json.dumps(result) if options.json else "\n".join(told(result)))
+
+
+if __name__ == "__main__":
+    main()
