@@ -104,17 +104,22 @@ if [ "$verb" = train ]; then
 fi
 exec "{python}" -m asr "$verb" "$@" "${{smaller[@]}}"
 """
+ONE_PROCESS = """#!/usr/bin/env bash
+while [ "$1" != asr ]; do shift; done
+exec "$@"
+"""
 
 
 def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
     for name in ("recipes", "tools"):
         shutil.copytree(RECIPES.parent / name, tmp_path / name)
     write_librispeech(tmp_path / "corpus", {"train-clean-5": ["7"], "dev-clean": ["1272", "1988"]})
-    shim = tmp_path / "bin" / "asr"
-    shim.parent.mkdir()
-    shim.write_text(SHIM.format(python=sys.executable))
-    shim.chmod(0o755)
-    folders = [str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"asr": SHIM.format(python=sys.executable), "torchrun": ONE_PROCESS}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    folders = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(RECIPES.parent)}
     command = ["bash", "recipes/mini_librispeech/run.sh", str(tmp_path / "corpus")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
