@@ -410,9 +410,9 @@ def scan(
     return scanned(cell, inputs, lengths, reverse, dropout, zoneout, names=("hidden",))["hidden"]
 
 
-def trace(cell: Cell, inputs: Tensor, lengths: Tensor, reverse: bool = False) -> State:
+def trace(cell: Cell, inputs: Tensor, lengths: Tensor, reverse: bool = False, zoneout: float = 0.0) -> State:
     """As ``scan``, of everything that ``step`` names: hidden state, cell and gates."""
-    return scanned(cell, inputs, lengths, reverse)
+    return scanned(cell, inputs, lengths, reverse, zoneout=zoneout)
 
 
 def scanned(

@@ -17,7 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.cells import CELLS, FUSED, Cell, kept_units, new_fused, scan, turned_round, written_out
+from asr.cells import (
+    CELLS,
+    FUSED,
+    Cell,
+    State,
+    kept_units,
+    new_fused,
+    scan,
+    trace,
+    turned_round,
+    written_out,
+)
 from asr.config import ConfigError, option
 from asr.features import mask, masked
 
@@ -188,12 +199,23 @@ class RecurrentLayer(nn.Module):
 
     def read(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
         """One direction's hidden states, by torch's fused kernel where that can do it."""
-        written = self.zoneout or (self.training and self.recurrent_dropout)
-        if isinstance(direction, nn.RNNBase) and not written:
+        unfused = self.zoneout or (self.training and self.recurrent_dropout)
+        if isinstance(direction, nn.RNNBase) and not unfused:
             hidden, _ = direction(states)
             return hidden
-        cell = written_out(direction) if isinstance(direction, nn.RNNBase) else direction
-        return scan(cell, states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
+        return scan(cell_of(direction), states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
+
+    def inside(self, states: Tensor, lengths: Tensor, backward: bool = False) -> State:
+        """What happens in one direction: hidden state, cell and gates, ``(batch, frames, size)`` each."""
+        direction = self.back if backward else self.ahead
+        if direction is None:
+            raise ValueError("the layer has no backward direction")
+        return trace(cell_of(direction), states, lengths, reverse=backward, zoneout=self.zoneout)
+
+
+def cell_of(direction: nn.RNNBase | Cell) -> Cell:
+    """The written-out cell of a direction, whatever runs it."""
+    return written_out(direction) if isinstance(direction, nn.RNNBase) else direction
 
 
 def new_direction(config: EncoderConfig, input_size: int, bands: int) -> nn.RNNBase | Cell:
@@ -224,32 +246,37 @@ class TDNNEncoder(Encoder):
     to either side; not bidirectional, they see the present frame and two behind it.
     """
 
-    WIDTH = 3
     DISTANCES = (1, 2, 4, 8)
 
     def __init__(self, config: EncoderConfig, input_size: int) -> None:
         super().__init__(config, input_size)
         self.output_size = config.size
-        self.bidirectional = config.bidirectional
         sizes = [self.layer_input] + [config.size] * (config.layers - 1)
         self.layers = nn.ModuleList(
-            nn.Conv1d(size, config.size, self.WIDTH, dilation=self.distance(layer))
+            DelayLayer(size, config.size, self.DISTANCES[layer % len(self.DISTANCES)], config.bidirectional)
             for layer, size in enumerate(sizes)
         )
         self.norms = norms(config, self.output_size)
 
-    def distance(self, layer: int) -> int:
-        """Frames between the three that a layer sees."""
-        return self.DISTANCES[layer % len(self.DISTANCES)]
-
     def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            reach = self.distance(number) * (self.WIDTH - 1)
-            ends = (reach // 2, reach // 2) if self.bidirectional else (reach, 0)
-            heard = masked(self.heard(states), lengths).transpose(1, 2)
-            output = torch.relu(norm(layer(F.pad(heard, ends)).transpose(1, 2)))
-            states = joined(states, self.dropout(output), self.residual)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            output = self.dropout(torch.relu(norm(layer(self.heard(states), lengths))))
+            states = joined(states, output, self.residual)
         return states, lengths
+
+
+class DelayLayer(nn.Module):
+    """A convolution over three frames ``distance`` apart."""
+
+    def __init__(self, input_size: int, size: int, distance: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(input_size, size, 3, dilation=distance)
+        self.ends = (distance, distance) if bidirectional else (2 * distance, 0)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """``(batch, frames, input)`` to ``(batch, frames, size)``; padding is undefined."""
+        frames = F.pad(masked(states, lengths).transpose(1, 2), self.ends)
+        return self.convolution(frames).transpose(1, 2)
 
 
 class TransformerEncoder(Encoder):

@@ -56,6 +56,7 @@ ORDER = [
     "diagnosis",
     "longform",
     "report",
+    "inside",
     "cli",
 ]
 WITHOUT_TORCH = ORDER[: ORDER.index("features")]

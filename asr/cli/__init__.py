@@ -26,6 +26,7 @@ VERBS = {
     "prepare": "Turn a public corpus into manifests.",
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",
+    "inspect": "Draw what happens inside a model while it listens.",
     "models": "List the models that ship with the package.",
 }
 

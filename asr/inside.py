@@ -1,0 +1,169 @@
+"""Seeing inside: what a model hears, what its units do with it and what it says, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr.audio import read_audio
+from asr.encoders import RecurrentLayer
+from asr.errors import UserError
+from asr.features import padded
+from asr.files import replacing
+from asr.recognizer import Recognizer
+from asr.transcript import Word
+
+LIKELY = 0.1  # a token that never gets more probability than this is not drawn
+GATES = ("input", "forget", "output", "reset", "update")  # between 0 and 1; the rest has a sign
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One recording on its way through a model."""
+
+    audio: str
+    duration: float  # seconds
+    kind: str  # of features
+    features: np.ndarray  # (frames, features)
+    place: str  # which layer and direction the activations are from
+    activations: dict[str, np.ndarray]  # by name, (frames', units); gates first, hidden state last
+    log_probs: np.ndarray  # (frames'', vocabulary), natural logarithms
+    words: tuple[Word, ...]
+
+    @property
+    def size(self) -> int:
+        """Units of the layer."""
+        return self.activations["hidden"].shape[1]
+
+
+@torch.no_grad()
+def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backward: bool = False) -> Inside:
+    """Run a recording through a model and keep what happens in one layer.
+
+    Args:
+        layer: counted from 1, the lowest; 0 is the topmost one.
+        backward: of a recurrent layer, the direction that reads from the end.
+
+    Raises:
+        UserError: there is no such layer or direction, or the recording holds no samples.
+        AudioError: the recording cannot be read.
+    """
+    layers = recognizer.model.encoder.layers
+    number = layer or len(layers)
+    if not 1 <= number <= len(layers):
+        raise UserError(f"--layer {layer}: the model {recognizer.name} has layers 1 to {len(layers)}")
+    chosen = layers[number - 1]
+    if backward and not (isinstance(chosen, RecurrentLayer) and chosen.back is not None):
+        raise UserError(f"--backward: the model {recognizer.name} reads from the start only")
+    samples = read_audio(audio, recognizer.sample_rate)
+    if not len(samples):
+        raise UserError(f"{audio}: holds no samples")
+    batch, lengths = padded([samples])
+    features, frames = recognizer.features(batch.to(recognizer.device), lengths.to(recognizer.device))
+    passed: list[tuple[Any, Any]] = []
+    hook = chosen.register_forward_hook(lambda module, inputs, output: passed.append((inputs, output)))
+    try:
+        log_probs, steps = recognizer.log_probs(batch, lengths)
+    finally:
+        hook.remove()
+    (hypothesis,) = recognizer.hypotheses(log_probs, steps)
+    direction = ""
+    if isinstance(chosen, RecurrentLayer):
+        direction = ", from the end" if backward else ", from the start"
+    return Inside(
+        audio=Path(audio).name,
+        duration=len(samples) / recognizer.sample_rate,
+        kind=recognizer.config.features.kind,
+        features=features[0, : int(frames[0])].cpu().numpy(),
+        place=f"layer {number} of {len(layers)}{direction}",
+        activations=activations(chosen, *passed[0], backward),
+        log_probs=log_probs[0].cpu().numpy(),
+        words=hypothesis.words,
+    )
+
+
+def activations(
+    layer: nn.Module, inputs: Sequence[Tensor], output: Tensor, backward: bool
+) -> dict[str, np.ndarray]:
+    """What a layer's units did by name, each ``(frames, units)``; its output where it has no inside."""
+    states = {"hidden": output}
+    if isinstance(layer, RecurrentLayer):
+        states = layer.inside(inputs[0], inputs[1], backward)
+    names = [*(n for n in GATES if n in states), *(n for n in ("cell", "hidden") if n in states)]
+    return {name: states[name][0].cpu().numpy() for name in names}
+
+
+def liveliest(inside: Inside, count: int) -> list[int]:
+    """The units whose hidden state changes most over the recording, in their order."""
+    movement = inside.activations["hidden"].std(0)
+    return sorted(np.argsort(-movement, kind="stable")[:count].tolist())
+
+
+def draw_inside(inside: Inside, units: Sequence[int], path: Path) -> None:
+    """Draw features, the activations of ``units``, and posteriors with the words above them.
+
+    The ending of ``path`` chooses the format. Raises ``UserError`` for a unit that is not there.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")  # no screen needed
+    import matplotlib.pyplot as plt
+
+    for unit in units:
+        if not 0 <= unit < inside.size:
+            raise UserError(f"--units {unit}: {inside.place} has units 0 to {inside.size - 1}")
+    heights = [2.0, *[0.5 + 0.11 * len(units)] * len(inside.activations), 1.8]
+    width = max(7.0, min(24.0, 2.5 * inside.duration))
+    figure, panels = plt.subplots(
+        len(heights), 1, sharex=True, figsize=(width, 0.6 + sum(heights)), height_ratios=heights,
+        layout="constrained",
+    )  # fmt: skip
+    panels[0].set_title(f"{inside.audio}: {inside.place}")
+    draw_frames(panels[0], inside.features, inside.duration, f"{inside.kind} feature", cmap="magma")
+    for axes, (name, values) in zip(panels[1:-1], inside.activations.items(), strict=True):
+        shown = values[:, list(units)]
+        if name in GATES:
+            image = draw_frames(axes, shown, inside.duration, f"{name} gate", vmin=0, vmax=1, cmap="viridis")
+        else:
+            most = float(np.abs(shown).max()) or 1.0
+            image = draw_frames(
+                axes, shown, inside.duration, f"{name} state", vmin=-most, vmax=most, cmap="RdBu_r"
+            )
+        axes.set_yticks(range(len(units)), map(str, units), fontsize=6)
+        figure.colorbar(image, ax=axes, pad=0.01)
+    draw_posteriors(panels[-1], inside)
+    panels[-1].set(xlim=(0, inside.duration), xlabel="seconds")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+
+
+def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **colours: Any) -> Any:
+    """``(frames, rows)`` as an image over the seconds of a recording."""
+    axes.set_ylabel(label, fontsize=8)
+    return axes.imshow(
+        values.T, origin="lower", aspect="auto", interpolation="nearest",
+        extent=(0, duration, -0.5, values.shape[1] - 0.5), **colours,
+    )  # fmt: skip
+
+
+def draw_posteriors(axes: Any, inside: Inside) -> None:
+    """The probability of every token that ever is likely, the blank in grey, words where they were heard."""
+    probabilities = np.exp(inside.log_probs)
+    frames = len(probabilities)
+    times = (np.arange(frames) + 0.5) * inside.duration / frames
+    axes.plot(times, probabilities[:, 0], color="0.75", linewidth=1, label="blank")
+    for token in 1 + np.flatnonzero(probabilities[:, 1:].max(0) > LIKELY):
+        axes.plot(times, probabilities[:, token], linewidth=1.2)
+    for word in inside.words:
+        middle = (word.start + word.end) / 2
+        axes.text(middle, 1.06, word.text, ha="center", va="bottom", fontsize=9)
+        axes.axvspan(word.start, word.end, color="0.5", alpha=0.08, linewidth=0)
+    axes.set(ylim=(0, 1.25), yticks=(0, 0.5, 1))
+    axes.set_ylabel("posterior", fontsize=8)

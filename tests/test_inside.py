@@ -1,0 +1,168 @@
+"""What is drawn is what the model does; memory is where the pictures say it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from asr.cells import CELLS, new_fused
+from asr.encoders import EncoderConfig
+from asr.errors import UserError
+from asr.features import FeatureConfig
+from asr.inside import draw_inside, liveliest, look_inside
+from asr.recognizer import ModelConfig, load_recognizer, new_recognizer
+from tools.gradients import gradient_norms
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "samples" / "digits-lucas.flac"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_recognizer("digits", "cpu")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_hidden_states_are_those_that_the_model_computes(digits, layer, backward):
+    inside = look_inside(digits, SAMPLE, layer, backward)
+    outputs = []
+    hook = digits.model.encoder.layers[layer - 1].register_forward_hook(lambda m, i, o: outputs.append(o))
+    look_inside(digits, SAMPLE)
+    hook.remove()
+    half = outputs[0][0, :, 128:] if backward else outputs[0][0, :, :128]
+    np.testing.assert_allclose(inside.activations["hidden"], half.numpy(), atol=1e-5)
+    assert list(inside.activations) == ["input", "forget", "output", "cell", "hidden"]
+    assert [word.text for word in inside.words] == ["one", "eight", "seven", "two"]
+
+
+def test_a_model_without_gates_shows_its_outputs(digits):
+    config = ModelConfig(
+        features=FeatureConfig(sample_rate=8000, n_mels=40), encoder=EncoderConfig(kind="tdnn", size=8)
+    )
+    inside = look_inside(new_recognizer(config, digits.tokenizer), SAMPLE)
+    assert {name: values.shape[1] for name, values in inside.activations.items()} == {"hidden": 8}
+
+
+def test_the_liveliest_units_move_most(digits):
+    inside = look_inside(digits, SAMPLE)
+    chosen = liveliest(inside, 5)
+    movement = inside.activations["hidden"].std(0)
+    assert len(chosen) == 5
+    assert chosen == sorted(chosen)
+    assert movement[chosen].min() >= np.delete(movement, chosen).max()
+
+
+@pytest.mark.parametrize(("options", "named"), [({"layer": 3}, "--layer"), ({"layer": -1}, "--layer")])
+def test_a_layer_that_is_not_there_is_named(digits, options, named):
+    with pytest.raises(UserError, match=named):
+        look_inside(digits, SAMPLE, **options)
+
+
+def test_a_unit_that_is_not_there_is_named(digits, tmp_path):
+    with pytest.raises(UserError, match="--units 128"):
+        draw_inside(look_inside(digits, SAMPLE), [0, 128], tmp_path / "x.png")
+
+
+def test_no_direction_from_the_end_where_there_is_none(digits):
+    config = ModelConfig(encoder=EncoderConfig(layers=1, size=4, bidirectional=False))
+    with pytest.raises(UserError, match="--backward"):
+        look_inside(new_recognizer(config, digits.tokenizer), SAMPLE, backward=True)
+
+
+# --- commands of docs/family.md -------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    """Every command line in the tour."""
+    text = (ROOT / "docs" / "family.md").read_text(encoding="utf-8")
+    blocks = text.split("```")[1::2]
+    return [
+        line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_tour_runs(command, tmp_path):
+    programme, *arguments = command.split()
+    arguments = [str(tmp_path / "out.png") if part.endswith(".png") else part for part in arguments]
+    start = {"asr": [sys.executable, "-m", "asr"], "python": [sys.executable]}[programme]
+    done = subprocess.run([*start, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if str(tmp_path / "out.png") in arguments:
+        assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- gradients over distance ----------------------------------------------------------------------
+
+
+def test_gradient_norms_are_those_of_back_propagation():
+    torch.manual_seed(0)
+    cell = CELLS["lstm"](3, 5).double()
+    inputs = torch.randn(1, 6, 3, dtype=torch.float64)
+    torch.manual_seed(1)
+    norms = gradient_norms(cell, inputs)
+    torch.manual_seed(1)
+    pull = nn.functional.normalize(torch.randn(1, 5, dtype=torch.float64), dim=1)
+    state = cell.initial_state(inputs)
+    nudges = []  # zeros added to each state as the next frame sees it
+    for frame in cell.project(inputs, torch.tensor([6])).unbind(1):
+        state = cell.step(frame, state)
+        nudges.append(torch.zeros(2, 1, 5, dtype=torch.float64, requires_grad=True))
+        state = {"hidden": state["hidden"] + nudges[-1][0], "cell": state["cell"] + nudges[-1][1]}
+    gradients = torch.autograd.grad((state["hidden"] * pull).sum(), nudges)
+    for distance in range(6):
+        assert float(norms[distance]) == pytest.approx(float(gradients[5 - distance].norm()), abs=1e-12)
+
+
+def test_clipped_gradients_are_no_longer_than_that():
+    torch.manual_seed(0)
+    cell = CELLS["rnn"](3, 20)
+    with torch.no_grad():
+        cell.weight_hh.mul_(6.0)
+    inputs = torch.randn(4, 40, 3)
+    assert gradient_norms(cell, inputs).max() > 100
+    assert gradient_norms(cell, inputs, clip=1.0).max() <= 1 + 1e-5
+
+
+# --- the adding problem ---------------------------------------------------------------------------
+
+
+def adding_problem(count: int, frames: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random numbers, two of them marked, and the sum of these (Hochreiter & Schmidhuber 1997, task 4)."""
+    numbers = torch.rand(count, frames, generator=generator)
+    marks = torch.zeros(count, frames)
+    rows = torch.arange(count)
+    marks[rows, torch.randint(0, frames // 2, (count,), generator=generator)] = 1
+    marks[rows, torch.randint(frames // 2, frames, (count,), generator=generator)] = 1
+    return torch.stack([numbers, marks], 2), (numbers * marks).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "steps", "low", "high"),
+    # Always to say 1, the mean, has an error of 1/6.
+    [("rnn", 900, 0.12, 0.22), ("lstm", 900, 0.0, 0.02), ("gru", 450, 0.0, 0.02)],
+)
+def test_over_forty_frames_gates_learn_to_add_and_the_simple_network_does_not(cell, steps, low, high):
+    torch.manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
+    network, out = new_fused(cell, 2, 32), nn.Linear(32, 1)
+    parameters = [*network.parameters(), *out.parameters()]
+    optimizer = torch.optim.Adam(parameters)
+    errors = []
+    for step in range(steps):
+        inputs, sums = adding_problem(32, 40, generator)
+        error = (out(network(inputs)[0][:, -1])[:, 0] - sums).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
+        optimizer.step()
+        errors.append(error.item())
+    assert low <= np.mean(errors[-50:]) < high
