@@ -79,7 +79,7 @@ class TrainingConfig:
     truncate_seconds: float = option(
         0.0,
         "Cut back-propagation through time at this interval in longer utterances (Williams & Peng 1990); "
-        "against gradients that explode over minutes of speech. 0: never.",
+        "against gradients that explode over minutes of speech. For rnn, gru and lstm cells. 0: never.",
     )
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "bfloat16 is faster on GPUs and on CPUs with AVX-512 bf16; the loss stays float32."

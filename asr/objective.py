@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from asr.batching import Batch
 from asr.ctc import CTCModel
+from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.evaluation import losses_of
 from asr.recognizer import precise
@@ -100,11 +101,15 @@ def truncate_recurrence(module: nn.Module, frames: int) -> None:
     back-propagation through time, Williams & Peng 1990). A layer that reads from the end is cut the
     same way, counted from the end.
 
-    Raises ``ObjectiveError`` when ``module`` has no such layer.
+    Raises ``ObjectiveError`` when a layer does not run on one of torch's fused kernels, or none does.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
-    if not layers:
-        raise ObjectiveError("'training.truncate_seconds' goes with recurrent layers, and there are none")
+    unfused = any(m.recurrent_dropout or m.zoneout for m in module.modules() if isinstance(m, RecurrentLayer))
+    if not layers or unfused:
+        raise ObjectiveError(
+            "'training.truncate_seconds' goes with the cells rnn, rnn-relu, gru and lstm, without "
+            "encoder.recurrent_dropout and encoder.zoneout"
+        )
     for layer in layers:
         layer.forward = _Truncated(layer, frames)
 

@@ -136,3 +136,11 @@ def test_nothing_is_cut_in_evaluation():
     states = torch.randn(1, 10, 2, requires_grad=True)
     lstm(states)[0][0, 9].sum().backward()
     assert float(states.grad[0, 0].abs().sum()) > 0
+
+
+@pytest.mark.parametrize(
+    "keys", [{"cell": "peephole"}, {"zoneout": 0.1}, {"recurrent_dropout": 0.1}, {"kind": "tdnn"}]
+)
+def test_what_cannot_be_cut_is_refused(keys):
+    with pytest.raises(ObjectiveError, match=r"training\.truncate_seconds"):
+        truncate_recurrence(new_model(**keys), 6)
