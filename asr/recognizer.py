@@ -23,7 +23,7 @@ from asr.files import replacing, write_text
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import greedy
 from asr.text import TextConfig, Tokenizer, load_tokenizer, save_tokenizer
-from asr.transcript import Hypothesis, Segment, Transcript
+from asr.transcript import Hypothesis, Segment, Transcript, inside
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -102,7 +102,7 @@ class Recognizer:
         samples = read_audio(source, self.sample_rate)
         duration = len(samples) / self.sample_rate
         hypothesis = self.transcribe_samples([samples])[0]
-        segment = Segment(0.0, duration, hypothesis.text, hypothesis.words)
+        segment = Segment(0.0, duration, hypothesis.text, inside(hypothesis.words, duration))
         name = str(source) if isinstance(source, str | Path) else "-"
         return Transcript(name, duration, (segment,) if segment.text else (), self.name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Transcript:
     def text(self) -> str:
         """The words of all segments."""
         return " ".join(segment.text for segment in self.segments if segment.text)
+
+
+def inside(words: Sequence[Word], duration: float) -> tuple[Word, ...]:
+    """The words with none going on beyond ``duration``: the last frame of a recording may be half empty."""
+    return tuple(replace(word, end=min(word.end, duration)) for word in words)
 
 
 def timed_words(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asr import __version__
 from asr.formats import FORMATS, Layout, cues
-from asr.transcript import Segment, Transcript, Word
+from asr.transcript import Segment, Transcript, Word, inside
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=12)
 GAPS = st.one_of(st.integers(0, 50), st.integers(0, 5000))  # milliseconds
@@ -168,3 +168,9 @@ def test_subtitles_written_out():
     assert FORMATS["vtt"](transcript, Layout()) == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:01.300\none\n\n01:01:01.250 --> 01:01:02.050\ntwo\n\n"
     )
+
+
+def test_a_word_ends_with_its_recording():
+    first, last = inside((Word("one", 0.1, 0.5, 1.0), Word("two", 0.96, 1.04, 1.0)), 1.0)
+    assert (first.start, first.end) == (0.1, 0.5)
+    assert (last.start, last.end) == (0.96, 1.0)

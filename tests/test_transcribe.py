@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from asr.audio import resampled
 from asr.cli import cli
 from asr.cli.transcribe import Found, distinct_names
 
@@ -207,3 +208,44 @@ def test_json_lines_hold_the_words_of_every_recording():
         words = [word for segment in line["segments"] for word in segment["words"]]
         assert " ".join(word["text"] for word in words) == line["text"]
         assert all(0 <= word["start"] < word["end"] <= line["duration"] for word in words)
+
+
+# --- recordings that are unlike others ------------------------------------------------------------
+
+
+def said(samples: np.ndarray, rate: int, path: Path) -> str:
+    soundfile.write(path, samples, rate)
+    return transcribe(path, "--threads", 1).stdout
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 192_000])
+@pytest.mark.parametrize("channels", [1, 8])
+def test_any_rate_and_any_number_of_channels(tmp_path, rate, channels):
+    samples = resampled(soundfile.read(SEVEN, dtype="float32")[0], 8000, rate)
+    assert said(np.repeat(samples[:, None], channels, axis=1), rate, tmp_path / "a.wav") == "seven\n"
+
+
+def test_a_clipped_recording_is_still_transcribed(tmp_path):
+    samples, rate = soundfile.read(SEVEN, dtype="float32")
+    assert said(np.clip(10 * samples / np.abs(samples).max(), -1, 1), rate, tmp_path / "a.wav") == "seven\n"
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0])
+def test_silence_long_or_short_has_no_text(tmp_path, seconds):
+    assert said(np.zeros(int(8000 * seconds)), 8000, tmp_path / "a.wav") == "\n"
+
+
+def test_a_recording_without_samples_is_named(tmp_path):
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
+    assert "none.wav: holds no samples" in transcribe(tmp_path / "none.wav", status=1).stderr
+
+
+@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
+def test_a_recording_that_is_corrupt_in_the_middle_leaves_no_output(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(80_000), 8000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    done = transcribe(path, "-o", tmp_path / "out", status=1)
+    assert str(path) in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -49,6 +49,9 @@ class Found:
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option(
+    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: as torch does."
+)
+@click.option(
     "--rate", type=click.IntRange(1000, 1_000_000),
     help="Hertz, when stdin holds bare samples: 16-bit, little-endian, one channel.",
 )  # fmt: skip
@@ -62,6 +65,7 @@ def transcribe(
     max_line_width: int,
     max_line_count: int,
     device: str,
+    threads: int,
     rate: int | None,
 ) -> None:
     """Turn AUDIO into text: files, folders (and all below them), patterns as 'talks/*.mp3', - for stdin.
@@ -87,8 +91,12 @@ def transcribe(
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
     if recordings:
+        import torch
+
         from asr.recognizer import load_recognizer
 
+        if threads:
+            torch.set_num_threads(threads)
         recognizer = load_recognizer(model, device)
     started, seconds = time.monotonic(), 0.0
     failed = len(failures)
