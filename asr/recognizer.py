@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +22,18 @@ from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
 from asr.files import replacing, write_text
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
-from asr.search import greedy
+from asr.search import SearchConfig, greedy
 from asr.text import TextConfig, Tokenizer, load_tokenizer, save_tokenizer
 from asr.transcript import Hypothesis, Segment, Transcript, inside
 
+if TYPE_CHECKING:
+    from asr.search.decoder import Decoder
+
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
+SEARCH_FILE = "search.toml"
+LANGUAGE_MODEL_FILE = "language-model.bin"
+USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Recognizer:
     tokenizer: Tokenizer
     features: Features
     model: CTCModel
+    decoder: Decoder | None = None  # without one the search is greedy
 
     @property
     def device(self) -> torch.device:
@@ -87,11 +95,12 @@ class Recognizer:
 
     def hypotheses(self, log_probs: Tensor, frames: Tensor) -> list[Hypothesis]:
         """Search each utterance of a batch of log-probs."""
-        arrays = log_probs.cpu().numpy()
-        return [
-            greedy(array[:length], self.tokenizer, self.frame_seconds)
-            for array, length in zip(arrays, frames.tolist(), strict=True)
+        arrays = [
+            array[:length] for array, length in zip(log_probs.cpu().numpy(), frames.tolist(), strict=True)
         ]
+        if self.decoder is not None:
+            return self.decoder.batch(arrays, self.frame_seconds)
+        return [greedy(array, self.tokenizer, self.frame_seconds) for array in arrays]
 
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
@@ -181,6 +190,50 @@ def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> R
         raise ModelError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
     recognizer.model.eval()
     return to_device(recognizer, choose_device(device))
+
+
+def with_search(
+    recognizer: Recognizer,
+    config: SearchConfig,
+    language_model: str | Path | None,
+    phrases: Sequence[str] = (),
+) -> Recognizer:
+    """The same recogniser with a beam search, where anything asks for one.
+
+    Args:
+        config: how to search; a ``beam_size`` of 1 with a language model or phrases means ``USUAL_BEAM``.
+        language_model: an ARPA file or a binary one; ``None`` for none.
+        phrases: hot words and phrases, as the model's text is written.
+
+    Raises ``asr.lm.model.ModelError`` for a language model that cannot be read.
+    """
+    if config.beam_size == 1:
+        if language_model is None and not phrases:
+            return replace(recognizer, decoder=None)
+        config = replace(config, beam_size=USUAL_BEAM)
+    # Here, because they bring a compiler, which greedy search does without.
+    from asr.lm.storage import load_model
+    from asr.search.decoder import Decoder
+
+    model = None if language_model is None else load_model(language_model)
+    return replace(recognizer, decoder=Decoder(config, recognizer.tokenizer, model, phrases))
+
+
+def read_search_config(folder: Path) -> SearchConfig:
+    """What ``asr tune`` wrote into a model folder, or the defaults."""
+    path = folder / SEARCH_FILE
+    if not path.exists():
+        return SearchConfig()
+    try:
+        return from_table(SearchConfig, read_toml(path))
+    except UserError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def own_language_model(folder: Path) -> Path | None:
+    """The language model in a model folder, where there is one."""
+    path = folder / LANGUAGE_MODEL_FILE
+    return path if path.exists() else None
 
 
 def read_model_config(folder: Path) -> ModelConfig:

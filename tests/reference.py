@@ -272,3 +272,14 @@ def optimised(
             step = gradient + momentum * first
         weights = weights - rate * step
     return weights
+
+
+def every_label_sequence(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
+    """The natural log of the probability of all sequences of tokens that ``(frames, vocabulary)`` allows."""
+    frames, vocabulary = log_probs.shape
+    found: dict[tuple[int, ...], float] = {}
+    for path in product(range(vocabulary), repeat=frames):
+        tokens = tuple(collapse(path))
+        score = float(log_probs[np.arange(frames), list(path)].sum())
+        found[tokens] = float(np.logaddexp(found.get(tokens, -np.inf), score))
+    return found

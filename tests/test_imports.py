@@ -45,6 +45,7 @@ ORDER = [
     "distributed",
     "batching",
     "evaluation",
+    "tuning",
     "experiment",
     "checkpoints",
     "objective",

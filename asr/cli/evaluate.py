@@ -11,6 +11,7 @@ import click
 
 from asr.cli.score import result as score_result
 from asr.cli.score import summary
+from asr.cli.searching import described_search, search_options, searching
 from asr.models import DEFAULT_MODEL, model_folder
 from asr.scoring import ScoringError
 
@@ -26,8 +27,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio at once.")
+@search_options
 def evaluate(
-    manifest: Path, model: str, hyp_out: Path | None, as_json: bool, device: str, batch_seconds: float
+    manifest: Path,
+    model: str,
+    hyp_out: Path | None,
+    as_json: bool,
+    device: str,
+    batch_seconds: float,
+    **search: Any,
 ) -> None:
     """Transcribe every utterance of MANIFEST and compare with its text.
 
@@ -40,7 +48,7 @@ def evaluate(
     from asr.evaluation import evaluate as evaluated
     from asr.recognizer import load_recognizer
 
-    recognizer = load_recognizer(model, device)
+    recognizer = searching(load_recognizer(model, device), model, search)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
@@ -83,7 +91,7 @@ def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evalu
     return {
         "manifest": str(manifest),
         "model": model,
-        "search": "greedy",
+        "search": described_search(recognizer),
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
         "hours": round(evaluation.audio_seconds / 3600, 4),

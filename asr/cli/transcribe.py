@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
+from asr.cli.searching import search_options, searching
 from asr.errors import UserError
 from asr.formats import FORMATS, JOINABLE, Layout
 from asr.models import DEFAULT_MODEL
@@ -55,6 +56,7 @@ class Found:
     "--rate", type=click.IntRange(1000, 1_000_000),
     help="Hertz, when stdin holds bare samples: 16-bit, little-endian, one channel.",
 )  # fmt: skip
+@search_options
 def transcribe(
     audio: tuple[str, ...],
     model: str,
@@ -67,6 +69,7 @@ def transcribe(
     device: str,
     threads: int,
     rate: int | None,
+    **search: Any,
 ) -> None:
     """Turn AUDIO into text: files, folders (and all below them), patterns as 'talks/*.mp3', - for stdin.
 
@@ -97,7 +100,7 @@ def transcribe(
 
         if threads:
             torch.set_num_threads(threads)
-        recognizer = load_recognizer(model, device)
+        recognizer = searching(load_recognizer(model, device), model, search)
     started, seconds = time.monotonic(), 0.0
     failed = len(failures)
     for recording in recordings:

@@ -1,0 +1,105 @@
+"""``asr tune``: how to search with a model, found out on a development set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asr.errors import UserError
+
+if TYPE_CHECKING:
+    from asr.search.confidence import Bin
+    from asr.tuning import Point
+
+LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
+WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="A model folder; the result is written into it.")
+@click.option(
+    "--lm", type=click.Path(path_type=Path), help="A language model; it becomes part of the model folder."
+)
+@click.option("--beam-size", default=64, type=click.IntRange(1), help="Prefixes kept from frame to frame.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--dry-run", is_flag=True, help="Write nothing.")
+def tune(manifest: Path, model: str, lm: Path | None, beam_size: int, device: str, dry_run: bool) -> None:
+    """Find the weights with which MODEL makes the fewest errors on MANIFEST.
+
+    The language model's weight and the word bonus are tried on a grid, then between the best point and
+    its neighbours; every WER is printed. Confidences are fitted to how often words are right. The
+    result goes into search.toml in the model folder, and with --lm the language model beside it:
+    transcribe and evaluate use both from then on.
+    """
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from asr.batching import evaluation_examples, sample_reader
+    from asr.config import to_toml
+    from asr.data import read_manifest
+    from asr.files import write_text
+    from asr.lm.storage import load_model, save_model
+    from asr.models import model_folder
+    from asr.recognizer import (
+        LANGUAGE_MODEL_FILE,
+        SEARCH_FILE,
+        load_recognizer,
+        own_language_model,
+        read_search_config,
+    )
+    from asr.tuning import heard, surface, with_calibration
+
+    folder = model_folder(model)
+    recognizer = load_recognizer(model, device)
+    source = lm or own_language_model(folder)
+    language_model = None if source is None else load_model(source)
+    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    if not any(example.utterance.text.split() for example in examples):
+        raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
+    read = sample_reader(recognizer.sample_rate, keep=False)
+    with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
+        speech = heard(recognizer, examples, read, progress=bar.update)
+    config = replace(read_search_config(folder), beam_size=beam_size)
+    points = []
+    for point in surface(recognizer, speech, config, language_model, LM_WEIGHTS, WORD_BONUSES):
+        points.append(told(point))
+    best = min(points, key=lambda point: point.wer)
+    weights = [best.config.lm_weight + step for step in (-0.15, 0.0, 0.15)]
+    bonuses = [best.config.word_bonus + step for step in (-0.5, 0.0, 0.5)]
+    nearer = surface(recognizer, speech, config, language_model, weights, bonuses)
+    best = min([best, *map(told, nearer)], key=lambda point: point.wer)
+    chosen, bins = with_calibration(recognizer, speech, best.config, language_model)
+    click.echo("\n".join(reliability_table(bins)))
+    click.echo(
+        f"best: --lm-weight {chosen.lm_weight:g} --word-bonus {chosen.word_bonus:g} "
+        f"--beam-size {chosen.beam_size}: WER {100 * best.wer:.2f} %"
+    )
+    if dry_run:
+        return
+    if lm is not None and language_model is not None:
+        save_model(language_model, folder / LANGUAGE_MODEL_FILE)
+    write_text(folder / SEARCH_FILE, to_toml(chosen, explained=True))
+    click.echo(f"written: {folder / SEARCH_FILE}", err=True)
+
+
+def told(point: Point) -> Point:
+    """The same point, printed."""
+    config, percent = point.config, 100 * point.wer
+    click.echo(
+        f"lm_weight {config.lm_weight:5.2f}  word_bonus {config.word_bonus:5.2f}  WER {percent:6.2f} %"
+    )
+    return point
+
+
+def reliability_table(bins: list[Bin]) -> list[str]:
+    """Whether the words marked 0.8 are right in 80 %."""
+    from asr.search.confidence import calibration_error
+
+    rows = [f"{row.confidence:12.2f} {row.right:9.2f} {row.words:8}" for row in bins]
+    error = f"mean distance between confidence and share right: {calibration_error(bins):.3f}"
+    return [f"{'confidence':>12} {'right':>9} {'words':>8}", *rows, error]

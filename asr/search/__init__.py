@@ -1,0 +1,11 @@
+"""From log-probs to hypotheses. Arrays in, ``Hypothesis`` out; knows no model and no torch.
+
+From low to high: ``greedy`` (the best token of every frame), ``lexicon`` (the words of a language
+model as a trie of bytes), ``hotwords`` (phrases that get a bonus), ``beam`` (prefix beam search,
+compiled), ``decoder`` (all of them joined behind one call; the only one that others need).
+"""
+
+from asr.search.greedy import greedy
+from asr.search.options import SearchConfig
+
+__all__ = ["SearchConfig", "greedy"]

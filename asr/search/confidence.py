@@ -1,0 +1,86 @@
+"""How sure a word is, and whether that is true.
+
+A word's raw confidence is the geometric mean of the highest probabilities that its tokens reach where
+they were aligned. That is what the acoustic model thinks; how often such words are right depends on
+the model and the search, and two numbers measured on a development set turn one into the other
+(Platt 1999): ``confidence = sigmoid(slope * logit(raw) + offset)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asr.search.options import SearchConfig
+from asr.transcript import Word
+
+SURE = 1e-6  # so near to 0 or 1 a raw confidence counts as
+BINS = 10
+
+
+def calibrated(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
+    """Words with the confidence that ``config`` makes of their raw one."""
+    slope, offset = config.confidence_slope, config.confidence_offset
+    if (slope, offset) == (1.0, 0.0):
+        return tuple(words)
+    return tuple(
+        replace(word, confidence=1 / (1 + math.exp(-slope * logit(word.confidence) - offset)))
+        for word in words
+    )
+
+
+def logit(share: float) -> float:
+    """The logarithm of the odds."""
+    share = min(max(share, SURE), 1 - SURE)
+    return math.log(share / (1 - share))
+
+
+def fitted(raw: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+    """The slope and offset under which raw confidences say best how often words are right.
+
+    Newton's method on the logistic loss. One example of each kind is added at odds of one, so that
+    words that are all right do not ask for an infinite offset.
+    """
+    features = np.array([*map(logit, raw), 0.0, 0.0])
+    targets = np.array([*right, True, False], np.float64)
+    inputs = np.stack([features, np.ones_like(features)], axis=1)
+    weights = np.array([1.0, 0.0])
+    for _ in range(50):
+        predicted = 1 / (1 + np.exp(-inputs @ weights))
+        gradient = inputs.T @ (predicted - targets)
+        curvature = (inputs.T * (predicted * (1 - predicted))) @ inputs + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum Newton overshoots
+        weights -= step
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(weights[0]), float(weights[1])
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Words of similar confidence: how many, their mean confidence, and the share that was right."""
+
+    words: int
+    confidence: float
+    right: float
+
+
+def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin]:
+    """The words in bins of equal width; empty bins are left out."""
+    places = np.minimum((np.array(confidences) * BINS).astype(int), BINS - 1)
+    values, truths = np.array(confidences), np.array(right, np.float64)
+    return [
+        Bin(int(chosen.sum()), float(values[chosen].mean()), float(truths[chosen].mean()))
+        for chosen in (places == place for place in range(BINS))
+        if chosen.any()
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The mean distance between confidence and truth, by words (Naeini et al. 2015)."""
+    total = sum(bin.words for bin in bins)
+    return sum(bin.words * abs(bin.confidence - bin.right) for bin in bins) / max(total, 1)

@@ -1,0 +1,110 @@
+"""What a search knows besides log-probs: tokens, words, language model and hot words as arrays."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from asr.lm.model import NgramModel, Trie
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN, vocabulary_of
+from asr.search.beam import Fusion, Knowledge, Pieces, Pruning
+from asr.search.hotwords import SPACE, hot_words
+from asr.search.lexicon import Lexicon, empty_lexicon, lexicon_of
+from asr.search.options import SearchConfig
+from asr.text import Tokenizer
+
+SMALLEST = 1e-37  # of what float32 holds with full precision
+
+KINDS = (np.int32, np.int32, np.float32, np.int32, np.float32, np.int32)
+NO_TRIE = Trie(*(np.zeros(1, kind) for kind in KINDS))
+for _array in NO_TRIE:
+    _array.setflags(write=False)  # as in a model: compiled code sees one type
+
+
+def knowledge(
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, phrases: Sequence[str]
+) -> Knowledge:
+    """Everything that searches with these options share."""
+    hot = hot_words(phrases, config.hotword_weight)
+    lexicon = empty_lexicon() if model is None else lexicon_with(model, phrases)
+    weight = config.lm_weight if model is not None else 0.0
+    unknown = 0.0 if model is None else -np.inf if config.closed else config.unknown_score
+    unknown_word, end_word = (0, 0) if model is None else (model.unknown, model.end)
+    outside = 0.0 if model is None else weight * unigram(model, unknown_word)
+    if np.isinf(unknown):
+        outside = -np.inf
+    ahead = weight * lexicon.ahead.astype(np.float64)
+    if not np.isinf(unknown):
+        ahead = np.maximum(ahead, outside + unknown * lexicon.depths)
+    ahead = np.maximum(np.exp(ahead), SMALLEST).astype(np.float32)
+    inner_bound = float(np.exp(hot.ahead.max() + max(hot.gains.max(), 0.0)))
+    best_end = max(config.word_bonus, 0.0) + max(config.unknown_score, 0.0)
+    return Knowledge(
+        pieces=pieces_of(tokenizer),
+        lexicon=lexicon,
+        ahead=ahead,
+        trie=NO_TRIE if model is None else model.trie,
+        hot=hot,
+        hot_ahead=np.exp(hot.ahead),
+        fusion=Fusion(
+            lm_weight=float(weight),
+            word_bonus=float(config.word_bonus),
+            unknown=float(unknown),
+            outside=float(np.exp(outside)),
+            inner_bound=inner_bound,
+            border_bound=float(np.exp(best_end) * ahead[0]) * inner_bound,
+            unknown_word=unknown_word,
+            end_word=end_word,
+        ),
+        pruning=Pruning(
+            beam_size=config.beam_size,
+            worst_share=float(np.exp(-config.beam_threshold)),
+            token_threshold=float(config.token_threshold),
+            blank_threshold=float(np.log(config.blank_threshold)),
+            recombine=config.recombine,
+        ),
+    )
+
+
+def pieces_of(tokenizer: Tokenizer) -> Pieces:
+    """What tokens contribute to a text, as bytes."""
+    surfaces = [surface.encode() for surface in tokenizer.surfaces]
+    bounds = np.zeros(len(surfaces) + 1, np.int32)
+    np.cumsum([len(surface) for surface in surfaces], out=bounds[1:])
+    letters = np.frombuffer(b"".join(surfaces), np.uint8).copy()
+    single = [surface[0] if len(surface) == 1 and surface[0] != SPACE else 0 for surface in surfaces]
+    borders = [SPACE in surface for surface in surfaces]
+    return Pieces(letters, bounds, np.array(borders), np.array(single, np.uint8))
+
+
+def lexicon_with(model: NgramModel, phrases: Sequence[str]) -> Lexicon:
+    """The vocabulary of a language model, and the words of hot phrases, which it may not know.
+
+    A hot word that is new stands for ``<unk>`` where the language model is asked.
+    """
+    vocabulary = model.vocabulary
+    numbers = np.arange(len(vocabulary), dtype=np.int32)
+    log_probs = model.trie.log_probs[1 : len(vocabulary) + 1].copy()
+    for special in (BEGIN, END, UNKNOWN):
+        number = vocabulary.find(special)
+        if number >= 0:
+            numbers[number], log_probs[number] = -1, -np.inf
+    new = sorted(
+        {word.encode() for phrase in phrases for word in phrase.split() if vocabulary.find(word) < 0}
+    )
+    if new:
+        letters, bounds = vocabulary.letters.tobytes(), vocabulary.bounds.tolist()
+        known = [letters[begin:end] for begin, end in pairwise(bounds)]
+        places = [bisect_left(known, word) for word in new]
+        numbers = np.insert(numbers, places, model.unknown).astype(np.int32)
+        log_probs = np.insert(log_probs, places, unigram(model, model.unknown))
+        vocabulary = vocabulary_of(sorted([*known, *new]))
+    return lexicon_of(vocabulary.letters, vocabulary.bounds, numbers, log_probs)
+
+
+def unigram(model: NgramModel, word: int) -> float:
+    """The log probability of a word without context."""
+    return float(model.trie.log_probs[1 + word])

@@ -1,0 +1,111 @@
+"""Choosing how to search: weights tried on log-probs that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asr.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
+from asr.evaluation import batch_statistics
+from asr.lm.model import NgramModel
+from asr.recognizer import Recognizer
+from asr.scoring import Comparison, keyed, score_texts
+from asr.search import SearchConfig
+from asr.search.confidence import Bin, fitted, reliability
+from asr.search.decoder import Decoder
+from asr.text import NORMALISERS
+from asr.transcript import Hypothesis
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one setting of the search achieves."""
+
+    config: SearchConfig
+    wer: float  # a share
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A set of utterances as the model hears them, and what was said."""
+
+    log_probs: Mapping[str, np.ndarray]  # (frames, vocabulary) by utterance id
+    references: Mapping[str, str]  # normalised
+    frame_seconds: float
+
+
+def heard(
+    recognizer: Recognizer,
+    examples: Sequence[Example],
+    read: Reader,
+    batch_seconds: float = 60.0,
+    progress: Callable[[int], object] = lambda utterances: None,
+) -> Heard:
+    """Run the model over every example once."""
+    asked = recognizer.config.features.normalisation == "speaker"
+    statistics = speaker_statistics(recognizer.features, examples, read, batch_seconds) if asked else {}
+    log_probs: dict[str, np.ndarray] = {}
+    for indices in sorted_plan([example.duration for example in examples], batch_seconds):
+        batch = load_batch([examples[i] for i in indices], read)
+        known = batch_statistics(statistics, batch, recognizer.device)
+        rows, frames = recognizer.log_probs(batch.samples, batch.sample_lengths, known)
+        arrays = rows.cpu().numpy()
+        for name, array, length in zip(batch.ids, arrays, frames.tolist(), strict=True):
+            log_probs[name] = array[:length].copy()
+        progress(len(batch.ids))
+    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    references = keyed((example.utterance.id, normalise(example.utterance.text)) for example in examples)
+    return Heard(log_probs, references, recognizer.frame_seconds)
+
+
+def decoded(
+    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
+) -> dict[str, Hypothesis]:
+    """The best hypothesis of every utterance under ``config``."""
+    decoder = Decoder(config, recognizer.tokenizer, model)
+    found = decoder.batch(list(speech.log_probs.values()), speech.frame_seconds)
+    return dict(zip(speech.log_probs, found, strict=True))
+
+
+def compared(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
+    """The errors of hypotheses."""
+    return score_texts(speech.references, {name: h.text for name, h in hypotheses.items()})
+
+
+def surface(
+    recognizer: Recognizer,
+    speech: Heard,
+    config: SearchConfig,
+    model: NgramModel | None,
+    lm_weights: Sequence[float],
+    word_bonuses: Sequence[float],
+) -> Iterator[Point]:
+    """The WER for every pair of a weight and a bonus; without a language model the weights do not matter."""
+    for lm_weight in lm_weights if model is not None else lm_weights[:1]:
+        for word_bonus in word_bonuses:
+            point = replace(config, lm_weight=lm_weight, word_bonus=word_bonus)
+            words = compared(speech, decoded(recognizer, speech, point, model)).words
+            yield Point(point, words.error_rate)
+
+
+def with_calibration(
+    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
+) -> tuple[SearchConfig, list[Bin]]:
+    """``config`` with confidences fitted to how often words are right, and the table that shows it."""
+    plain = replace(config, confidence_slope=1.0, confidence_offset=0.0)
+    slope, offset = fitted(*words_right(speech, decoded(recognizer, speech, plain, model)))
+    fitting = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
+    return fitting, reliability(*words_right(speech, decoded(recognizer, speech, fitting, model)))
+
+
+def words_right(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> tuple[list[float], list[bool]]:
+    """The confidence of every word of the hypotheses, and whether the alignment finds it right."""
+    comparison = compared(speech, hypotheses)
+    confidences: list[float] = []
+    right: list[bool] = []
+    for name, hypothesis in hypotheses.items():
+        confidences += [word.confidence for word in hypothesis.words]
+        right += [step.kind == "equal" for step in comparison.alignment(name) if step.hypothesis]
+    return confidences, right

@@ -1,0 +1,291 @@
+"""Prefix beam search: what exhaustive search finds, the language model's say, hot words, long recordings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.align import AlignmentError, align
+from asr.lm.estimation import EstimationConfig, estimate
+from asr.lm.model import NgramModel
+from asr.search import SearchConfig, greedy
+from asr.search.confidence import calibration_error, fitted, reliability
+from asr.search.decoder import BLOCK, Decoder, Found
+from asr.text import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
+from tests.reference import collapse, every_label_sequence
+
+LETTERS = Tokenizer((BLANK, SPACE, "a", "b"))
+ALPHABET = Tokenizer((BLANK, SPACE, *"abcdefghijklmnopqrstuvwxyz"))
+WIDE = SearchConfig(
+    beam_size=4000,
+    beam_threshold=500.0,
+    token_threshold=-500.0,
+    blank_threshold=1.0,
+    unknown_score=-1.5,
+    recombine=False,
+)
+UNHURRIED = settings(deadline=None, max_examples=40)
+
+
+def model_of(*sentences: str) -> NgramModel:
+    """A bigram model of a few sentences."""
+    blocks = ["".join(f"{sentence}\n" for sentence in sentences).encode()]
+    return estimate(blocks, EstimationConfig(order=2, discount_fallback=(0.5, 1.0, 1.5)))
+
+
+MODEL = model_of("a", "a b", "ab a", "b ab", "a a b")
+
+
+def fused(
+    tokens: tuple[int, ...], acoustic: float, config: SearchConfig, model: NgramModel | None
+) -> tuple[float, float, float, int, float]:
+    """Score, acoustic and language model parts, words and the rest, by the definition."""
+    words = LETTERS.decode(tokens).split()
+    lm = extra = 0.0
+    if model is not None:
+        scores, state = model.score(words, model.begin)
+        lm = sum(scores) + model.score(["</s>"], state)[0][0]
+        extra = config.unknown_score * sum(len(w) for w in words if model.vocabulary.find(w) < 0)
+    weight = config.lm_weight if model is not None else 0.0
+    return acoustic + weight * lm + config.word_bonus * len(words) + extra, acoustic, lm, len(words), extra
+
+
+def drawn(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
+    """Random normalised log-probs."""
+    logits = np.random.default_rng(seed).normal(0, 2, (frames, vocabulary))
+    return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+
+
+@UNHURRIED
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(0, 5),
+    lm_weight=st.floats(0.1, 2.0),
+    word_bonus=st.floats(-2.0, 2.0),
+    with_model=st.booleans(),
+)
+def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight, word_bonus, with_model):
+    log_probs = drawn(seed, frames)
+    model = MODEL if with_model else None
+    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus)
+    expected = {
+        tokens: fused(tokens, acoustic, config, model)
+        for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
+    }
+    best = max(expected.values())[0]
+    found = Decoder(config, LETTERS, model).find(log_probs)[0]
+    assert found.score == pytest.approx(best, abs=1e-4)
+    parts = (found.score, found.acoustic, found.lm, found.words, found.extra)
+    assert parts == pytest.approx(expected[found.tokens], abs=1e-4)
+    quick = Decoder(replace(config, recombine=True), LETTERS, model).find(log_probs)[0]
+    assert best - 0.7 < quick.score < best + 1e-4  # what is lost is at most a rival's last paths
+
+
+@UNHURRIED
+@given(seed=st.integers(0, 10**6), frames=st.integers(1, 5))
+def test_n_best_are_the_best_and_different(seed, frames):
+    log_probs = drawn(seed, frames)
+    everything = [
+        fused(tokens, acoustic, WIDE, MODEL)[0]
+        for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
+    ]
+    found = Decoder(WIDE, LETTERS, MODEL).find(log_probs, n_best=5)
+    assert len({result.tokens for result in found}) == len(found) > 0
+    assert [r.score for r in found] == pytest.approx(sorted(everything, reverse=True)[: len(found)], abs=1e-4)
+
+
+@UNHURRIED
+@given(st.lists(st.integers(0, 3), max_size=40))
+def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
+    log_probs = spelled_out(path, 4)
+    hypothesis = Decoder(SearchConfig(beam_size=8), LETTERS).hypotheses(log_probs, 0.04)[0]
+    assert hypothesis.tokens == tuple(collapse(path))
+    same = greedy(log_probs, LETTERS, 0.04)
+    assert hypothesis.text == same.text
+    assert [w.text for w in hypothesis.words] == [w.text for w in same.words]
+
+
+def spelled_out(path: list[int], vocabulary: int, peak: float = 0.98) -> np.ndarray:
+    """Log-probs whose best token in each frame is that of ``path``."""
+    probabilities = np.full((len(path), vocabulary), (1 - peak) / (vocabulary - 1))
+    probabilities[np.arange(len(path)), path] = peak
+    return np.log(probabilities).astype(np.float32)
+
+
+def said(text: str, tokenizer: Tokenizer = ALPHABET, peak: float = 0.98) -> np.ndarray:
+    """Log-probs in which ``text`` is spelled, every token two frames long and a blank behind it."""
+    path = [frame for token in tokenizer.encode(text) for frame in (token, token, 0)]
+    return spelled_out(path, len(tokenizer), peak)
+
+
+def test_the_language_model_changes_the_word():
+    """Four frames: 'b' is a little more likely than 'a', but the model has only ever seen 'a'."""
+    log_probs = np.log(
+        np.array([[0.1, 0.1, 0.35, 0.45], [0.7, 0.1, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1]])
+    ).astype(np.float32)
+    config = SearchConfig(beam_size=20)
+    text = [
+        LETTERS.decode(Decoder(config, LETTERS, model).find(log_probs)[0].tokens)
+        for model in (None, model_of("a", "a", "a a"))
+    ]
+    assert text == ["b", "a"]
+
+
+SAYINGS = model_of("the cat sat on the mat", "the dog sat", "a cat and a dog", "he read the mat")
+
+
+def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is_closed():
+    heard = said("the zebra sat")
+    open_text = ALPHABET.decode(Decoder(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find(heard)[0].tokens)
+    assert open_text == "the zebra sat"
+    closed = Decoder(SearchConfig(beam_size=50, closed=True), ALPHABET, SAYINGS).find(heard)[0]
+    words = ALPHABET.decode(closed.tokens).split()
+    assert words and all(SAYINGS.vocabulary.find(word) >= 0 for word in words)
+
+
+def doubtful(said_word: str, meant_word: str, share: float = 0.35) -> np.ndarray:
+    """Log-probs of a word in which another one of the same length can be heard, too."""
+    first, second = np.exp(said(said_word)), np.exp(said(meant_word))
+    return np.log((1 - share) * first + share * second).astype(np.float32)
+
+
+def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
+    plain = SearchConfig(beam_size=50)
+    heard = doubtful("marten", "martin")
+    listening = Decoder(plain, ALPHABET, SAYINGS, ["martin", "saint martin"])
+    for decoder, text in ((Decoder(plain, ALPHABET, SAYINGS), "marten"), (listening, "martin")):
+        assert ALPHABET.decode(decoder.find(heard)[0].tokens) == text
+    unrelated = said("the dog sat on the mat")
+    with_them, without = listening.find(unrelated)[0], Decoder(plain, ALPHABET, SAYINGS).find(unrelated)[0]
+    assert with_them.tokens == without.tokens
+    assert with_them.score == pytest.approx(without.score, abs=1e-6)
+    inside = said("smartins")  # letters of a hot word within another word are not the hot word
+    alone = [Decoder(plain, ALPHABET, None, phrases).find(inside)[0] for phrases in ([], ["martin"])]
+    assert alone[0].tokens == alone[1].tokens
+
+
+def test_hot_words_work_without_a_language_model():
+    heard = doubtful("marten", "martin")
+    config = SearchConfig(beam_size=50)
+    assert ALPHABET.decode(Decoder(config, ALPHABET).find(heard)[0].tokens) == "marten"
+    assert ALPHABET.decode(Decoder(config, ALPHABET, None, ["martin"]).find(heard)[0].tokens) == "martin"
+
+
+def test_bpe_tokens_with_spaces_inside_find_words():
+    tokenizer = learn_tokenizer(
+        TextConfig(tokens="bpe", vocabulary_size=40),
+        ["the cat sat on the mat", "the dog sat", "a cat and a dog", "he read the mat"],
+    )
+    for text in ("the dog sat on the mat", "a cat and a dog"):
+        for model in (None, SAYINGS):
+            decoder = Decoder(SearchConfig(beam_size=30), tokenizer, model)
+            hypothesis = decoder.hypotheses(said(text, tokenizer), 0.04)[0]
+            assert hypothesis.text == text
+            assert [word.text for word in hypothesis.words] == text.split()
+
+
+def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
+    text = " ".join(["the cat sat on the mat a dog and he read"] * 60)
+    heard = said(text)
+    assert len(heard) > 6 * BLOCK
+    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    hypothesis = decoder.hypotheses(heard, 0.04)[0]
+    assert hypothesis.text == text
+    assert [word.text for word in hypothesis.words] == text.split()
+    times = [time for word in hypothesis.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert times[-1] <= 0.04 * len(heard) + 1e-9
+    assert hypothesis.tokens == decoder.find(heard)[0].tokens
+    (search,) = decoder._idle
+    assert len(search.nodes) <= 4 * (32 * 20 + 64)
+
+
+def test_a_batch_is_its_members():
+    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    recordings = [said(text) for text in ("the cat", "a dog sat", "", "he read the mat")]
+    together = decoder.batch(recordings, 0.04, threads=2)
+    assert together == [decoder.hypotheses(recording, 0.04)[0] for recording in recordings]
+    assert together[2].words == ()
+
+
+def test_frames_that_allow_nothing_and_scores_that_are_far_apart_do_no_harm():
+    heard = said("the cat")
+    heard[3] = -np.inf
+    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    found = decoder.find(heard)[0]
+    assert math.isfinite(found.score)
+    sharp = np.where(heard > -1, 0.0, -200.0).astype(np.float32)
+    assert ALPHABET.decode(decoder.find(sharp)[0].tokens) == "the cat"
+
+
+def test_found_is_a_plain_value():
+    found = Decoder(SearchConfig(beam_size=4), LETTERS).find(drawn(1, 4))[0]
+    assert isinstance(found, Found)
+    assert found.score == pytest.approx(found.acoustic + found.extra)
+
+
+# --- alignment and confidence ---------------------------------------------------------------------
+
+
+@UNHURRIED
+@given(seed=st.integers(0, 10**6), frames=st.integers(1, 6), data=st.data())
+def test_the_alignment_is_the_best_path(seed, frames, data):
+    log_probs = drawn(seed, frames)
+    tokens = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    paths = [p for p in itertools.product(range(4), repeat=frames) if collapse(p) == tokens]
+    if not paths:
+        with pytest.raises(AlignmentError):
+            align(log_probs, np.array(tokens))
+        return
+    best = max(paths, key=lambda path: log_probs[np.arange(frames), list(path)].sum())
+    alignment = align(log_probs, np.array(tokens))
+    runs = [
+        (key, [frame for frame, _ in group])
+        for key, group in itertools.groupby(enumerate(best), key=lambda item: item[1])
+    ]
+    expected = [(group[0], group[-1] + 1) for key, group in runs if key != 0]
+    assert list(zip(alignment.begins.tolist(), alignment.ends.tolist(), strict=True)) == expected
+    peaks = [log_probs[b:e, t].max() for (b, e), t in zip(expected, tokens, strict=True)]
+    assert alignment.peaks == pytest.approx(peaks)
+
+
+def test_fitted_confidences_say_how_often_words_are_right():
+    generator = np.random.default_rng(3)
+    raw = generator.uniform(0.3, 1.0, 5000)
+    truth = 1 / (1 + np.exp(-(0.7 * np.log(raw / (1.0000001 - raw)) - 0.4)))
+    right = generator.random(5000) < truth
+    slope, offset = fitted(raw.tolist(), right.tolist())
+    assert slope == pytest.approx(0.7, abs=0.1)
+    assert offset == pytest.approx(-0.4, abs=0.15)
+    calibrated = 1 / (1 + np.exp(-(slope * np.log(raw / (1.0000001 - raw)) + offset)))
+    before, after = (calibration_error(reliability(c.tolist(), right.tolist())) for c in (raw, calibrated))
+    assert after < 0.03 < before
+
+
+COMPILED = """
+import numpy as np
+from asr.search import SearchConfig, beam
+from asr.search.decoder import Decoder
+from asr.text import BLANK, SPACE, Tokenizer
+decoder = Decoder(SearchConfig(beam_size=4), Tokenizer((BLANK, SPACE, "a")))
+decoder.hypotheses(np.log(np.full((9, 3), 1 / 3, np.float32)), 0.04)
+print(sum(sum(f.stats.cache_misses.values()) for f in (beam.advance, beam.begin, beam.finish)))
+"""
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILED]
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)
+    ]
+    assert [run.stdout.strip() != "0" for run in runs] == [True, False]

@@ -1,0 +1,122 @@
+"""Beam search, language models and hot words through the command line, with the digits model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from asr.cli import cli
+from asr.config import read_toml
+from asr.data import Utterance, write_manifest
+from asr.errors import UserError
+from asr.models import SHIPPED
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+STRING = SAMPLES / "digits-lucas.flac"
+SAID = {"digit-4-george": "four", "digit-7-jackson": "seven", "digits-lucas": "one eight seven two"}
+
+
+def run(*arguments: object, status: int = 0) -> Result:
+    done = CliRunner().invoke(cli, [*map(str, arguments)])
+    assert done.exception is None or isinstance(done.exception, SystemExit | UserError), done.exception
+    if not isinstance(done.exception, UserError):
+        assert done.exit_code == status, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A copy of the digits model, a language model of digits, a manifest of the samples."""
+    folder = tmp_path_factory.mktemp("searching")
+    shutil.copytree(SHIPPED / "digits", folder / "model")
+    (folder / "text.txt").write_text(
+        "one eight seven two\nfour\nseven\nthree nine one\nsix two zero five\n" * 3
+    )
+    done = run(
+        "lm", "train", folder / "text.txt", "-o", folder / "digits.arpa", "--order", 2, "--discount-fallback"
+    )
+    assert done.exit_code == 0
+    utterances = [Utterance(name, str(SAMPLES / f"{name}.flac"), text=text) for name, text in SAID.items()]
+    write_manifest(folder / "dev.jsonl", utterances)
+    return folder
+
+
+def test_a_beam_with_a_language_model_transcribes_with_times_and_confidences(folder):
+    command = [
+        "transcribe",
+        STRING,
+        "--model",
+        folder / "model",
+        "--lm",
+        folder / "digits.arpa",
+        "-f",
+        "json",
+    ]
+    transcript = json.loads(run(*command, "--beam-size", 16, "--word-bonus", 0.5).stdout)
+    assert transcript["text"] == SAID["digits-lucas"]
+    words = transcript["segments"][0]["words"]
+    times = [time for word in words for time in (word["start"], word["end"])]
+    assert times == sorted(times)
+    assert all(0 < word["confidence"] <= 1 for word in words)
+
+
+def test_hot_words_switch_the_beam_on_and_say_so(folder):
+    plain = run("transcribe", STRING, "--model", folder / "model")
+    assert plain.stderr == ""
+    hot = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "Eight, seven two")
+    assert "--beam-size 64" in hot.stderr
+    assert hot.stdout == plain.stdout
+
+
+def test_a_result_tells_how_it_was_searched(folder):
+    command = ["evaluate", folder / "dev.jsonl", "--model", folder / "model", "--json"]
+    assert json.loads(run(*command).stdout)["search"] == "greedy"
+    beam = json.loads(run(*command, "--lm", folder / "digits.arpa", "--lm-weight", 0.4).stdout)
+    assert beam["wer"] == 0
+    assert beam["search"]["lm_weight"] == 0.4
+    assert beam["search"]["beam_size"] == 64
+    assert len(beam["search"]["language_model"]) == 2
+
+
+def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    command = [
+        "tune",
+        folder / "dev.jsonl",
+        "--model",
+        model,
+        "--lm",
+        folder / "digits.arpa",
+        "--beam-size",
+        8,
+    ]
+    dry = run(*command, "--dry-run")
+    assert not (model / "search.toml").exists()
+    done = run(*command)
+    assert done.stdout == dry.stdout
+    assert done.stdout.count("WER") == 5 * 5 + 3 * 3 + 1
+    search = read_toml(model / "search.toml")
+    assert search["beam_size"] == 8
+    evaluate = ["evaluate", folder / "dev.jsonl", "--model", model, "--json"]
+    assert json.loads(run(*evaluate).stdout)["search"]["language_model"] is not None
+    without = json.loads(run(*evaluate, "--lm", "none", "--beam-size", 1).stdout)
+    assert without["search"] == "greedy"
+    (model / "search.toml").write_text("beam_sise = 3\n")
+    failed = run(*evaluate, status=1)
+    assert "search.toml" in str(failed.exception) and "beam_size" in str(failed.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["--lm", "nothing.arpa"], "nothing.arpa"), (["--lm", str(STRING)], "ARPA")],
+)
+def test_a_language_model_that_cannot_be_read_is_one_line(folder, arguments, named):
+    done = run("transcribe", STRING, "--model", folder / "model", *arguments, status=1)
+    assert isinstance(done.exception, UserError)
+    assert named in str(done.exception)
+    assert "\n" not in str(done.exception)

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The beam search beside its peers: word errors and milliseconds per utterance, on one thread.
+
+    OMP_NUM_THREADS=1 python tools/bench/decode.py CTC_FOLDER TEXT \\
+        --peers PEERS_ENVIRONMENT/bin/python [--build-binary kenlm/build/bin/build_binary] [--json]
+
+CTC_FOLDER has `dev-synthetic.npz` (log_probs, lengths, ids, symbols) and `dev.jsonl` (id, text, speaker);
+TEXT is what the 3-gram (pruned 0 0 1) is estimated from; both sides search with it. The peers, pyctcdecode
+with KenLM and flashlight's lexicon decoder through torchaudio, live in an environment of their own, because
+they need an older numpy and torch. Every side's weights are the best of `TRIES` on a third of the tuning
+speakers at beam 100; the table is measured on the report speakers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.data import numbered_lines
+from asr.lm.arpa import write_arpa
+from asr.lm.estimation import EstimationConfig, estimate
+from asr.lm.storage import load_model, save_model
+from asr.lm.text import SentenceConfig, sentence_blocks
+from asr.report import processor
+from asr.scoring import keyed, score_texts
+from asr.search import SearchConfig
+from asr.search.decoder import Decoder
+from asr.text import BLANK, SPACE, Tokenizer
+
+TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
+BEAMS = (50, 100, 500)
+OUR_BEAMS = (8, 15, 25, 50, 100, 500)
+OURS = "asr"
+# Weights of the language model and of a word that each side tries: as many for all.
+TRIES = {
+    OURS: list(itertools.product((0.5, 0.8, 1.0, 1.3), (0.0, 1.0, 2.0))),
+    "pyctcdecode": list(itertools.product((0.3, 0.5, 0.8, 1.2), (0.5, 2.0, 4.0))),
+    "flashlight": list(itertools.product((1.4, 1.8, 2.2, 2.6), (0.5, 1.5, 2.5))),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Log-probs of utterances and what was said."""
+
+    arrays: list[np.ndarray]
+    texts: list[str]
+    tune: list[int]
+    report: list[int]
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over some utterances."""
+
+    wer: float
+    ms: float
+    mb: float
+
+
+def read_task(folder: Path) -> Task:
+    """The utterances of CTC_FOLDER, split by speaker."""
+    stored = np.load(folder / "dev-synthetic.npz")
+    lines = [json.loads(line) for _, line in numbered_lines(folder / "dev.jsonl")]
+    by_id = {line["id"]: line for line in lines}
+    ids = [str(name) for name in stored["ids"]]
+    log_probs, ends = stored["log_probs"].astype(np.float32), np.cumsum(stored["lengths"])
+    tune = [row for row, name in enumerate(ids) if by_id[name]["speaker"] in TUNE_SPEAKERS]
+    return Task(
+        arrays=[log_probs[e - n : e] for e, n in zip(ends, stored["lengths"], strict=True)],
+        texts=[by_id[name]["text"] for name in ids],
+        tune=tune[::3],
+        report=sorted(set(range(len(ids))) - set(tune)),
+        tokenizer=Tokenizer((BLANK, *(SPACE if s == " " else str(s) for s in stored["symbols"][1:]))),
+    )
+
+
+class Ours:
+    """Our side, in this process; memory is measured in another one, see ``own_memory``."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        self.task = task
+        self.model = load_model(folder / "lm.bin")
+
+    def answer(self, rows: Sequence[int], beam: int, lm_weight: float, word_bonus: float) -> dict[str, Any]:
+        """Search ``rows``."""
+        config = SearchConfig(beam_size=beam, lm_weight=lm_weight, word_bonus=word_bonus, unknown_score=-2.0)
+        decoder = Decoder(config, self.task.tokenizer, self.model)
+        decoder.find(self.task.arrays[rows[0]])
+        started = time.perf_counter()
+        texts = [self.task.tokenizer.decode(decoder.find(self.task.arrays[row])[0].tokens) for row in rows]
+        return {"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(rows), "mb": 0.0}
+
+
+class Peer:
+    """A peer's side, in a process of its own."""
+
+    def __init__(self, name: str, python: str, folder: Path) -> None:
+        script = str(Path(__file__).with_name("decode_peers.py"))
+        command = [python, script, name, str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def answer(self, rows: Sequence[int], beam: int, lm_weight: float, word_bonus: float) -> dict[str, Any]:
+        """Search ``rows``."""
+        asked = {"rows": list(rows), "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus}
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.process.args!r} gave no answer; run it by hand to see why")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def measured(task: Task, side: Ours | Peer, rows: Sequence[int], beam: int, weights: Sequence[float]) -> Pass:
+    """What a side reaches on ``rows``."""
+    answer = side.answer(rows, beam, *weights)
+    references = keyed((str(row), task.texts[row]) for row in rows)
+    found = dict(zip(map(str, rows), answer["texts"], strict=True))
+    return Pass(100 * score_texts(references, found).words.error_rate, answer["ms"], answer["mb"])
+
+
+def own_memory(ctc: Path, folder: Path) -> float:
+    """Megabytes that our search takes with the language model open, counted after the imports."""
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import decode, decode_peers\n"
+        "task, folder = decode.read_task(Path(sys.argv[2])), Path(sys.argv[3])\n"
+        "before = decode_peers.megabytes()\n"
+        "decode.Ours(task, folder).answer(task.report, 100, 0.8, 2.0)\n"
+        "print(decode_peers.megabytes() - before)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(ctc), str(folder)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def prepared(text: Path, ctc: Path, folder: Path, build_binary: str | None) -> None:
+    """The language model in every form, and what the peers read."""
+    config = EstimationConfig(order=3, prune=(0, 0, 1))
+    model = estimate(sentence_blocks([str(text)], SentenceConfig()), config)
+    save_model(model, folder / "lm.bin")
+    write_arpa(model, folder / "lm.arpa")
+    if build_binary:
+        command = [build_binary, str(folder / "lm.arpa"), str(folder / "lm.binary")]
+        subprocess.run(command, check=True, capture_output=True)
+    special = {"<s>", "</s>", "<unk>"}
+    (folder / "words.txt").write_text("\n".join(w for w in model.vocabulary.words if w not in special))
+    stored = np.load(ctc / "dev-synthetic.npz")
+    np.savez(folder / "task.npz", **{key: stored[key] for key in ("log_probs", "lengths", "symbols")})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ctc", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--peers", help="the Python that has pyctcdecode, kenlm and torchaudio's decoder")
+    parser.add_argument("--build-binary", help="KenLM's program; the peers then open its binary form")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepared(options.text, options.ctc, folder, options.build_binary)
+        task = read_task(options.ctc)
+        sides: dict[str, Ours | Peer] = {OURS: Ours(task, folder)}
+        if options.peers:
+            sides |= {peer: Peer(peer, options.peers, folder) for peer in ("pyctcdecode", "flashlight")}
+        for side_name, side in sides.items():
+            tried = [(measured(task, side, task.tune, 100, w).wer, w) for w in TRIES[side_name]]
+            wer, weights = min(tried)
+            print(f"{side_name}: best of {len(tried)} tries: {weights}, {wer:.2f} %", file=sys.stderr)
+            for beam in OUR_BEAMS if side_name == OURS else BEAMS:
+                result = measured(task, side, task.report, beam, weights)
+                rows.append({"search": side_name, "beam": beam, "weights": weights, **vars(result)})
+        memory = own_memory(options.ctc, folder)
+        for row in rows:
+            if row["search"] == OURS:
+                row["mb"] = memory
+    if options.json:
+        print(json.dumps({"hardware": processor(), "rows": rows}))
+        return
+    print(f"{processor()}, one thread; {len(task.report)} utterances")
+    print(f"{'search':12} {'beam':>5} {'WER %':>7} {'ms':>8} {'MB':>7}   ours at that WER")
+    for row in rows:
+        print(f"{row['search']:12} {row['beam']:5} {row['wer']:7.2f} {row['ms']:8.2f} {row['mb']:7.0f}   "
+              + compared(row, rows))  # fmt: skip
+
+
+def compared(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """How many times faster we are at the WER of a peer, within 0.1 absolute."""
+    good = [own for own in rows if own["search"] == OURS and own["wer"] <= row["wer"] + 0.1]
+    if row["search"] == OURS or not good:
+        return ""
+    best = min(good, key=lambda own: own["ms"])
+    return f"{row['ms'] / best['ms']:.1f} times as fast (beam {best['beam']}, {best['wer']:.2f} %)"
+
+
+if __name__ == "__main__":
+    main()
