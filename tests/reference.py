@@ -283,3 +283,14 @@ def every_label_sequence(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
         score = float(log_probs[np.arange(frames), list(path)].sum())
         found[tokens] = float(np.logaddexp(found.get(tokens, -np.inf), score))
     return found
+
+
+def words_in_phrases(words: Sequence[str], phrases: Sequence[str]) -> int:
+    """How many words are covered by phrases, counted for each phrase and each place where it stands."""
+    wanted = {tuple(phrase.split()) for phrase in phrases}
+    return sum(
+        len(phrase)
+        for phrase in wanted
+        for begin in range(len(words))
+        if tuple(words[begin : begin + len(phrase)]) == phrase
+    )

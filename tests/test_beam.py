@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from asr.align import AlignmentError, align
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
-from asr.search import SearchConfig, greedy
+from asr.search import SearchConfig, beam, greedy
+from asr.search.beam import SIZE
 from asr.search.confidence import calibration_error, fitted, reliability
-from asr.search.decoder import BLOCK, Decoder, Found
+from asr.search.decoder import BLOCK, Decoder, Found, Stream
 from asr.text import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
-from tests.reference import collapse, every_label_sequence
+from tests.reference import collapse, every_label_sequence, words_in_phrases
 
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b"))
+PIECES = Tokenizer((BLANK, "▁a", "b", "b▁a"), b"pieces: a space before, inside and nowhere")
 ALPHABET = Tokenizer((BLANK, SPACE, *"abcdefghijklmnopqrstuvwxyz"))
 WIDE = SearchConfig(
     beam_size=4000,
@@ -46,15 +48,22 @@ MODEL = model_of("a", "a b", "ab a", "b ab", "a a b")
 
 
 def fused(
-    tokens: tuple[int, ...], acoustic: float, config: SearchConfig, model: NgramModel | None
+    tokens: tuple[int, ...],
+    acoustic: float,
+    config: SearchConfig,
+    model: NgramModel | None,
+    tokenizer: Tokenizer = LETTERS,
+    phrases: tuple[str, ...] = (),
 ) -> tuple[float, float, float, int, float]:
     """Score, acoustic and language model parts, words and the rest, by the definition."""
-    words = LETTERS.decode(tokens).split()
-    lm = extra = 0.0
+    words = tokenizer.decode(tokens).split()
+    lm, extra = 0.0, config.hotword_weight * words_in_phrases(words, phrases)
     if model is not None:
         scores, state = model.score(words, model.begin)
         lm = sum(scores) + model.score(["</s>"], state)[0][0]
-        extra = config.unknown_score * sum(len(w) for w in words if model.vocabulary.find(w) < 0)
+        hot = " ".join(phrases).split()  # a hot word that the model lacks counts as known
+        unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
+        extra += config.unknown_score * sum(map(len, unknown))
     weight = config.lm_weight if model is not None else 0.0
     return acoustic + weight * lm + config.word_bonus * len(words) + extra, acoustic, lm, len(words), extra
 
@@ -72,21 +81,25 @@ def drawn(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
     lm_weight=st.floats(0.1, 2.0),
     word_bonus=st.floats(-2.0, 2.0),
     with_model=st.booleans(),
+    tokenizer=st.sampled_from([LETTERS, PIECES]),
+    phrases=st.sampled_from([(), ("ab",), ("a b", "b"), ("ba", "b ba"), ("aab", "a aab", "ab a")]),
 )
-def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight, word_bonus, with_model):
+def test_a_wide_beam_finds_what_exhaustive_search_finds(
+    seed, frames, lm_weight, word_bonus, with_model, tokenizer, phrases
+):
     log_probs = drawn(seed, frames)
     model = MODEL if with_model else None
-    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus)
+    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
     expected = {
-        tokens: fused(tokens, acoustic, config, model)
+        tokens: fused(tokens, acoustic, config, model, tokenizer, phrases)
         for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
     }
     best = max(expected.values())[0]
-    found = Decoder(config, LETTERS, model).find(log_probs)[0]
+    found = Decoder(config, tokenizer, model, phrases).find(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
     parts = (found.score, found.acoustic, found.lm, found.words, found.extra)
     assert parts == pytest.approx(expected[found.tokens], abs=1e-4)
-    quick = Decoder(replace(config, recombine=True), LETTERS, model).find(log_probs)[0]
+    quick = Decoder(replace(config, recombine=True), tokenizer, model, phrases).find(log_probs)[0]
     assert best - 0.7 < quick.score < best + 1e-4  # what is lost is at most a rival's last paths
 
 
@@ -207,6 +220,45 @@ def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
     assert hypothesis.tokens == decoder.find(heard)[0].tokens
     (search,) = decoder._idle
     assert len(search.nodes) <= 4 * (32 * 20 + 64)
+
+
+def test_blocks_of_any_size_give_what_one_block_gives():
+    """Recordings with much in doubt, read in pieces, so that words are committed while others are open."""
+    heard = np.concatenate([drawn(seed, 200) for seed in range(2 * BLOCK // 200 + 3)])
+    decoder = Decoder(SearchConfig(beam_size=30, lm_weight=0.5), LETTERS, MODEL)
+    whole = decoder.find(heard)[0]
+    stream, begin = Stream(decoder, 0.04), 0
+    for size in itertools.cycle((1, 7, 300)):
+        stream.read(heard[begin : begin + size])
+        begin += size
+        if begin >= len(heard):
+            break
+    assert stream.words  # some have their times before the end
+    assert len(stream._kept) < BLOCK + 300
+    (hypothesis,) = stream.finish()
+    assert hypothesis.tokens == whole.tokens
+    assert hypothesis.score == pytest.approx(whole.score, rel=1e-9)
+    assert [word.text for word in hypothesis.words] == hypothesis.text.split()
+    times = [time for word in hypothesis.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert times[-1] <= 0.04 * len(heard) + 1e-9
+
+
+def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
+    decoder = Decoder(SearchConfig(beam_size=8), LETTERS)
+    stream = Stream(decoder, None, n_best=8)
+    stream.read(drawn(7, 12))
+    before = stream.ranked()
+    best = before[0].tokens
+    half = best[: len(best) // 2]
+    assert any(found.tokens[: len(half)] != half for found in before)
+    beam.decide(stream._search)
+    left = stream.ranked()
+    assert left[0] == before[0]
+    assert [found for found in before if found.tokens[: len(half)] == half] == left
+    assert stream._search.numbers[SIZE] == len(left)
+    stream._commit()
+    assert stream.tokens[: len(half)] == list(half)
 
 
 def test_a_batch_is_its_members():
