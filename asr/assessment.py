@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
 
 from asr.data import Utterance
 from asr.normalise import Normaliser
 from asr.scorefiles import Texts, paired
 from asr.scoring import Comparison, score_texts
+from asr.significance import (
+    DRAWS,
+    LEVEL,
+    Difference,
+    Interval,
+    ratio_interval,
+    segment_differences,
+    segment_test,
+    sentence_test,
+    summed,
+)
 
 
 @dataclass(frozen=True)
@@ -48,3 +62,60 @@ def changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
             if text != after[name]:
                 found.setdefault(name, {})[side] = (text, after[name])
     return found
+
+
+# Statistics
+
+
+def speakers_of(references: Texts) -> list[str]:
+    """The speaker of every reference; nothing unless all are known and there are two at least."""
+    speakers = [utterance.speaker for utterance in references.utterances]
+    return speakers if all(speakers) and len(set(speakers)) > 1 else []
+
+
+def intervals(system: System, speakers: Sequence[str], draws: int = DRAWS) -> dict[str, Interval | None]:
+    """Bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``."""
+    counts = system.comparison.word_counts
+    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
+
+
+def bootstrapped(
+    errors: np.ndarray, words: np.ndarray, speakers: Sequence[str], level: float, draws: int
+) -> dict[str, Interval | None]:
+    """The interval of ``errors`` over ``words``, drawing utterances and drawing speakers."""
+    found = {"by_utterance": ratio_interval(errors, words, level, draws), "by_speaker": None}
+    if speakers:
+        sums = summed(np.stack([errors, words], axis=1), speakers)
+        found["by_speaker"] = ratio_interval(sums[:, 0], sums[:, 1], level, draws)
+    return found
+
+
+def differences(systems: Sequence[System], speakers: Sequence[str], draws: int = DRAWS) -> list[Difference]:
+    """Every pair of systems held against each other; none where the references have no words."""
+    pairs = list(combinations(systems, 2))
+    if not systems or systems[0].comparison.words.reference_length == 0:
+        return []
+    return [difference(first, second, speakers, len(pairs), draws) for first, second in pairs]
+
+
+def difference(
+    first: System, second: System, speakers: Sequence[str], comparisons: int = 1, draws: int = DRAWS
+) -> Difference:
+    """Two systems held against each other on their normalised words."""
+    one, other = first.comparison, second.comparison
+    errors = [comparison.word_counts[:, :3].sum(axis=1) for comparison in (one, other)]
+    level = 1 - (1 - LEVEL) / comparisons
+    found = bootstrapped(errors[0] - errors[1], one.word_counts[:, 3], speakers, level, draws)
+    names = list(one.references)
+    wrong = np.flatnonzero(errors[0] + errors[1]).tolist()
+    aligned = ((one.alignment(names[row]), other.alignment(names[row])) for row in wrong)
+    return Difference(
+        first=first.name,
+        second=second.name,
+        difference=one.words.error_rate - other.words.error_rate,
+        by_utterance=found["by_utterance"],
+        by_speaker=found["by_speaker"],
+        words=segment_test(segment_differences(aligned)),
+        sentences=sentence_test(errors[0] > 0, errors[1] > 0),
+        comparisons=comparisons,
+    )

@@ -158,16 +158,19 @@ def counts(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
     """
     flat = array("q")
     for reference, hypothesis in pairs:
-        substitutions = deletions = insertions = 0
-        if reference != hypothesis:
-            for tag, _, _ in Levenshtein.editops(reference, hypothesis).as_list():
-                if tag == "replace":
-                    substitutions += 1
-                elif tag == "delete":
-                    deletions += 1
-                else:
-                    insertions += 1
-        flat.extend((substitutions, deletions, insertions, len(reference)))
+        length = len(reference)
+        if reference == hypothesis:
+            flat.extend((0, 0, 0, length))
+            continue
+        steps = Levenshtein.editops(reference, hypothesis)
+        errors, gap = len(steps), length - len(hypothesis)
+        # Deletions less insertions make the gap, so that one error beyond it is a substitution; only
+        # more of them have to be looked at.
+        substitutions = errors - abs(gap)
+        if substitutions > 1:
+            substitutions = [tag for tag, _, _ in steps.as_list()].count("replace")
+        deletions = (errors - substitutions + gap) >> 1
+        flat.extend((substitutions, deletions, deletions - gap, length))
     return np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if flat else np.zeros((0, 4), dtype=np.int64)
 
 

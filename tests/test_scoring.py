@@ -303,12 +303,13 @@ def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
     result = score(tmp_path, REFERENCE, [{"id": "u2", "text": "four"}, {"id": "u1", "text": "one to three"}])
     assert result.exit_code == 0
     assert result.stderr == ""
-    path, columns, raw, normalised, legend, sentence = result.stdout.splitlines()
+    path, columns, raw, normalised, interval, legend, sentence = result.stdout.splitlines()
     assert path == str(tmp_path / "hyp0.jsonl")
     assert columns.split() == ["WER", "CER", "SER", "MER", "WIL", "words", "sub", "del", "ins"]
     numbers = ["25.00", "%", "5.88", "%", "50.00", "%", "25.00", "%", "43.75", "%", "4", "1", "0", "0"]
     assert raw.split() == ["as", "they", "are", *numbers]
     assert normalised.split() == ["basic-v1", *numbers]
+    assert interval.startswith("  95 % interval of the last WER: 0.00 to ")
     assert "[-word-] is a deletion" in legend
     assert sentence == "  u1 (1/3): one [-two-]{+to+} three"
 
@@ -342,14 +343,14 @@ def test_missing_hypotheses_are_listed_on_stderr(tmp_path):
 def test_as_many_alignments_are_shown_as_asked_for(tmp_path, options, shown):
     reference = [{"id": f"u{number}", "text": "a " * (number + 1)} for number in range(12)]
     result = score(tmp_path, reference, [], options=options)
-    lines = result.stdout.splitlines()[4:]
+    lines = result.stdout.splitlines()[5:]
     numbers = [line.split()[0] for line in lines[1:]]
     assert numbers == [f"u{number}" for number in reversed(range(12))][:shown]
     assert bool(lines) == bool(shown)
 
 
 def test_a_right_hypothesis_needs_no_legend(tmp_path):
-    assert len(score(tmp_path, REFERENCE, REFERENCE).stdout.splitlines()) == 4
+    assert len(score(tmp_path, REFERENCE, REFERENCE).stdout.splitlines()) == 5
 
 
 def test_json_is_one_object_with_a_result_for_every_file(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import Any
 
 import click
 
-from asr.assessment import System, changes, compared
+from asr.assessment import System, changes, compared, differences, intervals, speakers_of
 from asr.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
 from asr.scorefiles import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
+from asr.scorereport import Report, write_report
 from asr.scoring import Comparison, Operation, Score, ScoringError, listed
+from asr.significance import DRAWS, Difference, Interval, spanned
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
 
@@ -71,6 +74,15 @@ FORMAT = click.Choice(FORMATS)
     default=10,
     help="Show N utterances with errors, the worst first; -1 shows all.",
 )
+@click.option(
+    "--draws",
+    type=click.IntRange(min=100),
+    default=DRAWS,
+    help="How often to draw utterances and speakers for the intervals.",
+)
+@click.option(
+    "--report", metavar="FILE.html", type=click.Path(path_type=Path), help="Write a page to look through."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and no alignments.")
 def score(
     reference: Path,
@@ -86,6 +98,8 @@ def score(
     speaker_from: str | None,
     confusions: int,
     alignments: int,
+    draws: int,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Compare every HYP with REF: word, character and sentence error rate.
@@ -97,6 +111,9 @@ def score(
 
     The scores of the texts as they are come first, those of the normalised texts below them.
     Breakdowns, confusions and marked sentences are those of the normalised texts.
+
+    Intervals say where a word error rate may lie with other utterances or other speakers. Of two
+    systems the last lines say whether their difference means something.
 
     Errors are marked inside the sentence: [-word-] is a deletion, {+word+} an insertion,
     [-reference-]{+hypothesis+} a substitution.
@@ -122,20 +139,33 @@ def score(
         if missing := system.raw.missing:
             note = f"no hypothesis for {listed(missing)}: their words are deletions"
             click.echo(f"{shown(system.name)}: {note}", err=True)
+    speakers = speakers_of(references)
+    found = [intervals(system, speakers, draws) for system in systems]
+    between = differences(systems, speakers, draws)
     if as_json:
-        results = [system_result(system, breakdowns, show_normalised) for system in systems]
-        found = {"reference": str(reference), "normaliser": normaliser_name, "results": results}
-        click.echo(json.dumps(found, indent=2))
-    for system in systems if not as_json else ():
-        lines = [
-            *(change_lines(system) if show_normalised else ()),
-            shown(system.name),
-            *rate_table(system, normaliser_name),
-            *(line for key, of in breakdowns.items() for line in breakdown_table(key, system, of)),
-            *confusion_lines(system.comparison, confusions),
-            *worst(system.comparison, alignments),
+        results = [
+            {**system_result(system, breakdowns, show_normalised), "intervals": interval_results(ends)}
+            for system, ends in zip(systems, found, strict=True)
         ]
-        click.echo("\n".join(lines))
+        head = {"reference": str(reference), "normaliser": normaliser_name}
+        tail = {"differences": [difference_result(difference) for difference in between]}
+        click.echo(json.dumps({**head, "results": results, **tail}, indent=2))
+    else:
+        for system, ends in zip(systems, found, strict=True):
+            lines = [
+                *(change_lines(system) if show_normalised else ()),
+                shown(system.name),
+                *rate_table(system, normaliser_name),
+                *interval_lines(ends),
+                *(line for key, of in breakdowns.items() for line in breakdown_table(key, system, of)),
+                *confusion_lines(system.comparison, confusions),
+                *worst(system.comparison, alignments),
+            ]
+            click.echo("\n".join(lines))
+        for difference in between:
+            click.echo("\n".join(difference_lines(difference)))
+    if report is not None:
+        write_report(report, Report(references, normaliser_name, normalise, systems, found, between))
     if any(comparison.rates["wer"] is None for s in systems for comparison in (s.raw, s.comparison)):
         raise ScoringError(f"{reference}: has no words: an error rate is not defined")
 
@@ -209,6 +239,33 @@ def rate_cells(comparison: Comparison) -> list[str]:
         percent(words.match_error_rate if compared else None),
         percent(words.word_information_lost if compared else None),
         *(f"{n:,}" for n in (words.reference_length, words.substitutions, words.deletions, words.insertions)),
+    ]
+
+
+def interval_lines(ends: Mapping[str, Interval | None]) -> list[str]:
+    """Where the normalised word error rate may lie."""
+    parts = [
+        f"{100 * interval.low:.2f} to {100 * interval.high:.2f} % by {name.removeprefix('by_')} "
+        f"({interval.units:,} of them)"
+        for name, interval in ends.items()
+        if interval is not None
+    ]
+    return ["  95 % interval of the last WER: " + ", ".join(parts)] if parts else []
+
+
+def difference_lines(difference: Difference) -> list[str]:
+    """Two systems, the verdict first and then what it rests on."""
+    ends = {"utterance": difference.by_utterance, "speaker": difference.by_speaker}
+    drawn = [f"{spanned(interval)} by {name}" for name, interval in ends.items() if interval is not None]
+    words, sentences = difference.words, difference.sentences
+    return [
+        shown(f"{difference.first} against {difference.second}"),
+        "  " + shown(difference.in_words),
+        f"  difference in WER: {100 * difference.difference:.2f} points; {', '.join(drawn)}",
+        f"  matched-pairs segment test on words: p = {words.p:.3g} ({words.segments:,} segments, "
+        f"z = {words.z:.2f})",
+        f"  McNemar's test on sentences: p = {sentences.p:.3g} (only the first right: "
+        f"{sentences.only_first_right:,}, only the second: {sentences.only_second_right:,})",
     ]
 
 
@@ -343,3 +400,17 @@ def system_result(system: System, breakdowns: Mapping[str, Mapping[str, str]], t
         },
         **({"normalised": changes(system)} if texts else {}),
     }
+
+
+def interval_results(ends: Mapping[str, Interval | None]) -> dict[str, Any]:
+    """Intervals for programs."""
+    return {name: None if interval is None else asdict(interval) for name, interval in ends.items()}
+
+
+def difference_result(difference: Difference) -> dict[str, Any]:
+    """A difference for programs, with the verdict."""
+    verdict = {"means_something": difference.means_something, "in_words": difference.in_words}
+    result = {**asdict(difference), **verdict}
+    if math.isinf(difference.words.z):  # JSON has no infinity
+        result["words"]["z"] = None
+    return result

@@ -1,0 +1,260 @@
+"""One page about a comparison: totals, tables, and every utterance with its errors to look at and hear.
+
+The page is one file and asks nobody for anything but the recordings, which it plays from where they
+lay. Its policy (CSP) admits its own script and style, by their hashes, and nothing else: what stands in
+a text is shown, never run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from asr.assessment import System
+from asr.data import Utterance
+from asr.files import write_text
+from asr.normalise import Normaliser
+from asr.scorefiles import Texts, groups
+from asr.scoring import Operation, Score, ScoringError
+from asr.significance import Difference, Interval
+
+PAGE = Path(__file__).with_name("scorereport.html")
+CONFUSIONS_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page is made from; ``intervals`` belong to the systems in their order."""
+
+    references: Texts
+    normaliser: str
+    normalise: Normaliser
+    systems: Sequence[System]
+    intervals: Sequence[Mapping[str, Interval | None]]
+    differences: Sequence[Difference]
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page, all of it or nothing."""
+    write_text(path, page(report, path.parent))
+
+
+def page(report: Report, folder: Path) -> str:
+    """The page as text; recordings are named relative to ``folder``, where it will lie."""
+    template = PAGE.read_text(encoding="utf-8")
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {hashed(template, 'script')}",
+            f"style-src {hashed(template, 'style')}",
+            "media-src 'self' file:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    data = json.dumps(contents(report, folder), ensure_ascii=True, separators=(",", ":"))
+    # Inside a script element only "<" could end it, and JSON may write it otherwise.
+    return template.replace("{policy}", policy).replace("{data}", data.replace("<", "\\u003c"))
+
+
+def hashed(template: str, element: str) -> str:
+    """The hash by which a policy admits the one ``element`` of the template that has no attributes."""
+    content = re.findall(f"<{element}>(.*?)</{element}>", template, re.DOTALL)
+    assert len(content) == 1
+    digest = hashlib.sha256(content[0].encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def contents(report: Report, folder: Path) -> dict[str, Any]:
+    """What the page's script draws from."""
+    first = report.systems[0].comparison
+    return {
+        "reference": str(report.references.path),
+        "normaliser": report.normaliser,
+        "utterances": len(first.references),
+        "words": first.words.reference_length,
+        "systems": [
+            system_contents(system, ends)
+            for system, ends in zip(report.systems, report.intervals, strict=True)
+        ],
+        "differences": [
+            {"verdict": difference.means_something, "words": difference.in_words}
+            for difference in report.differences
+        ],
+        "groups": {key: grouped for key in ("duration", "speaker") if (grouped := breakdown(report, key))},
+        "rows": [row(report, utterance, folder) for utterance in report.references.utterances],
+    }
+
+
+def system_contents(system: System, ends: Mapping[str, Interval | None]) -> dict[str, Any]:
+    """Totals and confusions of one system."""
+    found = system.comparison.confusions()
+    return {
+        "name": system.name,
+        "rates": rates(system.comparison.words)
+        | {"cer": system.comparison.rates["cer"], "raw": system.raw.rates["wer"]},
+        "missing": len(system.raw.missing),
+        "intervals": {name: interval and asdict(interval) for name, interval in ends.items()},
+        "substitutions": [[*pair, n] for pair, n in found.substitutions.most_common(CONFUSIONS_SHOWN)],
+        "deletions": [[word, n] for word, n in found.deletions.most_common(CONFUSIONS_SHOWN)],
+        "insertions": [[word, n] for word, n in found.insertions.most_common(CONFUSIONS_SHOWN)],
+    }
+
+
+def rates(score: Score) -> dict[str, float | int | None]:
+    """The rates and counts of a score; ``None`` where a rate is not defined."""
+    compared = score.reference_length + score.insertions > 0
+    return {
+        "wer": score.error_rate if score.reference_length else None,
+        "ser": score.sentence_error_rate if score.utterances else None,
+        "mer": score.match_error_rate if compared else None,
+        "wil": score.word_information_lost if compared else None,
+        "sub": score.substitutions,
+        "del": score.deletions,
+        "ins": score.insertions,
+        "words": score.reference_length,
+        "utterances": score.utterances,
+    }
+
+
+def breakdown(report: Report, key: str) -> list[dict[str, Any]]:
+    """Rates by group and system; nothing where no reference has the key."""
+    try:
+        of = groups(report.references, key)
+    except ScoringError:
+        return []
+    scores = [system.comparison.grouped(of) for system in report.systems]
+    return [{"name": name, "systems": [rates(score[name]) for score in scores]} for name in scores[0]]
+
+
+# Utterances
+
+
+Span = tuple[float, float]  # begin and end, seconds
+Said = tuple[str, Span | None]
+NOTHING: Said = ("", None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One place of an interlinear text: a reference word, what each system has there, and when."""
+
+    reference: str
+    hypotheses: list[str]
+    time: Span | None = None
+
+
+def row(report: Report, utterance: Utterance, folder: Path) -> dict[str, Any]:
+    """One utterance; a hypothesis word that is right is written as 1."""
+    name = utterance.id
+    alignments = [system.comparison.alignment(name) for system in report.systems]
+    times = [
+        word_times(system.utterances.get(name), alignment, report.normalise)
+        for system, alignment in zip(report.systems, alignments, strict=True)
+    ]
+    columns = interlinear(alignments, times)
+    found: dict[str, Any] = {
+        "id": name,
+        "speaker": utterance.speaker,
+        "seconds": utterance.duration,
+        "errors": [system.comparison.score(name).errors for system in report.systems],
+        "words": len(report.systems[0].comparison.references[name].split()),
+        "text": [[c.reference, *(1 if h == c.reference else h for h in c.hypotheses)] for c in columns],
+    }
+    if utterance.audio and Path(utterance.audio).is_file():
+        found["audio"] = link(Path(utterance.audio), folder)
+        found["start"] = utterance.start
+        if any(column.time for column in columns):
+            found["times"] = [column.time and [round(t, 3) for t in column.time] for column in columns]
+    return found
+
+
+def link(audio: Path, folder: Path) -> str:
+    """Where a recording lies as seen from ``folder``, or its full name on another drive."""
+    try:
+        return quote(Path(os.path.relpath(audio, folder)).as_posix())
+    except ValueError:
+        return audio.resolve().as_uri()
+
+
+def interlinear(
+    alignments: Sequence[Sequence[Operation]], times: Sequence[Sequence[Span | None]]
+) -> list[Column]:
+    """Alignments of one reference with several hypotheses as one: a column for every reference word.
+
+    Words put in by several systems at the same place share columns. The time of a column is that of
+    the first system that has one there.
+    """
+    length = sum(step.kind != "insertion" for step in alignments[0])
+    at_words: list[list[Said]] = [[NOTHING] * len(alignments) for _ in range(length)]
+    between: list[list[list[Said]]] = [[[] for _ in alignments] for _ in range(length + 1)]
+    reference = [step.reference for step in alignments[0] if step.kind != "insertion"]
+    for system, (alignment, spans) in enumerate(zip(alignments, times, strict=True)):
+        place = 0
+        for step, span in zip(alignment, spans, strict=True):
+            if step.kind == "insertion":
+                between[place][system].append((step.hypothesis, span))
+            else:
+                at_words[place][system] = (step.hypothesis, span)
+                place += 1
+    columns: list[Column] = []
+    for place in range(length + 1):
+        for index in range(max(map(len, between[place]), default=0)):
+            put_in = [words[index] if index < len(words) else NOTHING for words in between[place]]
+            columns.append(column("", put_in))
+        if place < length:
+            columns.append(column(reference[place], at_words[place]))
+    return columns
+
+
+def column(reference: str, found: Sequence[Said]) -> Column:
+    """A column of words with the first time that is known."""
+    return Column(reference, [word for word, _ in found], next((span for _, span in found if span), None))
+
+
+def word_times(
+    hypothesis: Utterance | None, alignment: Sequence[Operation], normalise: Callable[[str], str]
+) -> list[Span | None]:
+    """When the words of an alignment were said, in seconds of the utterance; ``None`` where unknown.
+
+    A word that normalisation splits shares its time among the pieces. Where the normalised text is not
+    that of the single words, nobody knows. A deleted word lies between its neighbours.
+    """
+    unknown: list[Span | None] = [None] * len(alignment)
+    timed = hypothesis.extra.get("words") if hypothesis is not None else None
+    if not isinstance(timed, list):
+        return unknown
+    spans: list[tuple[str, Span]] = []
+    for word in timed:
+        try:
+            spans += pieces(normalise(str(word["text"])).split(), float(word["start"]), float(word["end"]))
+        except (KeyError, TypeError, ValueError):
+            return unknown
+    if [text for text, _ in spans] != [step.hypothesis for step in alignment if step.hypothesis]:
+        return unknown
+    said = iter(span for _, span in spans)
+    known = [next(said) if step.hypothesis else None for step in alignment]
+    return [span or neighbouring(known, place) for place, span in enumerate(known)]
+
+
+def pieces(words: Sequence[str], start: float, end: float) -> list[tuple[str, Span]]:
+    """A stretch of time shared out evenly."""
+    step = (end - start) / max(len(words), 1)
+    return [(word, (start + n * step, start + (n + 1) * step)) for n, word in enumerate(words)]
+
+
+def neighbouring(known: Sequence[Span | None], place: int) -> Span | None:
+    """From the end of the last word before a place to the beginning of the next one behind it."""
+    before = next((span[1] for span in reversed(known[:place]) if span), None)
+    behind = next((span[0] for span in known[place + 1 :] if span), None)
+    if before is None:
+        return None if behind is None else (0.0, behind)
+    return (before, max(before, behind) if behind is not None else before + 1.0)

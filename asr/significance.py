@@ -1,0 +1,245 @@
+"""What a test set can tell: intervals around error rates, and which differences mean something.
+
+Every number here answers: what if others had been recorded? Utterances of one speaker are not
+independent, so that an interval by utterance is too narrow where speakers differ, and one by speaker is
+to be believed where it is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, ndtr, stdtr, stdtrit
+
+from asr.scoring import Operation
+
+DRAWS = 1000
+LEVEL = 0.95
+GATHERED = 5000  # rows up to which picking them one by one is faster
+FEW_SPEAKERS = 10  # below it an interval by speaker is a rough guess
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a rate, or a difference of two, lies with the confidence ``level``; as shares.
+
+    ``units`` is the number of utterances or speakers that were drawn from.
+    """
+
+    low: float
+    high: float
+    units: int
+    level: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference of 0 is outside."""
+        return not self.low <= 0 <= self.high
+
+
+def ratio_interval(
+    numerators: np.ndarray, denominators: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
+) -> Interval | None:
+    """The bootstrap interval of ``sum(numerators) / sum(denominators)`` over units that were drawn together.
+
+    Errors over words give a rate (Bisani & Ney 2004), differences of errors over words a paired
+    difference. Units are drawn with replacement; the ends are percentiles, moved outwards as far as
+    Student's t is wider than the normal distribution, because percentiles alone are too narrow for few
+    units (Hesterberg 2015, *What Teachers Should Know about the Bootstrap*, section 5.1).
+
+    ``None`` when there is but one unit, or nothing to divide by.
+    """
+    units = len(numerators)
+    if units < 2 or not denominators.any():
+        return None
+    sums = drawn_sums(np.stack([numerators, denominators], axis=1), draws, seed)
+    sums = sums[sums[:, 1] > 0]
+    tail = expanded_tail((1 - level) / 2, units)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
+    return Interval(float(low), float(high), units, level)
+
+
+def drawn_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """The column sums of as many rows as there are, drawn with replacement, ``(draws, columns)``."""
+    generator = np.random.default_rng(seed)
+    count = len(rows)
+    if count <= GATHERED:
+        return np.stack([rows[generator.integers(count, size=count)].sum(axis=0) for _ in range(draws)])
+    # Drawing from many rows of which most are alike is drawing how often each kind comes.
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    return np.stack([generator.multinomial(count, counts / count) @ kinds for _ in range(draws)])
+
+
+def expanded_tail(tail: float, units: int) -> float:
+    """The percentile at which an interval of ``units`` drawn units should end instead of at ``tail``."""
+    return float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, tail)))
+
+
+def summed(values: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """The sums of ``values`` (rows) over equal labels."""
+    names, places = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]), dtype=values.dtype)
+    np.add.at(sums, places, values)
+    return sums
+
+
+# Two systems
+
+
+@dataclass(frozen=True)
+class SegmentTest:
+    """The matched-pairs sentence-segment word error test (Gillick & Cox 1989).
+
+    ``z`` is the mean difference of errors in a segment over its standard error, the figure of NIST's
+    ``sc_stats``; ``p`` is two-sided, by Student's t, which is NIST's normal distribution from some
+    fifty segments on and more careful below.
+    """
+
+    segments: int
+    z: float
+    p: float
+
+
+def segment_test(differences: np.ndarray) -> SegmentTest:
+    """The test from the difference of errors in each segment."""
+    count = len(differences)
+    if count < 2 or not differences.any():
+        return SegmentTest(count, 0.0, 1.0)
+    deviation = float(differences.std(ddof=1))
+    if deviation == 0:  # the same difference everywhere: as likely as heads every time
+        return SegmentTest(count, math.copysign(math.inf, differences[0]), 2 * 0.5**count)
+    z = float(differences.mean()) / (deviation / math.sqrt(count))
+    return SegmentTest(count, z, 2 * float(stdtr(count - 1, -abs(z))))
+
+
+def segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence[Operation]]]) -> np.ndarray:
+    """Errors of a first system minus those of a second in every segment of every utterance.
+
+    A pair has the alignments of one reference with either hypothesis. A segment ends where both
+    systems have two words in a row right, with nothing put in between; segments without errors do not
+    count. So far apart, the errors of one segment tell nothing about those of the next.
+    """
+    return np.array([a - b for first, second in pairs for a, b in segments(profile(first), profile(second))])
+
+
+def profile(alignment: Sequence[Operation]) -> list[int]:
+    """Errors at each place of a reference: before its first word, at it, before its second, ..."""
+    places = [0]
+    for step in alignment:
+        if step.kind == "insertion":
+            places[-1] += 1
+        else:
+            places += [int(step.kind != "equal"), 0]
+    return places
+
+
+def segments(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
+    """The errors of two systems in each segment of one utterance, from their ``profile``."""
+    found: list[tuple[int, int]] = []
+    errors, right = [0, 0], 0
+    for place, (one, other) in enumerate(zip(first, second, strict=True)):
+        if one or other:
+            errors[0] += one
+            errors[1] += other
+            right = 0
+        elif place % 2:  # a word
+            right += 1
+            if right == 2 and any(errors):
+                found.append((errors[0], errors[1]))
+                errors = [0, 0]
+    return [*found, (errors[0], errors[1])] if any(errors) else found
+
+
+@dataclass(frozen=True)
+class SentenceTest:
+    """McNemar's test on sentences, exact (McNemar 1947; Gillick & Cox 1989): only those matter in which
+    one system is right and the other is not."""
+
+    only_first_right: int
+    only_second_right: int
+    p: float
+
+
+def sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> SentenceTest:
+    """The test from which sentences either system has wrong."""
+    first, second = int((~first_wrong & second_wrong).sum()), int((first_wrong & ~second_wrong).sum())
+    p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
+    return SentenceTest(first, second, p)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What there is to say about two systems on the same references.
+
+    ``difference`` is the error rate of the first minus that of the second, as a share; ``comparisons``
+    is how many pairs of systems were compared on these references, by which the level of each is
+    divided (Bonferroni), since among many pairs some differ by chance.
+    """
+
+    first: str
+    second: str
+    difference: float
+    by_utterance: Interval | None
+    by_speaker: Interval | None
+    words: SegmentTest
+    sentences: SentenceTest
+    comparisons: int = 1
+
+    @property
+    def threshold(self) -> float:
+        """The p below which a test takes a difference for real."""
+        return (1 - LEVEL) / self.comparisons
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval to believe: by speaker where speakers are known."""
+        return self.by_speaker or self.by_utterance
+
+    @property
+    def means_something(self) -> bool | None:
+        """Whether both the interval and the segment test say so; ``None`` when they contradict each other."""
+        says = {self.words.p < self.threshold, self.interval is not None and self.interval.excludes_zero}
+        return says.pop() if len(says) == 1 else None
+
+    @property
+    def in_words(self) -> str:
+        """The verdict as a sentence or two."""
+        return " ".join([self._verdict(), *self._cautions()])
+
+    def _verdict(self) -> str:
+        better, worse = (self.second, self.first) if self.difference > 0 else (self.first, self.second)
+        points = f"{100 * abs(self.difference):.2f} points"
+        interval = self.interval
+        evidence = f"p = {self.words.p:.3g}"
+        if interval is not None:
+            span = spanned(interval, self.difference)
+            evidence = f"{100 * interval.level:.3g} % interval {span}, {evidence}"
+        if self.difference == 0:
+            return f"{self.first} and {self.second} have the same word error rate."
+        if self.means_something:
+            return f"The difference means something: {better} beats {worse} by {points} ({evidence})."
+        ahead = f"{better} is ahead of {worse} by {points} ({evidence})"
+        if self.means_something is None:
+            tests = ["the segment test", "the interval"]
+            believes, doubts = tests if self.words.p < self.threshold else reversed(tests)
+            return f"Undecided: {ahead}; {believes} takes that for real, {doubts} does not."
+        return f"The difference means nothing so far: {ahead}; equally good systems differ so by chance."
+
+    def _cautions(self) -> list[str]:
+        cautions = []
+        if self.by_speaker is None:
+            cautions.append("The speakers are not known: if there are few, trust it less.")
+        elif self.by_speaker.units < FEW_SPEAKERS:
+            cautions.append(f"There are only {self.by_speaker.units} speakers: others may decide otherwise.")
+        if self.comparisons > 1:
+            cautions.append(f"One of {self.comparisons} comparisons, each held to p < {self.threshold:.2g}.")
+        return cautions
+
+
+def spanned(interval: Interval, sign: float = 1.0) -> str:
+    """An interval in points, seen from the system that is ahead."""
+    ends = (interval.low, interval.high) if sign >= 0 else (-interval.high, -interval.low)
+    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
