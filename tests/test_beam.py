@@ -127,6 +127,20 @@ def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
     assert [w.text for w in hypothesis.words] == [w.text for w in same.words]
 
 
+@UNHURRIED
+@given(seed=st.integers(0, 10**6), vocabulary=st.integers(2, 100), threshold=st.floats(-12.0, -0.5))
+def test_the_likeliest_tokens_of_a_frame_are_tried(seed, vocabulary, threshold):
+    (row,) = drawn(seed, 1, vocabulary)
+    tokens, probs = np.zeros(min(vocabulary, beam.MOST_TOKENS), np.int32), np.zeros(vocabulary)
+    count = beam.likely_tokens(tokens, probs, row, threshold)
+    above = [token for token in np.argsort(-row, kind="stable") if token != 0 and row[token] > threshold]
+    assert tokens[:count].tolist() == above[: len(tokens)]
+    expected = np.zeros(vocabulary)
+    kept = [0, *above[: len(tokens)]]
+    expected[kept] = np.exp(row[kept].astype(np.float64))
+    assert probs == pytest.approx(expected)
+
+
 def spelled_out(path: list[int], vocabulary: int, peak: float = 0.98) -> np.ndarray:
     """Log-probs whose best token in each frame is that of ``path``."""
     probabilities = np.full((len(path), vocabulary), (1 - peak) / (vocabulary - 1))

@@ -34,6 +34,7 @@ from asr.search.lexicon import OUT, ROOT, Lexicon, follow
 
 BLANK = 0
 NONE = -1
+MOST_TOKENS = 40  # that are tried in a frame, besides the blank
 
 
 class Pieces(NamedTuple):
@@ -322,18 +323,24 @@ def skip_blank(beam: np.ndarray, size: int) -> None:
 
 @inlined
 def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, threshold: float) -> int:
-    """Fill in the tokens above the threshold, likely ones first, and what is probable; returns how many."""
-    count = 0
-    probs[BLANK] = np.exp(np.float64(row[BLANK]))
+    """Fill in the tokens above the threshold, likely ones first, and what is probable; returns how many.
+
+    Where more are above it than ``tokens`` has room for, the likeliest are taken.
+    """
+    count, room = 0, len(tokens)
     for token in range(1, len(row)):
         if row[token] > threshold:
-            probs[token] = np.exp(np.float64(row[token]))
-            at = count
+            at = min(count, room - 1)
             while at > 0 and row[tokens[at - 1]] < row[token]:
                 tokens[at] = tokens[at - 1]
                 at -= 1
             tokens[at] = token
-            count += 1
+            count = min(count + 1, room)
+            if count == room:
+                threshold = max(threshold, row[tokens[room - 1]])
+    probs[BLANK] = np.exp(np.float64(row[BLANK]))
+    for i in range(count):
+        probs[tokens[i]] = np.exp(np.float64(row[tokens[i]]))
     return count
 
 
@@ -664,7 +671,8 @@ def spelled(search: Search, entry: int, tokens: np.ndarray) -> int:
 def new_search(beam_size: int, vocabulary: int) -> Search:
     """Room for a search; ``begin`` makes it ready."""
     nodes = 32 * beam_size + 64
-    candidates = beam_size * vocabulary
+    tokens = min(vocabulary, MOST_TOKENS)
+    candidates = beam_size * (1 + tokens)
     return Search(
         numbers=np.zeros(4, np.int64),
         scale=np.zeros(1),
@@ -674,7 +682,7 @@ def new_search(beam_size: int, vocabulary: int) -> Search:
         successors=np.zeros(beam_size, ENTRY),
         candidates=np.zeros(candidates, CANDIDATE),
         order=np.zeros(candidates),
-        tokens=np.zeros(vocabulary, np.int32),
+        tokens=np.zeros(tokens, np.int32),
         probs=np.zeros(vocabulary),
         table=np.zeros(1 << (2 * beam_size).bit_length(), np.int32),
     )

@@ -17,8 +17,8 @@ class SearchConfig:
     unknown_score: float = option(-3.0, "Added for every letter of a word that the language model lacks.")
     closed: bool = option(False, "Only words that the language model knows.")
     hotword_weight: float = option(8.0, "Added for every word of a hot word or phrase that was found.")
-    beam_threshold: float = option(14.0, "Prefixes so much worse than the best of their frame are dropped.")
-    token_threshold: float = option(-9.0, "Tokens with a lower log-prob in a frame are not tried there.")
+    beam_threshold: float = option(12.0, "Prefixes so much worse than the best of their frame are dropped.")
+    token_threshold: float = option(-12.0, "Tokens with a lower log-prob in a frame are not tried there.")
     blank_threshold: float = option(0.99, "Frames whose blank has at least this probability are skipped.")
     recombine: bool = option(
         True, "Drop prefixes that another one with the same future beats; false makes a wide beam exact."
