@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -168,7 +168,10 @@ def counts(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
         # more of them have to be looked at.
         substitutions = errors - abs(gap)
         if substitutions > 1:
-            substitutions = [tag for tag, _, _ in steps.as_list()].count("replace")
+            substitutions = 0
+            for step in steps.as_list():
+                if step[0] == "replace":
+                    substitutions += 1
         deletions = (errors - substitutions + gap) >> 1
         flat.extend((substitutions, deletions, deletions - gap, length))
     return np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if flat else np.zeros((0, 4), dtype=np.int64)
@@ -204,7 +207,7 @@ class Comparison:
     @cached_property
     def word_counts(self) -> np.ndarray:
         """Errors in words, by utterance."""
-        return counts(self._pairs(words_of))
+        return counts(self._pairs(str.split))  # words_of, without a call in Python for each text
 
     @cached_property
     def character_counts(self) -> np.ndarray:
@@ -212,8 +215,8 @@ class Comparison:
         return counts(self._pairs(characters_of))
 
     def _pairs(self, items: Callable[[str], Sequence[str]]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-        for name, reference in self.references.items():
-            yield items(reference), items(self.hypotheses.get(name, ""))
+        hypotheses = map(self.hypotheses.get, self.references, repeat(""))
+        return zip(map(items, self.references.values()), map(items, hypotheses), strict=True)
 
     @cached_property
     def words(self) -> Score:

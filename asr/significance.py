@@ -67,7 +67,8 @@ def drawn_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     count = len(rows)
     if count <= GATHERED:
-        return np.stack([rows[generator.integers(count, size=count)].sum(axis=0) for _ in range(draws)])
+        picked = generator.integers(count, size=(draws, count), dtype=np.int32)
+        return np.stack([column[picked].sum(axis=1) for column in rows.T], axis=1)
     # Drawing from many rows of which most are alike is drawing how often each kind comes.
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     return np.stack([generator.multinomial(count, counts / count) @ kinds for _ in range(draws)])

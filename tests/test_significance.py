@@ -1,18 +1,27 @@
-"""Intervals hold what they promise, and tests cry wolf as rarely as they should."""
+"""Intervals that cover, tests that seldom cry wolf: by simulation, and the segments held to sc_stats."""
 
 from __future__ import annotations
 
+import math
+import random
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from asr.assessment import compared as compared_texts
+from asr.assessment import difference, differences, intervals, speakers_of
+from asr.data import Utterance
+from asr.scorefiles import Texts
 from asr.scoring import aligned
 from asr.significance import (
-    Difference,
-    Interval,
-    SegmentTest,
-    SentenceTest,
     drawn_sums,
+    expanded_tail,
     profile,
     ratio_interval,
     segment_differences,
@@ -22,69 +31,192 @@ from asr.significance import (
     summed,
 )
 
-UTTERANCES, SPEAKERS, RATE = 300, 40, 0.1
+UTTERANCES, SPEAKERS, DRAWS = 300, 40, 1000
+TRUE_RATE = 0.1
 
 
-def simulated(generator: np.random.Generator, by_speaker: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Errors, words and speaker of each utterance; the true error rate is ``RATE``.
-
-    With ``by_speaker`` some speakers are much harder than others, as in reality.
-    """
+def errors_of_a_test_set(generator: np.random.Generator, speakers_differ: bool):
+    """Speakers, words and errors of 300 utterances by 40 speakers; every word is wrong one time in ten."""
     speakers = generator.integers(SPEAKERS, size=UTTERANCES)
     words = generator.integers(5, 26, size=UTTERANCES)
-    rates = (
-        generator.beta(2, 18, size=SPEAKERS)[speakers] if by_speaker else generator.beta(3, 27, UTTERANCES)
+    by_speaker = generator.beta(2, 18, size=SPEAKERS)[speakers]
+    chance = by_speaker if speakers_differ else generator.beta(3, 27, size=UTTERANCES)
+    return speakers, words, generator.binomial(words, chance)
+
+
+def coverage(speakers_differ: bool, sets: int = 300) -> tuple[float, float]:
+    """How often the interval by utterance and the one by speaker hold the true rate."""
+    generator = np.random.default_rng(7)
+    covered = np.zeros(2)
+    for seed in range(sets):
+        speakers, words, errors = errors_of_a_test_set(generator, speakers_differ)
+        sums = summed(np.stack([errors, words], axis=1), [str(speaker) for speaker in speakers])
+        for place, rows in enumerate((np.stack([errors, words], axis=1), sums)):
+            interval = ratio_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed)
+            covered[place] += interval.low <= TRUE_RATE <= interval.high
+    by_utterance, by_speaker = covered / sets
+    return float(by_utterance), float(by_speaker)
+
+
+def test_intervals_cover_where_speakers_are_alike():
+    by_utterance, by_speaker = coverage(speakers_differ=False)
+    assert 0.92 <= by_utterance <= 0.97
+    assert 0.92 <= by_speaker <= 0.97
+
+
+def test_where_speakers_differ_only_the_interval_by_speaker_covers():
+    by_utterance, by_speaker = coverage(speakers_differ=True)
+    assert 0.92 <= by_speaker <= 0.97
+    assert by_utterance < 0.80  # why the interval by speaker is the one to believe
+
+
+def simulated_flags(generator: np.random.Generator, second_is_worse: float, systems_differ_by_speaker: float):
+    """Speakers, and which words two systems have wrong, in 300 utterances by 40 speakers.
+
+    Words are as hard for one system as for the other, but for what the arguments add: a share of errors
+    of the second, and a difference that goes either way with the speaker.
+    """
+    speakers = generator.integers(SPEAKERS, size=UTTERANCES)
+    hard = np.log(generator.beta(2, 18, size=SPEAKERS) + 0.02)[speakers]
+    leaning = generator.normal(0, systems_differ_by_speaker, size=SPEAKERS)[speakers]
+    flags = []
+    for number, words in enumerate(generator.integers(5, 26, size=UTTERANCES)):
+        word = np.exp(hard[number] + generator.normal(0, 0.5, size=words))
+        first = generator.random(words) < np.minimum(word * math.exp(leaning[number] / 2), 0.9)
+        worse = word * math.exp(-leaning[number] / 2) * (1 + second_is_worse)
+        second = generator.random(words) < np.minimum(worse, 0.9)
+        flags.append((first, second))
+    return [str(speaker) for speaker in speakers], flags
+
+
+def takes_for_real(
+    seed: int, second_is_worse: float = 0.0, systems_differ_by_speaker: float = 0.0
+) -> list[bool]:
+    """Whether the interval by utterance, by speaker, the segment test and McNemar's see a difference."""
+    generator = np.random.default_rng(seed)
+    speakers, flags = simulated_flags(generator, second_is_worse, systems_differ_by_speaker)
+    rows = np.array([[int(a.sum()) - int(b.sum()), len(a)] for a, b in flags])
+    sums = summed(rows, speakers)
+    pairs = [
+        ([place for flag in flags_ for place in (0, int(flag))] + [0] for flags_ in pair) for pair in flags
+    ]
+    found = np.array([a - b for first, second in pairs for a, b in segments(first, second)])
+    sentences = sentence_test(*(np.array([flag.any() for flag in side]) for side in zip(*flags, strict=True)))
+    return [
+        ratio_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed).excludes_zero,
+        ratio_interval(sums[:, 0], sums[:, 1], draws=DRAWS, seed=seed).excludes_zero,
+        segment_test(found).p < 0.05,
+        sentences.p < 0.05,
+    ]
+
+
+def test_equally_good_systems_are_taken_for_different_one_time_in_twenty():
+    by_utterance, by_speaker, words, sentences = np.mean(
+        [takes_for_real(seed) for seed in range(240)], axis=0
     )
-    return generator.binomial(words, rates), words, [f"s{speaker}" for speaker in speakers]
+    assert 0.02 <= by_utterance <= 0.085
+    assert 0.02 <= by_speaker <= 0.085
+    assert 0.02 <= words <= 0.085
+    assert 0.005 <= sentences <= 0.07  # exact: on the safe side
 
 
-def test_intervals_hold_the_true_rate_as_often_as_they_say():
-    generator = np.random.default_rng(1)
-    held = {"utterances alike": 0, "speakers differ": 0, "speakers ignored": 0}
-    rounds = 400
-    for seed in range(rounds):
-        errors, words, _ = simulated(generator, by_speaker=False)
-        alike = ratio_interval(errors, words, seed=seed)
-        errors, words, speakers = simulated(generator, by_speaker=True)
-        sums = summed(np.stack([errors, words], axis=1), speakers)
-        differ = ratio_interval(sums[:, 0], sums[:, 1], seed=seed)
-        ignored = ratio_interval(errors, words, seed=seed)
-        for name, interval in zip(held, (alike, differ, ignored), strict=True):
-            assert interval is not None and interval.low <= interval.high
-            held[name] += interval.low <= RATE <= interval.high
-    assert 0.92 <= held["utterances alike"] / rounds <= 0.97
-    assert 0.92 <= held["speakers differ"] / rounds <= 0.97
-    assert held["speakers ignored"] / rounds < 0.85  # why the interval by speaker is the one to believe
+def test_where_systems_suit_different_speakers_only_the_interval_by_speaker_is_to_be_believed():
+    runs = [takes_for_real(seed, systems_differ_by_speaker=0.8) for seed in range(120)]
+    by_utterance, by_speaker, words, _ = np.mean(runs, axis=0)
+    assert by_speaker <= 0.10
+    assert by_utterance > 0.15
+    assert words > 0.15
 
 
-def test_equally_good_systems_are_seldom_told_apart():
-    generator = np.random.default_rng(2)
-    rounds = 1000
-    alarms = {"segments": 0, "sentences": 0, "interval": 0}
-    for seed in range(rounds):
-        words = generator.integers(5, 26, size=UTTERANCES)
-        hard = generator.beta(3, 27, UTTERANCES)  # the same utterances are hard for both
-        first, second = generator.binomial(words, hard), generator.binomial(words, hard)
-        alarms["segments"] += segment_test((first - second)[(first + second) > 0]).p < 0.05
-        alarms["sentences"] += sentence_test(first > 0, second > 0).p < 0.05
-        if seed < 400:
-            interval = ratio_interval(first - second, words, seed=seed)
-            alarms["interval"] += interval is not None and interval.excludes_zero
-    assert 0.035 <= alarms["segments"] / rounds <= 0.065
-    assert 0.015 <= alarms["sentences"] / rounds <= 0.055  # exact tests are cautious
-    assert 0.025 <= alarms["interval"] / 400 <= 0.08
+def test_a_worse_system_is_found_out():
+    found = np.mean([takes_for_real(seed, second_is_worse=0.5) for seed in range(20)], axis=0)
+    assert found[:3].min() >= 0.9
 
 
-def test_a_real_difference_is_found():
-    generator = np.random.default_rng(3)
-    words = generator.integers(5, 26, size=UTTERANCES)
-    first, second = generator.binomial(words, 0.10), generator.binomial(words, 0.15)
-    assert segment_test(first - second).p < 1e-4
-    assert sentence_test(first > 0, second > 0).p < 1e-2
+# The bootstrap
+
+
+def test_an_interval_is_that_of_the_normal_distribution_where_there_are_many():
+    generator = np.random.default_rng(0)
+    for count in (4000, 40_000):  # rows picked one by one, and kinds of rows
+        words = generator.integers(5, 26, size=count)
+        errors = generator.binomial(words, 0.1)
+        interval = ratio_interval(errors, words, draws=2000)
+        rate = errors.sum() / words.sum()
+        deviation = np.std(errors - rate * words) * math.sqrt(count) / words.sum()
+        assert interval.low == pytest.approx(rate - 1.96 * deviation, abs=0.15 * deviation)
+        assert interval.high == pytest.approx(rate + 1.96 * deviation, abs=0.15 * deviation)
+
+
+def test_both_ways_to_draw_draw_alike():
+    rows = np.array([[0, 10]] * 3000 + [[1, 12]] * 1500 + [[2, 9]] * 500 + [[5, 20]])
+    one_by_one, by_kind = drawn_sums(rows[:5000], 2000, seed=1), drawn_sums(rows, 2000, seed=1)
+    for drawn, of in ((one_by_one, rows[:5000]), (by_kind, rows)):
+        deviation = of.std(axis=0) * math.sqrt(len(of))
+        assert (abs(drawn.mean(axis=0) - of.sum(axis=0)) <= 4 * deviation / math.sqrt(2000)).all()
+        assert drawn.std(axis=0) == pytest.approx(deviation, rel=0.06)
+
+
+def test_few_units_make_a_wide_interval_and_one_none():
+    assert expanded_tail(0.025, 10_000) == pytest.approx(0.025, abs=1e-4)
+    assert expanded_tail(0.025, 5) < 0.002
+    assert ratio_interval(np.array([1]), np.array([10])) is None
+    assert ratio_interval(np.array([1, 2]), np.array([0, 0])) is None
+    interval = ratio_interval(np.array([0, 10]), np.array([10, 10]))
+    assert (interval.low, interval.high) == (0.0, 1.0)
+
+
+def test_the_same_seed_draws_the_same():
+    errors, words = np.array([1, 2, 3, 0]), np.array([9, 8, 7, 6])
+    assert ratio_interval(errors, words) == ratio_interval(errors, words)
+    assert not (drawn_sums(words[:, None], 10, seed=0) == drawn_sums(words[:, None], 10, seed=1)).all()
+
+
+# Segments
+
+
+@pytest.mark.parametrize(
+    ("reference", "first", "second", "expected"),
+    [
+        ("a b c d", "a b c d", "a b c d", []),
+        ("a b c d", "x b c d", "a b c d", [(1, 0)]),
+        ("a b c d", "x b c y", "a b c d", [(1, 0), (1, 0)]),  # two right words part them
+        ("a b c", "x b y", "a b c", [(2, 0)]),  # one does not
+        ("a b c d", "x b c y", "a z c d", [(2, 1)]),  # nor what only one has right
+        ("a b c d", "x b oh c d", "a b c d", [(2, 0)]),  # nor what has something between
+        ("a b", "a b", "", [(0, 2)]),
+        ("", "oh", "", [(1, 0)]),
+    ],
+)
+def test_segments(reference, first, second, expected):
+    one, other = (aligned(reference.split(), side.split()) for side in (first, second))
+    assert segments(profile(one), profile(other)) == expected
+
+
+words = st.lists(st.sampled_from("abc"), max_size=12)
+
+
+@given(words, words, words)
+def test_segments_hold_all_errors_once(reference, first, second):
+    one, other = aligned(reference, first), aligned(reference, second)
+    found = segments(profile(one), profile(other))
+    for system, alignment in enumerate((one, other)):
+        assert sum(pair[system] for pair in found) == sum(step.kind != "equal" for step in alignment)
+    assert all(any(pair) for pair in found)
+    assert [(b, a) for a, b in found] == segments(profile(other), profile(one))
+
+
+def test_the_segment_test():
+    test = segment_test(np.array([1, 1, 1, 0, -1, 1, 1, 1]))
+    mean, deviation = 5 / 8, math.sqrt(3.875 / 7)  # 7 - 8 (5/8)²
+    assert (test.segments, test.z) == (8, pytest.approx(mean / (deviation / math.sqrt(8))))
+    assert test.p == pytest.approx(0.0493, abs=0.001)
+    assert segment_test(np.array([])).p == segment_test(np.array([0, 0, 0])).p == 1.0
+    assert segment_test(np.array([1, 1, 1, 1, 1])).p == pytest.approx(2 / 32)
 
 
 @pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (7, 2), (30, 41)])
-def test_mcnemar_is_the_sign_test(one, other):
+def test_mcnemar_is_exact(one, other):
     first = np.array([False] * one + [True] * other + [True] * 5 + [False] * 5)
     second = np.array([True] * one + [False] * other + [True] * 5 + [False] * 5)
     found = sentence_test(first, second)
@@ -92,55 +224,120 @@ def test_mcnemar_is_the_sign_test(one, other):
     assert found.p == pytest.approx(binomtest(one, one + other).pvalue if one + other else 1.0)
 
 
-def test_segments_end_where_both_have_two_words_right():
-    reference = ["a", "b", "c", "d", "e", "f", "g", "h"]
-    first = aligned(reference, ["a", "X", "c", "d", "e", "f", "g", "h"])
-    second = aligned(reference, ["a", "b", "Y", "d", "e", "f", "h"])
-    assert profile(first)[1::2] == [0, 1, 0, 0, 0, 0, 0, 0]
-    # b and c are wrong in one segment, g in another: between them d e f are right in both
-    assert segments(profile(first), profile(second)) == [(1, 1), (0, 1)]
-    assert segment_differences([(first, second)]).tolist() == [0, -1]
-    inserted = aligned(reference, ["a", "b", "c", "Z", "d", "e", "f", "g", "h"])
-    assert segments(profile(inserted), profile(inserted)) == [(1, 1)]
+def spoken(count: int, seed: int, rate: float) -> dict[str, str]:
+    """Texts with errors against ``count`` utterances of twelve words."""
+    generator = random.Random(seed)
+    texts = {}
+    for number in range(count):
+        said = [generator.choice("xyz") if generator.random() < rate else f"w{place}" for place in range(12)]
+        texts[f"s{number % 12:02}-{number:04}"] = " ".join(said)
+    return texts
 
 
-def test_a_segment_test_without_differences_says_nothing():
-    assert segment_test(np.zeros(10)).p == 1.0
-    assert segment_test(np.array([1])).p == 1.0
-    assert segment_test(np.ones(10)).p == pytest.approx(2 / 2**10)
+def system(texts: dict[str, str], name: str, speakers: bool = True):
+    """A system and its references."""
+    utterances = [
+        Utterance(
+            id, "", text=" ".join(f"w{place}" for place in range(12)), speaker=id[:3] if speakers else ""
+        )
+        for id in texts
+    ]
+    references = Texts("ref", "trn", utterances)
+    hypotheses = Texts(name, "trn", [Utterance(id, "", text=text) for id, text in texts.items()])
+    return references, compared_texts(references, hypotheses, str, name)
 
 
-def test_drawing_kinds_is_drawing_rows():
-    """Beyond ``GATHERED`` rows another way of drawing is taken: the same distribution."""
-    generator = np.random.default_rng(4)
-    rows = np.stack([generator.binomial(10, 0.1, 6000), np.full(6000, 10)], axis=1)
-    many = drawn_sums(rows, 2000, 1)[:, 0]
-    deviation = rows[:, 0].std() * np.sqrt(6000)
-    assert many.mean() == pytest.approx(rows[:, 0].sum(), abs=4 * deviation / np.sqrt(2000))
-    assert many.std() == pytest.approx(deviation, rel=0.06)
+def test_segments_are_those_of_sc_stats(tmp_path):
+    if shutil.which("sctk") is None:
+        pytest.skip("sctk is not installed (Debian: apt-get install sctk)")
+    texts = {"ref": spoken(400, 0, 0.0), "first": spoken(400, 1, 0.12), "second": spoken(400, 2, 0.15)}
+    for name, lines in texts.items():
+        (tmp_path / name).write_text("".join(f"{text} ({id})\n" for id, text in lines.items()))
+    sgml = ""
+    for name in ("first", "second"):
+        command = [
+            "sctk",
+            "sclite",
+            "-r",
+            "ref",
+            "trn",
+            "-h",
+            name,
+            "trn",
+            name,
+            "-i",
+            "spu_id",
+            "-s",
+            "-o",
+            "sgml",
+        ]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+        sgml += (tmp_path / f"{name}.sgml").read_text()
+    command = ["sctk", "sc_stats", "-p", "-t", "mapsswe", "-v", "-n", "out"]
+    printed = subprocess.run(command, cwd=tmp_path, input=sgml, capture_output=True, text=True).stdout
+    printed += "".join(path.read_text() for path in tmp_path.glob("out*"))
+    theirs = int(re.search(r"Number of Segments (\d+)", printed)[1])
+    totals = list(map(int, re.search(r"Totals +\d+ +(\d+) +(\d+)", printed).groups()))
+    pairs = [
+        [aligned(texts["ref"][id].split(), texts[name][id].split()) for name in ("first", "second")]
+        for id in texts["ref"]
+    ]
+    ours = segment_differences(pairs)
+    assert len(ours) == pytest.approx(theirs, rel=0.005)  # sclite splits some pairs otherwise
+    assert ours.sum() == totals[0] - totals[1]
 
 
-def test_no_interval_where_there_is_nothing_to_draw():
-    assert ratio_interval(np.array([1]), np.array([10])) is None
-    assert ratio_interval(np.zeros(5), np.zeros(5)) is None
+# In words
 
 
-def difference(p: float, interval: Interval | None, **more) -> Difference:
-    words, sentences = SegmentTest(100, 3.0, p), SentenceTest(1, 2, 1.0)
-    values = {"by_utterance": interval, "by_speaker": None, "words": words, "sentences": sentences}
-    return Difference("old", "new", 0.02, **(values | more))
+def test_a_difference_that_means_something_is_said_to():
+    references, first = system(spoken(240, 1, 0.20), "first")
+    _, second = system(spoken(240, 2, 0.10), "second")
+    found = difference(first, second, speakers_of(references))
+    assert found.means_something is True
+    assert found.in_words.startswith("The difference means something: second beats first by ")
+    assert found.difference > 0
+    assert found.by_speaker.units == 12
+    turned = difference(second, first, speakers_of(references))
+    assert turned.in_words == found.in_words
+    assert turned.words.p == pytest.approx(found.words.p)
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (difference(0.001, Interval(0.01, 0.03, 300, 0.95)), "means something: new beats old by 2.00 points"),
-        (difference(0.4, Interval(-0.01, 0.03, 300, 0.95)), "means nothing so far"),
-        (difference(0.4, Interval(0.01, 0.03, 300, 0.95)), "Undecided"),
-        (difference(0.001, Interval(0.01, 0.03, 300, 0.95)), "speakers are not known"),
-        (difference(0.001, None, by_speaker=Interval(0.01, 0.03, 5, 0.95)), "only 5 speakers"),
-        (difference(0.03, Interval(-0.01, 0.03, 9, 0.95), comparisons=3), "One of 3 comparisons"),
-    ],
-)
-def test_the_verdict_is_in_words(found, said):
-    assert said in found.in_words
+def test_a_difference_by_chance_is_said_to_mean_nothing():
+    references, first = system(spoken(240, 1, 0.20), "first")
+    _, second = system(spoken(240, 3, 0.20), "second")
+    found = difference(first, second, speakers_of(references))
+    assert found.means_something is False
+    assert "means nothing so far" in found.in_words
+    same = difference(first, first, speakers_of(references))
+    assert (same.words.p, same.sentences.p, same.means_something) == (1.0, 1.0, False)
+    assert same.in_words.startswith("first and first have the same word error rate.")
+
+
+def test_what_one_speaker_brought_about_is_undecided():
+    texts = spoken(240, 1, 0.10)
+    broken = {id: "x " * 12 if id.startswith("s00") else text for id, text in texts.items()}
+    references, first = system(texts, "first")
+    found = difference(first, system(broken, "second")[1], speakers_of(references))
+    assert found.by_utterance.excludes_zero
+    assert not found.by_speaker.excludes_zero
+    assert found.means_something is None
+    assert found.in_words.startswith("Undecided: first is ahead of second by ")
+    assert "the segment test takes that for real, the interval does not" in found.in_words
+
+
+def test_cautions():
+    references, first = system(spoken(60, 1, 0.2), "first", speakers=False)
+    _, second = system(spoken(60, 2, 0.2), "second", speakers=False)
+    assert speakers_of(references) == []
+    assert intervals(first, [])["by_speaker"] is None
+    assert "The speakers are not known" in difference(first, second, []).in_words
+    few = difference(first, second, ["a", "b", "c"] * 20).in_words
+    assert "There are only 3 speakers" in few
+    three = differences([first, second, first], [])
+    assert [(found.first, found.second) for found in three] == [
+        ("first", "second"), ("first", "first"), ("second", "first")
+    ]  # fmt: skip
+    assert three[0].threshold == pytest.approx(0.05 / 3)
+    assert three[0].by_utterance.level == pytest.approx(1 - 0.05 / 3)
+    assert "One of 3 comparisons, each held to p < 0.017." in three[0].in_words
