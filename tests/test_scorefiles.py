@@ -230,6 +230,7 @@ rec B carl 0.0 9.0 five
 CTM = """rec A 0.1 0.2 before 0.9
 rec A 1.5 0.2 two
 rec A 1.1 0.2 one
+rec A 1.9 0.4 late
 rec A 2.9 0.2 gap
 rec A 4.1 0.2 three
 rec A 6.0 0.2 ignored
@@ -245,7 +246,7 @@ def test_the_words_of_a_ctm_file_fall_into_the_segments_of_an_stm_file(tmp_path)
     hypotheses = paired(references, read_texts(written(tmp_path, "hyp.ctm", CTM)))
     assert hypotheses.by_id == {
         "rec-A-1.0-2.0": "before one two",
-        "rec-A-4.0-5.0": "gap three",
+        "rec-A-4.0-5.0": "late gap three",
         "rec-B-0.0-9.0": "five after",
     }
     assert [word["start"] for word in hypotheses.utterances[0].extra["words"]] == [0.1, 1.1, 1.5]
