@@ -172,7 +172,13 @@ def unpack(path: Path, folder: Path) -> None:
     """Unpack a tar archive; nothing in it can be written outside ``folder``."""
     try:
         with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
+            for member in archive:
+                inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+                if not inside or not (member.isfile() or member.isdir()):
+                    raise FetchError(f"{path}: cannot be unpacked: {member.name} is no file within it")
+            # Python has a filter of its own for the rest, such as odd permissions, from 3.11.4 on.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda entry, place: entry)
+            archive.extractall(folder)
     except (tarfile.TarError, EOFError) as error:
         raise FetchError(f"{path}: cannot be unpacked: {error}") from error
 
