@@ -46,11 +46,20 @@ def compared(references: Texts, hypotheses: Texts, normalise: Normaliser, name: 
         name=name,
         raw=raw,
         comparison=score_texts(
-            {name: normalise(text) for name, text in raw.references.items()},
-            {name: normalise(text) for name, text in raw.hypotheses.items()},
+            normalised(raw.references, normalise),
+            normalised(raw.hypotheses, normalise),
         ),
         utterances={utterance.id: utterance for utterance in texts.utterances},
     )
+
+
+def normalised(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:
+    """Every text normalised; one that does not change is not kept twice, of which there may be a million."""
+    found = {}
+    for name, text in texts.items():
+        changed = normalise(text)
+        found[name] = text if changed == text else changed
+    return found
 
 
 def changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
