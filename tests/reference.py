@@ -294,3 +294,30 @@ def words_in_phrases(words: Sequence[str], phrases: Sequence[str]) -> int:
         for begin in range(len(words))
         if tuple(words[begin : begin + len(phrase)]) == phrase
     )
+
+
+def dealings(count: int, phones: Sequence[str], most: int) -> list[tuple[tuple[str, ...], ...]]:
+    """All ways to deal out ``phones`` in order to ``count`` letters, of which none gets over ``most``."""
+    if count == 0:
+        return [] if phones else [()]
+    return [
+        (tuple(phones[:length]), *rest)
+        for length in range(min(most, len(phones)) + 1)
+        for rest in dealings(count - 1, phones[length:], most)
+    ]
+
+
+def graphone_counts(
+    pairs: Sequence[tuple[str, tuple[str, ...]]],
+    probs: Mapping[tuple[str, tuple[str, ...]], float],
+    most: int,
+) -> Counter:
+    """The expected number of every graphone, summed alignment by alignment."""
+    counts: Counter = Counter()
+    for word, phones in pairs:
+        ways = [list(zip(word, parts, strict=True)) for parts in dealings(len(word), phones, most)]
+        weights = [math.prod(probs[graphone] for graphone in way) for way in ways]
+        for way, weight in zip(ways, weights, strict=True):
+            for graphone in way:
+                counts[graphone] += weight / sum(weights)
+    return counts

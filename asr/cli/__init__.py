@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "Transcribe a manifest and print its word error rate.",
     "score": "Compare hypotheses with references: word error rate and what went wrong.",
     "lm": "Train, measure and try n-gram language models.",
+    "lexicon": "Write how words are pronounced, those that no dictionary has, too.",
     "tune": "Find the search settings with which a model makes the fewest errors.",
     "prepare": "Turn a public corpus into manifests.",
     "validate": "Check manifests and describe what is in them.",

@@ -1,0 +1,104 @@
+"""``asr lexicon``: how words are pronounced, those of a dictionary and those that none has."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from asr.errors import UserError
+from asr.normalise import NORMALISERS
+
+
+@click.command()
+@click.argument("words", metavar="[WORD]...", nargs=-1)
+@click.option(
+    "--words", "files", metavar="FILE", multiple=True, type=click.Path(path_type=Path),
+    help="All words of a manifest (.jsonl), a text, or a language model (.arpa or binary); repeatable.",
+)  # fmt: skip
+@click.option(
+    "--dictionary", metavar="FILE", required=True, type=click.Path(path_type=Path),
+    help="A pronouncing dictionary in the format of CMUdict.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", metavar="FILE", type=click.Path(path_type=Path),
+    help="Where the lexicon goes: WORD PH PH ..., a pronunciation a line.  [default: stdout]",
+)  # fmt: skip
+@click.option(
+    "--variants", type=click.IntRange(1), default=1, metavar="N",
+    help="Pronunciations of a word that the dictionary lacks, at most.",
+)  # fmt: skip
+@click.option(
+    "--normaliser", type=click.Choice(list(NORMALISERS)), default="letters-v1",
+    help="Applied to words and texts, but not to a language model's vocabulary.",
+)  # fmt: skip
+def lexicon(
+    words: tuple[str, ...],
+    files: tuple[Path, ...],
+    dictionary: Path,
+    out: Path | None,
+    variants: int,
+    normaliser: str,
+) -> None:
+    """Write a lexicon: the pronunciations of every WORD, and of every word in FILE.
+
+    Words that the dictionary has are pronounced as it says. Others follow the rules of English endings
+    (kaliko's, ladyship'll), where their stem can be pronounced, or else a model of spelling and sound
+    that is learned from the dictionary within a minute or so. How many words went which way is printed.
+    """
+    if not words and not files:
+        raise click.UsageError("No words: name some, or a file with --words.")
+
+    from tqdm import tqdm
+
+    from asr.g2p import G2PError, Pronouncer
+    from asr.pronunciation import Lexicon, lexicon_lines, read_dictionary, write_lexicon
+    from asr.scoring import listed
+
+    pronouncer = Pronouncer(read_dictionary(dictionary), variants)
+    normalise = NORMALISERS[normaliser]
+    every = set(" ".join(map(normalise, words)).split())
+    for file in files:
+        every.update(words_of(file, normaliser))
+    found, unheard, ways = {}, [], Counter[str]()
+    for word in tqdm(sorted(every), unit="word", disable=not sys.stderr.isatty()):
+        try:
+            found[word], way = pronouncer.pronounced(word)
+            ways[way] += 1
+        except G2PError:
+            unheard.append(word)
+    if not found:
+        raise UserError(f"none of {len(every)} words can be pronounced: {listed(unheard)}")
+    if out is None:
+        click.echo("\n".join(lexicon_lines(Lexicon(found))))
+    else:
+        write_lexicon(Lexicon(found), out)
+    summary = ", ".join(f"{count:,} {way}" for way, count in ways.most_common())
+    click.echo(f"{len(found):,} words: {summary}", err=True)
+    if unheard:
+        click.echo(f"left out, because they cannot be pronounced: {listed(unheard)}", err=True)
+
+
+def words_of(path: Path, normaliser: str) -> Iterable[str]:
+    """The words of a manifest, a language model or a text, whatever the file is."""
+    from asr.data import read_manifest
+    from asr.lm.storage import MAGIC, load_model
+    from asr.lm.text import SentenceConfig, opened, sentence_blocks
+    from asr.lm.vocabulary import BEGIN, END, UNKNOWN
+
+    if path.suffix == ".jsonl":
+        normalise = NORMALISERS[normaliser]
+        return (word for utterance in read_manifest(path) for word in normalise(utterance.text).split())
+    with opened(path) as file:
+        begin = file.read(len(MAGIC))
+    if begin == MAGIC or begin.lstrip().startswith(b"\\data\\"):
+        return set(load_model(path).vocabulary.words) - {BEGIN, END, UNKNOWN}
+    return _text_words(sentence_blocks([path], SentenceConfig(normaliser)))
+
+
+def _text_words(blocks: Iterable[bytes]) -> Iterator[str]:
+    for block in blocks:
+        yield from set(block.decode().split())

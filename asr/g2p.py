@@ -1,0 +1,217 @@
+"""Pronunciations for words that no dictionary has: an n-gram model over graphones, learned from one that is.
+
+Bisani & Ney 2008, "Joint-sequence models for grapheme-to-phoneme conversion" (Speech Communication 50,
+434-451); estimated once, from the best alignments, as in Novak et al. 2012, "WFST-based
+grapheme-to-phoneme conversion". A graphone is a word to the n-gram model. Learning takes seconds, so
+that no model is kept in a file: the dictionary is there anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from asr.compiled import compiled
+from asr.errors import UserError
+from asr.graphones import MOST_PHONES, Graphone, aligned
+from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
+from asr.lm.model import NgramModel, Trie, score
+from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
+from asr.pronunciation import Lexicon, Pronunciation, Pronunciations, derived
+
+ORDER = 6  # of the n-grams, the highest that asr.lm has; 7 to 9 would get 0.3 % more held-out words right
+BEAM_SIZE = 30  # hypotheses for each letter; 100 get 0.1 % more held-out words right, in four times the time
+BEAM_THRESHOLD = 12.0  # natural logarithm by which they may be worse than the best
+
+SEPARATOR = "\x1f"  # between a letter and its phones, as the n-gram model writes them; never in a phone
+
+
+class G2PError(UserError):
+    """A word that cannot be pronounced, or a dictionary from which nothing can be learned."""
+
+
+@dataclass(frozen=True)
+class G2P:
+    """A model that pronounces words.
+
+    graphones: ``(n, MOST_PHONES)`` int32, the phones of each word of the n-gram model; -1 for none.
+    choices: of every letter, the first of its graphones and the one behind the last.
+    """
+
+    model: NgramModel
+    phones: tuple[str, ...]
+    graphones: np.ndarray
+    choices: dict[str, tuple[int, int]]
+
+    def pronunciations(self, word: str, count: int = 1) -> Pronunciations:
+        """The most probable pronunciations, best first; there may be fewer than ``count``.
+
+        A pronunciation's probability is the sum over all alignments that the beam has. Raises
+        ``G2PError`` for a letter that the dictionary's words do not have.
+        """
+        return tuple(phones for phones, _ in self.ranked(word)[:count])
+
+    def ranked(
+        self, word: str, beam_size: int = BEAM_SIZE, threshold: float = BEAM_THRESHOLD
+    ) -> list[tuple[Pronunciation, float]]:
+        """All pronunciations that are in the beam at the end, with their log probabilities, best first."""
+        strange = next((letter for letter in word if letter not in self.choices), None)
+        if strange is not None:
+            raise G2PError(
+                f"{word!r} cannot be pronounced: the dictionary has no word with {strange!r} in it"
+            )
+        choices = np.array([self.choices[letter] for letter in word], np.int32).reshape(-1, 2)
+        model = self.model
+        totals, paths = searched(
+            model.trie, model.begin, model.end, choices, self.graphones, beam_size, threshold
+        )
+        said = (self.graphones[path].ravel() for path in paths)
+        spelled = (tuple(self.phones[phone] for phone in numbers if phone >= 0) for numbers in said)
+        # A word in which all letters are silent is none.
+        found = [(phones, float(total)) for phones, total in zip(spelled, totals, strict=True) if phones]
+        if not found:
+            raise G2PError(f"{word!r} cannot be pronounced: no letter of it is heard")
+        return found
+
+
+def learned(dictionary: Lexicon, order: int = ORDER) -> G2P:
+    """The model of all words of a dictionary that are letters and apostrophes."""
+    pairs = [
+        (word, phones)
+        for word, variants in dictionary.words.items()
+        if word.replace("'", "").isalpha()
+        for phones in variants
+    ]
+    lines = (" ".join(map(as_word, graphones)) + "\n" for graphones in aligned(pairs) if graphones)
+    text = "".join(lines).encode()
+    if not text:
+        raise G2PError("the dictionary has no word from which pronouncing can be learned")
+    return g2p_of(estimate([text], EstimationConfig(order=order, discount_fallback=FALLBACK)))
+
+
+def as_word(graphone: Graphone) -> str:
+    """A graphone as a word of the n-gram model."""
+    letter, phones = graphone
+    return SEPARATOR.join((letter, *phones))
+
+
+def g2p_of(model: NgramModel) -> G2P:
+    """The model with the words of its n-gram model understood as graphones."""
+    names = [name.split(SEPARATOR) for name in model.vocabulary.words]
+    phones = sorted({phone for _, *said in names for phone in said})
+    numbers = {phone: number for number, phone in enumerate(phones)}
+    graphones = np.full((len(names), MOST_PHONES), -1, np.int32)
+    choices: dict[str, tuple[int, int]] = {}
+    for number, (letter, *said) in enumerate(names):  # sorted, so that those of a letter stand together
+        if len(letter) == 1:  # and not <s>, </s> or <unk>
+            choices[letter] = (choices.get(letter, (number,))[0], number + 1)
+            graphones[number, : len(said)] = [numbers[phone] for phone in said]
+    return G2P(model, tuple(phones), graphones, choices)
+
+
+@compiled
+def searched(
+    trie: Trie,
+    begin: int,
+    end: int,
+    choices: np.ndarray,
+    graphones: np.ndarray,
+    beam_size: int,
+    threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pronunciations of a word, best first: their log probabilities, and a graphone for each letter.
+
+    Beam search from letter to letter. Hypotheses with the same phones between which the model cannot
+    tell are one, and in the end all with the same phones are; their probabilities are added.
+
+    Args:
+        choices: ``(letters, 2)``, the range of graphones that each letter may be.
+    """
+    letters = len(choices)
+    parents, chosen = np.zeros((letters, beam_size), np.int64), np.zeros((letters, beam_size), np.int64)
+    scores, states = np.zeros(1), np.full(1, begin, np.int64)
+    heard = np.full(1, FNV_BASIS, np.int64)  # hashes of the phones so far
+    for at in range(letters):
+        first, width = choices[at, 0], choices[at, 1] - choices[at, 0]
+        longer = np.zeros(len(scores) * width)
+        longer_states, longer_heard = np.zeros(len(longer), np.int64), np.zeros(len(longer), np.int64)
+        for i in range(len(longer)):
+            before, graphone = i // width, first + i % width
+            log_prob, longer_states[i] = score(trie, states[before], graphone)
+            longer[i] = scores[before] + log_prob
+            longer_heard[i] = heard[before]
+            for phone in graphones[graphone]:
+                if phone >= 0:
+                    longer_heard[i] = (longer_heard[i] ^ phone) * FNV_PRIME  # wraps around at 64 bits
+        kept = best_of(longer, longer_states, longer_heard, beam_size, threshold)
+        parents[at, : len(kept)], chosen[at, : len(kept)] = kept // width, first + kept % width
+        scores, states, heard = longer[kept], longer_states[kept], longer_heard[kept]
+    for i in range(len(scores)):
+        log_prob, states[i] = score(trie, states[i], end)
+        scores[i] += log_prob
+    kept = best_of(scores, states, heard, beam_size, threshold)
+    kept = kept[np.argsort(-scores[kept])]
+    paths = np.zeros((len(kept), letters), np.int64)
+    for i in range(len(kept)):
+        place = kept[i]
+        for at in range(letters - 1, -1, -1):
+            paths[i, at] = chosen[at, place]
+            place = parents[at, place]
+    return scores[kept], paths
+
+
+@compiled
+def best_of(
+    scores: np.ndarray, states: np.ndarray, heard: np.ndarray, most: int, threshold: float
+) -> np.ndarray:
+    """Where the best hypotheses stand; each gets the probability of those that are the same as it."""
+    near = np.flatnonzero(scores >= scores.max() - threshold)
+    kept = np.zeros(most, np.int64)
+    count = 0
+    for i in near[np.argsort(-scores[near])]:
+        twin = -1
+        for j in kept[:count]:
+            if states[j] == states[i] and heard[j] == heard[i]:
+                twin = j
+        if twin >= 0:
+            scores[twin] = np.logaddexp(scores[twin], scores[i])
+        elif count < most:
+            kept[count] = i
+            count += 1
+        else:
+            break
+    return kept[:count]
+
+
+# --- lexicons -------------------------------------------------------------------------------------
+
+BY_DICTIONARY, BY_RULE, BY_MODEL = "from the dictionary", "by the rules of endings", "by the model"
+
+
+@dataclass(frozen=True)
+class Pronouncer:
+    """Pronounces any word: by the dictionary, else by the rules of English endings, else by the model.
+
+    ``variants`` is how many pronunciations the model may give a word; from the others come all.
+    """
+
+    dictionary: Lexicon
+    variants: int = 1
+
+    @cached_property
+    def g2p(self) -> G2P:
+        """Learned when the first word needs it."""
+        return learned(self.dictionary)
+
+    def pronounced(self, word: str) -> tuple[Pronunciations, str]:
+        """The pronunciations of a word, the usual one first, and which way they were found.
+
+        Raises ``G2PError`` for a word that cannot be pronounced.
+        """
+        if word in self.dictionary:
+            return self.dictionary[word], BY_DICTIONARY
+        if variants := derived(word, self.dictionary, lambda stem: self.pronounced(stem)[0]):
+            return variants, BY_RULE
+        return self.g2p.pronunciations(word, self.variants), BY_MODEL

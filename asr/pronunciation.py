@@ -1,0 +1,194 @@
+"""How words are pronounced: lexicons, the files they are kept in, and what English endings sound like.
+
+A pronunciation is a tuple of phone symbols, as ``("HH", "AH", "L", "OW")``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from asr.errors import UserError
+from asr.files import write_text
+
+Pronunciation = tuple[str, ...]
+Pronunciations = tuple[Pronunciation, ...]
+
+VARIANT = re.compile(r"(.+)\(\d+\)")  # CMUdict writes a word's second pronunciation as tomato(2)
+
+
+class LexiconError(UserError):
+    """A lexicon that cannot be read; names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Every word with its pronunciations, the usual one first."""
+
+    words: Mapping[str, Pronunciations]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.words
+
+    def __getitem__(self, word: str) -> Pronunciations:
+        return self.words[word]
+
+    @cached_property
+    def phones(self) -> tuple[str, ...]:
+        """The phones of all words, sorted."""
+        return tuple(sorted({p for variants in self.words.values() for phones in variants for p in phones}))
+
+
+def lexicon_of(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
+    """The lexicon of words with a pronunciation each; a word's variants keep their order."""
+    words: dict[str, dict[Pronunciation, None]] = {}
+    for word, phones in pairs:
+        words.setdefault(word, {})[phones] = None
+    return Lexicon({word: tuple(variants) for word, variants in words.items()})
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def read_dictionary(path: str | Path) -> Lexicon:
+    """A pronouncing dictionary in the format of CMUdict: ``word PH PH ...``, variants as ``word(2)``.
+
+    Words become lower case and phones lose their stress (``AH0`` is ``AH``). Comments, behind ``#`` and
+    on lines that begin with ``;;;``, are passed over. Raises ``LexiconError``.
+    """
+    entries = []
+    for number, line in _lines(path):
+        if line.startswith(";;;"):
+            continue
+        word, *phones = line.partition(" #")[0].lower().split() or [""]
+        bare = tuple(phone.rstrip("012").upper() for phone in phones)
+        if not all(bare) or not bare:
+            raise LexiconError(f"{path}:{number}: is not a word and its phones")
+        variant = VARIANT.fullmatch(word)
+        entries.append((variant[1] if variant else word, bare))
+    return _some(entries, path)
+
+
+def read_lexicon(path: str | Path) -> Lexicon:
+    """What ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
+    entries = []
+    for number, line in _lines(path):
+        word, *phones = line.split()
+        if not phones:
+            raise LexiconError(f"{path}:{number}: {word!r} has no phones")
+        entries.append((word, tuple(phones)))
+    return _some(entries, path)
+
+
+def write_lexicon(lexicon: Lexicon, path: str | Path) -> None:
+    """Write ``word PH PH ...``, a pronunciation a line, which is the form of Kaldi's ``lexicon.txt``."""
+    write_text(path, "".join(line + "\n" for line in lexicon_lines(lexicon)))
+
+
+def lexicon_lines(lexicon: Lexicon) -> Iterator[str]:
+    """The lines of a lexicon's file."""
+    for word, variants in lexicon.words.items():
+        for phones in variants:
+            yield f"{word} {' '.join(phones)}"
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers counted from 1."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LexiconError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LexiconError(f"{path}: is not UTF-8 text, a word and its phones a line") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _some(entries: list[tuple[str, Pronunciation]], path: str | Path) -> Lexicon:
+    if not entries:
+        raise LexiconError(f"{path}: has no words")
+    return lexicon_of(entries)
+
+
+# --- English endings ------------------------------------------------------------------------------
+
+SIBILANTS = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
+VOICELESS = frozenset(("P", "T", "K", "F", "TH", "S", "SH", "CH"))
+VOWELS = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
+
+
+def with_s(phones: Pronunciation) -> Pronunciation:
+    """A plural or a possessive: cats, dogs, horses."""
+    if phones[-1] in SIBILANTS:
+        return (*phones, "IH", "Z")
+    return (*phones, "S" if phones[-1] in VOICELESS else "Z")
+
+
+def with_d(phones: Pronunciation) -> Pronunciation:
+    """A past: walked, turned, wanted."""
+    if phones[-1] in ("T", "D"):
+        return (*phones, "IH", "D")
+    return (*phones, "T" if phones[-1] in VOICELESS else "D")
+
+
+def with_ve(phones: Pronunciation) -> Pronunciation:
+    """A have: they've, might've."""
+    return (*phones, "V") if phones[-1] in VOWELS else (*phones, "AH", "V")
+
+
+def with_in(phones: Pronunciation) -> Pronunciation:
+    """The end of goin', said of going."""
+    return (*phones[:-1], "N") if phones[-1] == "NG" else phones
+
+
+# What stands behind a stem, what to put there for the stem's spelling, how the stem's phones go on.
+CLITICS: tuple[tuple[str, str, Callable[[Pronunciation], Pronunciation]], ...] = (
+    ("'s", "", with_s),
+    ("'d", "", with_d),
+    ("'ve", "", with_ve),
+    ("'ll", "", lambda phones: (*phones, "AH", "L")),
+    ("'re", "", lambda phones: (*phones, "ER")),
+    ("n't", "", lambda phones: (*phones, "AH", "N", "T")),
+)
+PLURALS: tuple[tuple[str, str, Callable[[Pronunciation], Pronunciation]], ...] = (
+    ("ies", "y", with_s),
+    ("es", "", with_s),
+    ("s", "", with_s),
+)
+SHORTEST_STEM = 2  # a plural's: "as" is none of "a"
+
+
+def derived(word: str, dictionary: Lexicon, pronounce: Callable[[str], Pronunciations]) -> Pronunciations:
+    """What English makes of a word that is not in the dictionary; empty where no rule fits.
+
+    A clitic (``kaliko's``, ``ladyship'll``) follows the pronunciations of its stem, found by
+    ``pronounce`` whatever the stem is; a plural without apostrophe only those of a word that the
+    dictionary has. Apostrophes at either end are not heard, but ``goin'`` is ``going`` with an N.
+    """
+    if word.endswith("in'") and word[:-1] + "g" in dictionary:
+        return _changed(dictionary[word[:-1] + "g"], with_in)
+    bare = word.strip("'")
+    if bare != word:
+        return pronounce(bare) if bare else ()
+    for ending, instead, change in CLITICS:
+        stem = word.removesuffix(ending) + instead
+        if word.endswith(ending) and stem:
+            return _changed(pronounce(stem), change)
+    for ending, instead, change in PLURALS:
+        stem = word.removesuffix(ending) + instead
+        if word.endswith(ending) and len(stem) >= SHORTEST_STEM and stem in dictionary:
+            heard = tuple(phones for phones in dictionary[stem] if ending != "es" or phones[-1] in SIBILANTS)
+            if heard:
+                return _changed(heard, change)
+    return ()
+
+
+def _changed(variants: Pronunciations, change: Callable[[Pronunciation], Pronunciation]) -> Pronunciations:
+    return tuple(dict.fromkeys(change(phones) for phones in variants))

@@ -1,0 +1,147 @@
+"""Lexicons, their files, and English endings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.pronunciation import (
+    Lexicon,
+    LexiconError,
+    Pronunciations,
+    derived,
+    lexicon_of,
+    read_dictionary,
+    read_lexicon,
+    write_lexicon,
+)
+
+CMUDICT = Path(__file__).parents[2] / "shared" / "text" / "cmudict.dict"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_dictionary_is_read(tmp_path):
+    path = written(
+        tmp_path / "some.dict",
+        ";;; a comment\n\ntomato T AH0 M EY1 T OW2\ntomato(2) T AH0 M AA1 T OW2 # British\nROSE  R OW1 Z\n",
+    )
+    lexicon = read_dictionary(path)
+    assert lexicon["tomato"] == (("T", "AH", "M", "EY", "T", "OW"), ("T", "AH", "M", "AA", "T", "OW"))
+    assert lexicon["rose"] == (("R", "OW", "Z"),)
+    assert len(lexicon) == 2
+    assert lexicon.phones == ("AA", "AH", "EY", "M", "OW", "R", "T", "Z")
+
+
+def test_variants_that_differ_in_stress_alone_are_one(tmp_path):
+    path = written(tmp_path / "some.dict", "present P R EH1 Z AH0 N T\npresent(2) P R EH0 Z AH1 N T\n")
+    assert read_dictionary(path)["present"] == (("P", "R", "EH", "Z", "AH", "N", "T"),)
+
+
+@pytest.mark.parametrize("line", ["word", "word # W ER1 D", "word W 1 D", "#", " # comment"])
+def test_a_broken_line_is_named(tmp_path, line):
+    path = written(tmp_path / "some.dict", f"a AH0\n\n{line}\nb B IY1\n")
+    with pytest.raises(LexiconError, match=r"some\.dict:3: "):
+        read_dictionary(path)
+
+
+@pytest.mark.parametrize("read", [read_dictionary, read_lexicon])
+def test_files_that_are_no_lexicons_are_refused(tmp_path, read):
+    with pytest.raises(LexiconError, match=r"none\.txt: cannot be read"):
+        read(tmp_path / "none.txt")
+    with pytest.raises(LexiconError, match=r"empty\.txt: has no words"):
+        read(written(tmp_path / "empty.txt", "\n"))
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LexiconError, match=r"binary\.txt: is not UTF-8"):
+        read(tmp_path / "binary.txt")
+
+
+def test_a_word_without_phones_is_named(tmp_path):
+    with pytest.raises(LexiconError, match=r"some\.txt:2: 'b' has no phones"):
+        read_lexicon(written(tmp_path / "some.txt", "a AH\nb\n"))
+
+
+symbols = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=4)
+pairs = st.lists(st.tuples(symbols, st.lists(symbols, min_size=1).map(tuple)), min_size=1)
+
+
+@settings(max_examples=50)
+@given(pairs)
+def test_written_lexicons_are_the_same(tmp_path_factory, pairs):
+    path = tmp_path_factory.mktemp("lexicon") / "lexicon.txt"
+    lexicon = lexicon_of(pairs)
+    write_lexicon(lexicon, path)
+    assert read_lexicon(path) == lexicon
+    assert set(lexicon.words) == {word for word, _ in pairs}
+
+
+DICTIONARY = Lexicon(
+    {
+        "cat": (("K", "AE", "T"),),
+        "dog": (("D", "AO", "G"), ("D", "AA", "G")),
+        "box": (("B", "AA", "K", "S"),),
+        "lady": (("L", "EY", "D", "IY"),),
+        "like": (("L", "AY", "K"),),
+        "going": (("G", "OW", "IH", "NG"),),
+        "going'": (("N", "O"),),
+        "a": (("AH",),),
+    }
+)
+
+
+def pronounce(word: str) -> Pronunciations:
+    """A model that knows every word: it says X and what the letters are."""
+    return DICTIONARY[word] if word in DICTIONARY else (("X", *word.upper()),)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("cat's", "K AE T S"),
+        ("dogs", "D AO G Z | D AA G Z"),
+        ("boxes", "B AA K S IH Z"),
+        ("box's", "B AA K S IH Z"),
+        ("ladies", "L EY D IY Z"),
+        ("likes", "L AY K S"),
+        ("kap's", "X K A P S"),  # a stem that no dictionary has
+        ("kaz's", "X K A Z IH Z"),
+        ("cats'", "X C A T S"),  # what the model says of "cats"
+        ("'dog", "D AO G | D AA G"),
+        ("goin'", "G OW IH N"),
+        ("cat'd", "K AE T IH D"),
+        ("box'd", "B AA K S T"),
+        ("dog'd", "D AO G D | D AA G D"),
+        ("lady'll", "L EY D IY AH L"),
+        ("lady've", "L EY D IY V"),
+        ("cat've", "K AE T AH V"),
+        ("dogn't", "D AO G AH N T | D AA G AH N T"),
+        ("as", ""),  # is not the plural of "a"
+        ("kaps", ""),  # may be a plural of anything
+        ("catess", ""),
+        ("cates", ""),  # "es" is heard behind a sibilant only
+        ("'", ""),
+        ("'s", "X S"),
+    ],
+)
+def test_english_endings(word, said):
+    variants = derived(word, DICTIONARY, pronounce)
+    assert " | ".join(" ".join(phones) for phones in variants) == said
+
+
+@pytest.mark.skipif(not CMUDICT.exists(), reason="the CMU Pronouncing Dictionary is not here")
+def test_most_possessives_of_the_dictionary_follow_the_rule():
+    lexicon = read_dictionary(CMUDICT)
+    assert len(lexicon) > 125_000
+    assert len(lexicon.phones) == 39
+    possessives = [word for word in lexicon.words if word.endswith("'s") and word[:-2] in lexicon]
+    right = [
+        word for word in possessives if set(derived(word, lexicon, lexicon.__getitem__)) & set(lexicon[word])
+    ]
+    assert len(possessives) > 6000
+    assert 0.94 < len(right) / len(possessives) < 0.99
