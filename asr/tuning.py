@@ -90,6 +90,19 @@ def surface(
             yield Point(point, words.error_rate)
 
 
+def beams(
+    recognizer: Recognizer,
+    speech: Heard,
+    config: SearchConfig,
+    model: NgramModel | None,
+    sizes: Sequence[int],
+) -> Iterator[Point]:
+    """The WER for beams of other ``sizes``."""
+    for size in sizes:
+        point = replace(config, beam_size=size)
+        yield Point(point, compared(speech, decoded(recognizer, speech, point, model)).words.error_rate)
+
+
 def with_calibration(
     recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
 ) -> tuple[SearchConfig, list[Bin]]:

@@ -85,23 +85,15 @@ def test_a_result_tells_how_it_was_searched(folder):
 def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folder / "model", model)
-    command = [
-        "tune",
-        folder / "dev.jsonl",
-        "--model",
-        model,
-        "--lm",
-        folder / "digits.arpa",
-        "--beam-size",
-        8,
-    ]
+    command = ["tune", folder / "dev.jsonl", "--model", model, "--lm", folder / "digits.arpa"]
     dry = run(*command, "--dry-run")
     assert not (model / "search.toml").exists()
     done = run(*command)
     assert done.stdout == dry.stdout
-    assert done.stdout.count("WER") == 5 * 5 + 3 * 3 + 1
-    search = read_toml(model / "search.toml")
-    assert search["beam_size"] == 8
+    assert done.stdout.count("WER") == 5 * 5 + 3 * 3 + 5 + 1
+    assert read_toml(model / "search.toml")["beam_size"] == 8  # as good as any, and the narrowest
+    run(*command, "--beam-size", 5)
+    assert read_toml(model / "search.toml")["beam_size"] == 5
     evaluate = ["evaluate", folder / "dev.jsonl", "--model", model, "--json"]
     assert json.loads(run(*evaluate).stdout)["search"]["language_model"] is not None
     without = json.loads(run(*evaluate, "--lm", "none", "--beam-size", 1).stdout)

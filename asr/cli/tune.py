@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
 WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
+BEAM, BEAMS = 64, (8, 16, 32, 128, 256)  # the weights are sought with the first, then the others are tried
 
 
 @click.command()
@@ -24,16 +25,22 @@ WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
 @click.option(
     "--lm", type=click.Path(path_type=Path), help="A language model; it becomes part of the model folder."
 )
-@click.option("--beam-size", default=64, type=click.IntRange(1), help="Prefixes kept from frame to frame.")
+@click.option(
+    "--beam-size",
+    type=click.IntRange(2),
+    help="Prefixes kept from frame to frame.  [default: the best of several]",
+)
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
-def tune(manifest: Path, model: str, lm: Path | None, beam_size: int, device: str, dry_run: bool) -> None:
+def tune(
+    manifest: Path, model: str, lm: Path | None, beam_size: int | None, device: str, dry_run: bool
+) -> None:
     """Find the weights with which MODEL makes the fewest errors on MANIFEST.
 
     The language model's weight and the word bonus are tried on a grid, then between the best point and
-    its neighbours; every WER is printed. Confidences are fitted to how often words are right. The
-    result goes into search.toml in the model folder, and with --lm the language model beside it:
-    transcribe and evaluate use both from then on.
+    its neighbours, and then beams of several sizes; every WER is printed. Confidences are fitted to how
+    often words are right. The result goes into search.toml in the model folder, and with --lm the
+    language model beside it: transcribe and evaluate use both from then on.
     """
     from dataclasses import replace
 
@@ -52,7 +59,7 @@ def tune(manifest: Path, model: str, lm: Path | None, beam_size: int, device: st
         own_language_model,
         read_search_config,
     )
-    from asr.tuning import heard, surface, with_calibration
+    from asr.tuning import beams, heard, surface, with_calibration
 
     folder = model_folder(model)
     recognizer = load_recognizer(model, device)
@@ -64,7 +71,7 @@ def tune(manifest: Path, model: str, lm: Path | None, beam_size: int, device: st
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
-    config = replace(read_search_config(folder), beam_size=beam_size)
+    config = replace(read_search_config(folder), beam_size=beam_size or BEAM)
     points = []
     for point in surface(recognizer, speech, config, language_model, LM_WEIGHTS, WORD_BONUSES):
         points.append(told(point))
@@ -73,6 +80,9 @@ def tune(manifest: Path, model: str, lm: Path | None, beam_size: int, device: st
     bonuses = [best.config.word_bonus + step for step in (-0.5, 0.0, 0.5)]
     nearer = surface(recognizer, speech, config, language_model, weights, bonuses)
     best = min([best, *map(told, nearer)], key=lambda point: point.wer)
+    if beam_size is None:
+        others = beams(recognizer, speech, best.config, language_model, BEAMS)
+        best = min([best, *map(told, others)], key=lambda point: (point.wer, point.config.beam_size))
     chosen, bins = with_calibration(recognizer, speech, best.config, language_model)
     click.echo("\n".join(reliability_table(bins)))
     click.echo(
@@ -91,7 +101,8 @@ def told(point: Point) -> Point:
     """The same point, printed."""
     config, percent = point.config, 100 * point.wer
     click.echo(
-        f"lm_weight {config.lm_weight:5.2f}  word_bonus {config.word_bonus:5.2f}  WER {percent:6.2f} %"
+        f"lm_weight {config.lm_weight:5.2f}  word_bonus {config.word_bonus:5.2f}  "
+        f"beam_size {config.beam_size:3}  WER {percent:6.2f} %"
     )
     return point
 
