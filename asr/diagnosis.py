@@ -65,7 +65,9 @@ def diagnose(experiment: Experiment, device: torch.device, say: Say, steps: int 
     valid = read_manifests(experiment.data, experiment.data.valid)
     normalise = NORMALISERS[experiment.text.normaliser]
     try:
-        tokenizer = learn_tokenizer(experiment.text, (normalise(u.text) for u in train))
+        tokenizer = learn_tokenizer(
+            experiment.text, (normalise(u.text) for u in train), experiment.data.folder
+        )
     except TextError as error:
         return [str(error)]
     recognizer = new_recognizer(experiment.model, tokenizer)
@@ -139,14 +141,19 @@ def foreign_symbols(
     """Validation texts that the vocabulary of the training texts cannot write."""
     symbols: Counter[str] = Counter()
     names = []
-    known = set("".join(tokenizer.surfaces)) | {" "}
     for utterance in utterances:
-        foreign = set(canonical(normalise(utterance.text))) - known
+        foreign = tokenizer.foreign(normalise(utterance.text))
         symbols.update(foreign)
         if foreign:
             names.append(utterance.id)
     if names:
         listed = ", ".join(repr(symbol) for symbol, _ in symbols.most_common(8))
+        if tokenizer.lexicon is not None:
+            yield (
+                f"lexicon too small: {len(names)} of {len(utterances)} validation texts have words that it "
+                f"lacks ({listed}), in {some(names)}; make it of all manifests with asr lexicon"
+            )
+            return
         yield (
             f"vocabulary mismatch: {len(names)} of {len(utterances)} validation texts have symbols that no "
             f"training text has ({listed}), in {some(names)}; choose a text.normaliser that removes the "

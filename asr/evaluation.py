@@ -66,7 +66,7 @@ def evaluate(
     progress: Callable[[int], object] = lambda utterances: None,
     ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
 ) -> Evaluation:
-    """Transcribe every example and score it against its normalised text.
+    """Transcribe every example and score it against its normalised text, or against its phones.
 
     ``statistics`` are those of the speakers, for features that ask for them; they are measured
     here when they are not given. ``progress`` is told how many utterances were done. Several
@@ -85,7 +85,7 @@ def evaluate(
     return Evaluation(
         hypotheses=hypotheses,
         comparison=score_texts(
-            keyed((example.utterance.id, normalise(example.utterance.text)) for example in examples),
+            keyed((e.utterance.id, recognizer.reference(normalise(e.utterance.text))) for e in examples),
             {name: hypothesis.text for name, hypothesis in hypotheses.items()},
         ),
         loss=sum(losses) / len(losses) if losses else None,

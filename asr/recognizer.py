@@ -102,6 +102,15 @@ class Recognizer:
             return self.decoder.batch(arrays, self.frame_seconds)
         return [greedy(array, self.tokenizer, self.frame_seconds) for array in arrays]
 
+    @property
+    def unit(self) -> str:
+        """What hypotheses consist of: greedy search for phones knows no words."""
+        return "phones" if self.tokenizer.lexicon is not None and self.decoder is None else "words"
+
+    def reference(self, text: str) -> str:
+        """What to hold hypotheses against, in their unit."""
+        return self.tokenizer.heard(text) if self.unit == "phones" else text
+
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
         return self.hypotheses(*self.log_probs(*padded(samples)))

@@ -158,7 +158,9 @@ def prepared_run(
     valid_utterances = read_manifests(experiment.data, experiment.data.valid)
     check_validation(experiment, valid_utterances)
     normalise = NORMALISERS[experiment.text.normaliser]
-    tokenizer = learn_tokenizer(experiment.text, (normalise(u.text) for u in train_utterances))
+    tokenizer = learn_tokenizer(
+        experiment.text, (normalise(u.text) for u in train_utterances), experiment.data.folder
+    )
     return assembled_run(
         experiment, folder, device, tokenizer, train_utterances, valid_utterances, ranks, checkpoint
     )

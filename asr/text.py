@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from asr.config import option
 from asr.errors import UserError
 from asr.files import replacing, write_text
 from asr.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
+from asr.pronunciation import Lexicon, read_lexicon, write_lexicon
 
 BLANK = "<blank>"
 SPACE = "<space>"
@@ -21,6 +22,7 @@ WORD_START = "▁"  # how sentencepiece writes the space before a word
 
 TOKENS_FILE = "tokens.txt"
 BPE_FILE = "bpe.model"
+LEXICON_FILE = "lexicon.txt"
 
 
 class TextError(UserError):
@@ -34,10 +36,15 @@ class TextConfig:
     normaliser: Literal["none-v1", "letters-v1"] = option(
         "letters-v1", "Named, versioned normaliser applied to every transcript before tokens and scores."
     )
-    tokens: Literal["char", "bpe"] = option(
-        "char", "Single characters, or sentencepiece byte-pair pieces (shorter outputs, larger vocabulary)."
+    tokens: Literal["char", "bpe", "phones"] = option(
+        "char",
+        "Single characters; sentencepiece byte-pair pieces (shorter outputs, larger vocabulary); or the "
+        "phones of each word's first pronunciation, which little data learns soonest.",
     )
     vocabulary_size: int = option(256, "Number of pieces, blank included, when tokens are 'bpe'.")
+    lexicon: str = option(
+        "", "What asr lexicon wrote, within the data folder, when tokens are 'phones'; has every word."
+    )
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,13 @@ class Tokenizer:
     """Text to token numbers and back; ``symbols[0]`` is the blank.
 
     ``bpe`` is a serialised sentencepiece model whose piece 0 (its unknown) stands where the blank
-    is, so that its numbers are the token numbers; empty for a vocabulary of characters.
+    is, so that its numbers are the token numbers; empty for other vocabularies. With a ``lexicon``
+    the symbols are phones, and so is the text that token numbers stand for: words need a search.
     """
 
     symbols: tuple[str, ...]
     bpe: bytes = b""
+    lexicon: Lexicon | None = None
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -57,6 +66,8 @@ class Tokenizer:
     @cached_property
     def surfaces(self) -> tuple[str, ...]:
         """What each token contributes to the text; the blank contributes nothing."""
+        if self.lexicon is not None:
+            return ("", *(" " + symbol for symbol in self.symbols[1:]))
         if self.bpe:
             return ("", *(symbol.replace(WORD_START, " ") for symbol in self.symbols[1:]))
         return ("", *(" " if symbol == SPACE else symbol for symbol in self.symbols[1:]))
@@ -66,15 +77,22 @@ class Tokenizer:
         return {surface: number for number, surface in enumerate(self.surfaces) if surface}
 
     @cached_property
+    def _phones(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    @cached_property
     def _pieces(self) -> Any:
         return _sentencepiece().SentencePieceProcessor(model_proto=self.bpe)
 
     def encode(self, text: str, utterance: str = "") -> list[int]:
         """The tokens of ``text`` in Unicode's NFKC form, runs of white space as one space.
 
-        Raises ``TextError`` for a symbol outside the vocabulary, naming it and ``utterance``.
+        Raises ``TextError`` for a symbol outside the vocabulary or, of phones, a word outside the
+        lexicon, naming it and ``utterance``.
         """
         text = canonical(text)
+        if self.lexicon is not None:
+            return [self._phones[phone] for phone in _spoken(text, self.lexicon, utterance)]
         if not self.bpe:
             unknown = next((c for c in text if c not in self._numbers), None)
             if unknown is not None:
@@ -84,6 +102,24 @@ class Tokenizer:
         if 0 in numbers:
             raise _unknown_symbol(self._pieces.encode(text, out_type=str)[numbers.index(0)], text, utterance)
         return numbers
+
+    def foreign(self, text: str) -> set[str]:
+        """What ``encode`` would stumble over: characters or, of phones, words."""
+        if self.lexicon is not None:
+            return set(canonical(text).split()) - set(self.lexicon.words)
+        return set(canonical(text)) - set("".join(self.surfaces)) - {" "}
+
+    def heard(self, text: str) -> str:
+        """``text`` as ``decode`` would have it of perfect tokens: phones for words, where tokens are phones.
+
+        Words outside the lexicon stay, so that each counts as one error at least.
+        """
+        if self.lexicon is None:
+            return text
+        said = (
+            self.lexicon[word][0] if word in self.lexicon else (word,) for word in canonical(text).split()
+        )
+        return " ".join(phone for phones in said for phone in phones)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a token sequence without blanks; leading and trailing spaces are removed."""
@@ -95,11 +131,13 @@ def canonical(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-def learn_tokenizer(config: TextConfig, texts: Iterable[str]) -> Tokenizer:
-    """Learn the vocabulary from normalised training texts."""
+def learn_tokenizer(config: TextConfig, texts: Iterable[str], folder: str | Path = "") -> Tokenizer:
+    """Learn the vocabulary from normalised training texts, or from a lexicon in the data ``folder``."""
     lines = [canonical(text) for text in texts]
     if not any(lines):
         raise TextError("no text to learn a vocabulary from: every training transcript is empty")
+    if config.tokens == "phones":
+        return _phone_tokenizer(config, Path(folder))
     if config.tokens == "bpe":
         return _learn_bpe(lines, config.vocabulary_size)
     characters = sorted(set().union(*lines))
@@ -129,17 +167,38 @@ def _learn_bpe(lines: list[str], size: int) -> Tokenizer:
     return _bpe_tokenizer(model.getvalue())
 
 
+def _phone_tokenizer(config: TextConfig, folder: Path) -> Tokenizer:
+    if not config.lexicon:
+        raise TextError("text.tokens = 'phones' needs text.lexicon, a file that asr lexicon writes")
+    lexicon = read_lexicon(folder / config.lexicon)
+    return Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
+
+
+def _spoken(text: str, lexicon: Lexicon, utterance: str) -> Iterator[str]:
+    """The phones of each word's first pronunciation."""
+    for word in text.split():
+        if word not in lexicon:
+            where = f"utterance {utterance}: " if utterance else ""
+            raise TextError(
+                f"{where}word {word!r} is not in the lexicon; make one of all manifests: "
+                "asr lexicon --words MANIFEST --dictionary FILE"
+            )
+        yield from lexicon[word][0]
+
+
 def _bpe_tokenizer(model: bytes) -> Tokenizer:
     pieces = _sentencepiece().SentencePieceProcessor(model_proto=model)
     return Tokenizer((BLANK, *(pieces.id_to_piece(i) for i in range(1, len(pieces)))), model)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write ``tokens.txt`` (a symbol a line, line 0 the blank) and, for BPE, ``bpe.model``."""
+    """Write ``tokens.txt`` (a symbol a line, line 0 the blank) and ``bpe.model`` or ``lexicon.txt``."""
     write_text(Path(folder) / TOKENS_FILE, "".join(symbol + "\n" for symbol in tokenizer.symbols))
     if tokenizer.bpe:
         with replacing(Path(folder) / BPE_FILE) as temporary:
             temporary.write_bytes(tokenizer.bpe)
+    if tokenizer.lexicon is not None:
+        write_lexicon(tokenizer.lexicon, Path(folder) / LEXICON_FILE)
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -153,6 +212,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise TextError(f"{path}: is not UTF-8 text, a symbol a line") from error
     if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
         raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
+    spoken = Path(folder) / LEXICON_FILE
+    if spoken.exists():
+        lexicon = read_lexicon(spoken)
+        if symbols[1:] != lexicon.phones:
+            raise TextError(f"{path}: does not list the phones of {spoken.name}")
+        return Tokenizer(symbols, lexicon=lexicon)
     model = Path(folder) / BPE_FILE
     if not model.exists():
         return Tokenizer(symbols)

@@ -198,3 +198,28 @@ def test_training_frames_are_those_of_transcription(trained):
     from_batch = recognizer.hypotheses(log_probs, frames)
     for utterance, hypothesis in zip(utterances, from_batch, strict=True):
         assert recognizer.transcribe(utterance.audio).text == hypothesis.text
+
+
+@pytest.fixture(scope="module")
+def trained_on_phones(trained) -> Path:
+    """The same folder with a run whose tokens are phones, one for each letter."""
+    manifests = [json.loads(line) for path in (trained / "data").glob("*.jsonl") for line in path.open()]
+    words = sorted({word for line in manifests for word in line["text"].split()})
+    lines = [f"{word} {' '.join(letter.upper() for letter in word)}\n" for word in words]
+    (trained / "data" / "lexicon.txt").write_text("".join(lines))
+    phones = ["--set", "text.tokens=phones", "--set", "text.lexicon=lexicon.txt"]
+    recipe = ["recipe.toml", "--out", "phones", "--data", "data", "--threads", "1"]
+    asr("train", *recipe, *phones, cwd=trained)
+    return trained
+
+
+def test_phones_are_learned_and_counted(trained_on_phones):
+    done = asr("evaluate", "data/test.jsonl", "--model", "phones", "--json", cwd=trained_on_phones)
+    result = json.loads(done.stdout)
+    assert (result["unit"], result["wer"]) == ("phones", 0.0)
+    manifest = [json.loads(line) for line in (trained_on_phones / "data" / "test.jsonl").open()]
+    assert result["word_counts"]["reference_length"] == sum(
+        len(line["text"].replace(" ", "")) for line in manifest
+    )
+    said = asr("transcribe", "--model", "phones", "data/test/000.wav", cwd=trained_on_phones).stdout
+    assert said == " ".join(manifest[0]["text"].replace(" ", "").upper()) + "\n"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.pronunciation import Lexicon, LexiconError, write_lexicon
 from asr.text import (
     BLANK,
     TextConfig,
@@ -99,3 +100,53 @@ def test_a_broken_bpe_model_is_refused(tmp_path):
     (tmp_path / "bpe.model").write_bytes(b"not a model")
     with pytest.raises(TextError, match=r"bpe\.model"):
         load_tokenizer(tmp_path)
+
+
+LEXICON = Lexicon(
+    {
+        "go": (("G", "OW"),),
+        "on": (("AA", "N"), ("AO", "N")),
+        "a": (("AH",), ("EY",)),
+    }
+)
+PHONES = TextConfig(tokens="phones", lexicon="words.txt")
+
+
+@pytest.fixture
+def phones(tmp_path):
+    write_lexicon(LEXICON, tmp_path / "words.txt")
+    return learn_tokenizer(PHONES, ["go on"], tmp_path)
+
+
+def test_words_become_the_phones_of_their_first_pronunciation(phones):
+    assert phones.symbols == (BLANK, "AA", "AH", "AO", "EY", "G", "N", "OW")
+    assert phones.encode("go  on a") == [5, 7, 1, 6, 2]
+    assert phones.decode([5, 7, 1, 6, 2]) == "G OW AA N AH" == phones.heard("go on a")
+
+
+def test_a_word_outside_the_lexicon_is_named_with_its_utterance(phones):
+    with pytest.raises(TextError, match="utterance u7: word 'gone' is not in the lexicon"):
+        phones.encode("go gone", "u7")
+    assert phones.foreign("go gone on") == {"gone"}
+    assert phones.heard("go gone on") == "G OW gone AA N"
+
+
+def test_characters_are_heard_as_they_are_written():
+    tokenizer = learn_tokenizer(CHAR, ["go on"])
+    assert tokenizer.heard("go  é") == "go  é"
+    assert tokenizer.foreign("go é x") == {"é", "x"}
+
+
+def test_a_vocabulary_of_phones_is_saved_with_its_lexicon(phones, tmp_path):
+    save_tokenizer(phones, tmp_path / "model")
+    assert load_tokenizer(tmp_path / "model") == phones
+    (tmp_path / "model" / "lexicon.txt").write_text("go G OW\n")
+    with pytest.raises(TextError, match=r"tokens\.txt: does not list the phones of lexicon\.txt"):
+        load_tokenizer(tmp_path / "model")
+
+
+def test_phones_need_a_lexicon(tmp_path):
+    with pytest.raises(TextError, match=r"text\.lexicon"):
+        learn_tokenizer(TextConfig(tokens="phones"), ["go"])
+    with pytest.raises(LexiconError, match=r"words\.txt: cannot be read"):
+        learn_tokenizer(PHONES, ["go"], tmp_path)

@@ -61,6 +61,10 @@ def evaluate(
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
         click.echo("\n".join(summary(comparison)))
+        if recognizer.unit == "phones":
+            click.echo(
+                "words are phones here; with --beam-size or --lm the search finds those of the lexicon"
+            )
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
@@ -91,6 +95,7 @@ def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evalu
     return {
         "manifest": str(manifest),
         "model": model,
+        "unit": recognizer.unit,
         "search": described_search(recognizer),
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),

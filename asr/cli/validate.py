@@ -13,7 +13,7 @@ import click
 from asr.audio import duration, read_audio
 from asr.data import Utterance, check, numbered_lines
 from asr.errors import UserError
-from asr.text import BLANK, NORMALISERS, SPACE, WORD_START, canonical
+from asr.text import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonical
 
 # Where the rows of the histogram part, in seconds: close together where utterances are.
 BOUNDS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)
@@ -64,6 +64,8 @@ def decoded_length(audio: str) -> float:
 
 def characters_of(tokens: Path) -> set[str]:
     """The characters that the symbols of a ``tokens.txt`` can write."""
+    if (tokens.parent / LEXICON_FILE).exists():
+        raise UserError(f"{tokens}: lists phones, not characters; asr lexicon tells which words have none")
     symbols = [line for _, line in numbered_lines(tokens)]
     if symbols[:1] != [BLANK]:
         raise UserError(f"{tokens}: is not a list of tokens: its first line must be {BLANK}")
