@@ -221,5 +221,17 @@ def test_phones_are_learned_and_counted(trained_on_phones):
     assert result["word_counts"]["reference_length"] == sum(
         len(line["text"].replace(" ", "")) for line in manifest
     )
+    failed = asr(
+        "transcribe",
+        "--model",
+        "phones",
+        "--beam-size",
+        4,
+        "data/test/000.wav",
+        cwd=trained_on_phones,
+        check=False,
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1 and "phones" in failed.stderr
     said = asr("transcribe", "--model", "phones", "data/test/000.wav", cwd=trained_on_phones).stdout
     assert said == " ".join(manifest[0]["text"].replace(" ", "").upper()) + "\n"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.align import Alignment, align
+from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.search import beam
 from asr.search.beam import FREE, SIZE, Search, new_search, with_more_nodes
@@ -26,6 +27,10 @@ from asr.transcript import Hypothesis, Word, timed_words
 
 BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned
 MOST_NODES = 512  # of the tree, for every prefix in the beam; then half of the best one is decided upon
+
+
+class SearchError(UserError):
+    """A search that cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Found:
 class Decoder:
     """A search made ready for one vocabulary of tokens, one language model and one set of hot words.
 
-    Any number of threads may use it at the same time.
+    Any number of threads may use it at the same time. Raises ``SearchError`` for tokens that are phones.
     """
 
     def __init__(
@@ -57,6 +62,11 @@ class Decoder:
         model: NgramModel | None = None,
         phrases: Sequence[str] = (),
     ) -> None:
+        if tokenizer.lexicon is not None:
+            raise SearchError(
+                "this model's tokens are phones, and no beam search finds words in its lexicon yet: "
+                "leave out --lm, --beam-size and --hotwords"
+            )
         self.config = config
         self.tokenizer = tokenizer
         self.known = knowledge(config, tokenizer, model, phrases)
