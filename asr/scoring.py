@@ -157,23 +157,24 @@ def counts(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
     Returns ``(pairs, 4)`` integers: substitutions, deletions, insertions, reference length.
     """
     flat = array("q")
+    noted, editops = flat.extend, Levenshtein.editops  # looked up once: the loop is short
     for reference, hypothesis in pairs:
         length = len(reference)
         if reference == hypothesis:
-            flat.extend((0, 0, 0, length))
+            noted((0, 0, 0, length))
             continue
-        steps = Levenshtein.editops(reference, hypothesis)
+        steps = editops(reference, hypothesis)
         errors, gap = len(steps), length - len(hypothesis)
         # Deletions less insertions make the gap, so that one error beyond it is a substitution; only
         # more of them have to be looked at.
         substitutions = errors - abs(gap)
         if substitutions > 1:
             substitutions = 0
-            for step in steps.as_list():
-                if step[0] == "replace":
+            for tag, _, _ in steps.as_list():
+                if tag == "replace":
                     substitutions += 1
         deletions = (errors - substitutions + gap) >> 1
-        flat.extend((substitutions, deletions, deletions - gap, length))
+        noted((substitutions, deletions, deletions - gap, length))
     return np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if flat else np.zeros((0, 4), dtype=np.int64)
 
 
