@@ -28,6 +28,7 @@ from asr.transcript import Hypothesis, Segment, Transcript, inside
 
 if TYPE_CHECKING:
     from asr.search.decoder import Decoder
+    from asr.search.words import WordDecoder
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -55,7 +56,7 @@ class Recognizer:
     tokenizer: Tokenizer
     features: Features
     model: CTCModel
-    decoder: Decoder | None = None  # without one the search is greedy
+    decoder: Decoder | WordDecoder | None = None  # without one the search is greedy
 
     @property
     def device(self) -> torch.device:
@@ -222,10 +223,10 @@ def with_search(
         config = replace(config, beam_size=USUAL_BEAM)
     # Here, because they bring a compiler, which greedy search does without.
     from asr.lm.storage import load_model
-    from asr.search.decoder import Decoder
+    from asr.search.words import new_decoder
 
     model = None if language_model is None else load_model(language_model)
-    return replace(recognizer, decoder=Decoder(config, recognizer.tokenizer, model, phrases))
+    return replace(recognizer, decoder=new_decoder(config, recognizer.tokenizer, model, phrases))
 
 
 def read_search_config(folder: Path) -> SearchConfig:

@@ -14,7 +14,7 @@ from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.confidence import Bin, fitted, reliability
-from asr.search.decoder import Decoder
+from asr.search.words import new_decoder
 from asr.text import NORMALISERS
 from asr.transcript import Hypothesis
 
@@ -64,7 +64,7 @@ def decoded(
     recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
-    decoder = Decoder(config, recognizer.tokenizer, model)
+    decoder = new_decoder(config, recognizer.tokenizer, model)
     found = decoder.batch(list(speech.log_probs.values()), speech.frame_seconds)
     return dict(zip(speech.log_probs, found, strict=True))
 

@@ -62,7 +62,7 @@ def evaluate(
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
         click.echo("\n".join(summary(comparison)))
         if recognizer.unit == "phones":
-            click.echo("words are phones here: no search finds those of the lexicon yet")
+            click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")

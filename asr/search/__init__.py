@@ -2,7 +2,8 @@
 
 From low to high: ``greedy`` (the best token of every frame), ``lexicon`` (the words of a language
 model as a trie of bytes), ``hotwords`` (phrases that get a bonus), ``beam`` (prefix beam search,
-compiled), ``decoder`` (all of them joined behind one call; the only one that others need).
+compiled), ``decoder`` (all of them joined behind one call), ``tokenpassing`` (words by their
+pronunciations, compiled), ``words`` (the same behind one call, and which search goes with a vocabulary).
 """
 
 from asr.search.greedy import greedy

@@ -8,7 +8,7 @@ needs no more memory than a minute.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -64,8 +64,7 @@ class Decoder:
     ) -> None:
         if tokenizer.lexicon is not None:
             raise SearchError(
-                "this model's tokens are phones, and no beam search finds words in its lexicon yet: "
-                "leave out --lm, --beam-size and --hotwords"
+                "this model's tokens are phones: words are found by WordDecoder, which new_decoder chooses"
             )
         self.config = config
         self.tokenizer = tokenizer
@@ -101,15 +100,7 @@ class Decoder:
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
         """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
-
-        def best(array: np.ndarray) -> Hypothesis:
-            return self.hypotheses(array, frame_seconds)[0]
-
-        threads = min(threads or os.cpu_count() or 1, len(log_probs))
-        if threads <= 1:
-            return [best(array) for array in log_probs]
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(best, log_probs))
+        return on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
 
     def _lend(self) -> Search:
         try:
@@ -119,6 +110,17 @@ class Decoder:
 
     def _take_back(self, search: Search) -> None:
         self._idle.append(search)
+
+
+def on_threads(
+    best: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
+) -> list[Hypothesis]:
+    """What ``best`` makes of every recording, on so many threads; ``None`` means all cores."""
+    threads = min(threads or os.cpu_count() or 1, len(log_probs))
+    if threads <= 1:
+        return [best(rows) for rows in log_probs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(best, log_probs))
 
 
 class Stream:

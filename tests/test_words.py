@@ -1,0 +1,201 @@
+"""Word search over phones: what exhaustive search finds, homophones, pronunciations, long recordings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import UserError
+from asr.lm.estimation import EstimationConfig, estimate
+from asr.lm.model import NgramModel
+from asr.pronunciation import Lexicon
+from asr.search import SearchConfig, greedy
+from asr.search.decoder import Decoder
+from asr.search.words import WordDecoder, new_decoder
+from asr.text import BLANK, Tokenizer
+from asr.transcript import Word
+from tests.reference import every_label_sequence
+
+UNHURRIED = settings(deadline=None, max_examples=40)
+
+WORDS = Lexicon(
+    {
+        "to": (("T", "U"),),
+        "two": (("T", "U"),),  # sounds like "to"
+        "toot": (("T", "U", "T"),),  # begins like it
+        "tea": (("T",), ("T", "T")),  # two pronunciations
+        "u": (("U",),),  # "to" is "tea u", too
+        "ut": (("U", "T"),),  # the language model lacks it
+    }
+)
+TOKENIZER = Tokenizer((BLANK, *WORDS.phones), lexicon=WORDS)
+WIDE = SearchConfig(
+    beam_size=4000,
+    beam_threshold=500.0,
+    token_threshold=-500.0,
+    blank_threshold=1.0,
+    unknown_score=-0.7,
+    recombine=False,
+)
+
+
+def model_of(*sentences: str) -> NgramModel:
+    """A bigram model of a few sentences."""
+    blocks = ["".join(f"{sentence}\n" for sentence in sentences).encode()]
+    return estimate(blocks, EstimationConfig(order=2, discount_fallback=(0.5, 1.0, 1.5)))
+
+
+MODEL = model_of("to tea", "two u", "toot to u", "tea tea", "two toot")
+
+
+def drawn(seed: int, frames: int, vocabulary: int = 3) -> np.ndarray:
+    """Random normalised log-probs."""
+    logits = np.random.default_rng(seed).normal(0, 2, (frames, vocabulary))
+    return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+
+
+def readings(tokens: tuple[int, ...], lexicon: Lexicon) -> list[tuple[str, ...]]:
+    """All ways to read phones as words; one that can be had by several pronunciations comes as often."""
+    if not tokens:
+        return [()]
+    phones = [TOKENIZER.symbols[token] for token in tokens]
+    return [
+        (word, *rest)
+        for word, variants in lexicon.words.items()
+        for said in variants
+        if tuple(phones[: len(said)]) == said
+        for rest in readings(tokens[len(said) :], lexicon)
+    ]
+
+
+def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None):
+    """Score, acoustic and language model parts and the rest of every word sequence, by the definition."""
+    acoustic: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for tokens, log_prob in every_label_sequence(log_probs.astype(np.float64)).items():
+        for words in readings(tokens, WORDS):
+            acoustic[words].append(log_prob)
+    scores = {}
+    for words, parts in acoustic.items():
+        heard, lm, extra = float(np.logaddexp.reduce(parts)), 0.0, 0.0
+        if model is not None:
+            log_probs_, state = model.score(words, model.begin)
+            lm = sum(log_probs_) + model.score(["</s>"], state)[0][0]
+            extra = config.unknown_score * sum(len(w) for w in words if model.vocabulary.find(w) < 0)
+        weight = config.lm_weight if model is not None else 0.0
+        scores[words] = (heard + weight * lm + config.word_bonus * len(words) + extra, heard, lm, extra)
+    return scores
+
+
+@UNHURRIED
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(0, 5),
+    lm_weight=st.floats(0.1, 2.0),
+    word_bonus=st.floats(-2.0, 2.0),
+    with_model=st.booleans(),
+)
+def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight, word_bonus, with_model):
+    log_probs = drawn(seed, frames)
+    model = MODEL if with_model else None
+    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus)
+    expected = every_reading(log_probs, config, model)
+    found = WordDecoder(config, TOKENIZER, model).find(log_probs, n_best=10_000)
+    assert {tuple(e.word for e in one.entries) for one in found} == set(expected)
+    for one in found:
+        parts = (one.score, one.acoustic, one.lm, one.extra)
+        assert parts == pytest.approx(expected[tuple(e.word for e in one.entries)], abs=1e-4)
+        assert one.tokens == tuple(t for e in one.entries for t in e.tokens)
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    quick = WordDecoder(replace(config, recombine=True), TOKENIZER, model).find(log_probs)[0]
+    assert scores[0] - 0.7 < quick.score < scores[0] + 1e-4  # what is lost is at most a rival's paths
+
+
+@UNHURRIED
+@given(seed=st.integers(0, 10**6))
+def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
+    log_probs = drawn(seed, 5)
+    expected = every_reading(log_probs, WIDE, MODEL)
+    best = max(score for words, (score, *_) in expected.items() if "ut" not in words)
+    found = WordDecoder(replace(WIDE, closed=True), TOKENIZER, MODEL).find(log_probs)[0]
+    assert found.score == pytest.approx(best, abs=1e-4)
+
+
+def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
+    """Log-probs of phones, each some frames long, a blank behind it."""
+    tokens = [TOKENIZER.symbols.index(phone) for phone in phones.split()]
+    path = [t for token in tokens for t in [token] * frames + [0]]
+    probs = np.full((len(path), len(TOKENIZER)), (1 - sure) / (len(TOKENIZER) - 1))
+    probs[np.arange(len(path)), path] = sure
+    return np.log(probs).astype(np.float32)
+
+
+def test_the_language_model_tells_words_that_sound_alike():
+    config = SearchConfig(beam_size=20)
+    heard = spoken("T U T U")
+    one = WordDecoder(config, TOKENIZER, model_of("to two", "toot")).hypotheses(heard, 0.04)[0]
+    other = WordDecoder(config, TOKENIZER, model_of("two to", "toot")).hypotheses(heard, 0.04)[0]
+    assert (one.text, other.text) == ("to two", "two to")
+    assert one.tokens == other.tokens == greedy(heard, TOKENIZER, 0.04).tokens
+
+
+def test_what_comes_later_decides_which_word_it_was():
+    # Alone "to" is more likely, but only "two" goes before "toot".
+    model = model_of("to", "to", "to tea", "two toot")
+    decoder = WordDecoder(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
+    assert decoder.hypotheses(spoken("T U"), 0.04)[0].text == "to"
+    assert decoder.hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
+
+
+def test_words_have_the_times_of_their_phones():
+    decoder = WordDecoder(SearchConfig(beam_size=20, closed=True), TOKENIZER, model_of("toot u", "tea"))
+    (hypothesis,) = decoder.hypotheses(spoken("T U T U"), 0.1)
+    assert hypothesis.text == "toot u"
+    first, second = hypothesis.words
+    assert (first.start, first.end) == pytest.approx((0.0, 0.8))
+    assert (second.start, second.end) == pytest.approx((0.9, 1.1))
+    assert first.confidence == pytest.approx(0.9, abs=1e-5)
+
+
+def test_an_unfinished_word_at_the_end_is_left_out():
+    lexicon = Lexicon({"toot": (("T", "U", "T"),)})
+    tokenizer = Tokenizer((BLANK, "T", "U"), lexicon=lexicon)
+    decoder = WordDecoder(SearchConfig(beam_size=3, beam_threshold=2.0), tokenizer)
+    assert decoder.hypotheses(spoken("T U T T U", 0.98), 0.04)[0].text == "toot"
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_next_to_no_recording_is_no_words(frames):
+    silence = np.log(np.tile(np.array([[0.98, 0.01, 0.01]], np.float32), (frames, 1)))
+    decoder = WordDecoder(SearchConfig(beam_size=4, blank_threshold=1.0), TOKENIZER, MODEL)
+    assert decoder.hypotheses(silence, 0.04)[0].words == ()
+
+
+def test_long_recordings_make_room_for_their_words():
+    phones = " ".join(["T U T U"] * 400)
+    model = model_of("to two")
+    decoder = WordDecoder(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
+    hypothesis = decoder.hypotheses(spoken(phones), 0.04)[0]
+    assert len(hypothesis.text.split()) == 800
+    assert hypothesis.tokens == greedy(spoken(phones), TOKENIZER, 0.04).tokens
+    assert all(isinstance(word, Word) and word.start < word.end for word in hypothesis.words)
+
+
+def test_threads_find_the_same_as_one():
+    decoder = WordDecoder(SearchConfig(beam_size=20), TOKENIZER, MODEL)
+    recordings = [drawn(seed, 30) for seed in range(12)]
+    assert decoder.batch(recordings, 0.04, threads=4) == decoder.batch(recordings, 0.04, threads=1)
+
+
+def test_the_search_follows_from_the_vocabulary():
+    assert isinstance(new_decoder(WIDE, TOKENIZER), WordDecoder)
+    assert isinstance(new_decoder(WIDE, Tokenizer((BLANK, "a"))), Decoder)
+    with pytest.raises(UserError, match="hot words"):
+        new_decoder(WIDE, TOKENIZER, None, ["tea"])
+    with pytest.raises(UserError, match="no word of the language model"):
+        new_decoder(replace(WIDE, closed=True), TOKENIZER, model_of("other words"))
