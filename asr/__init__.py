@@ -1,3 +1,57 @@
-"""Speech recognition with deep bidirectional LSTMs and CTC."""
+"""Speech recognition with deep bidirectional LSTMs and CTC.
+
+From a program::
+
+    import asr
+
+    model = asr.load()                        # or a model folder, or the name of a shipped model
+    transcript = model.transcribe("x.flac")
+    transcript.text                           # what was said
+    transcript.segments[0].words              # with times in seconds and confidences
+
+``asr.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap; torch comes
+with ``load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.errors import UserError
+from asr.models import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 __version__ = "0.1.0"
+__all__ = ["UserError", "__version__", "load"]
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    *,
+    lm: str | Path | None = None,
+    hotwords: Sequence[str] = (),
+    **settings: float,
+) -> Recognizer:
+    """A model ready to transcribe, with the search that ``asr transcribe`` would use.
+
+    Any number of threads may transcribe with it at the same time; results do not depend on it.
+
+    Args:
+        model: a model folder, or the name of a shipped model.
+        device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
+        lm: a language model, ARPA or what ``asr lm`` made; ``None`` is the model's own, where it has
+            one, and ``"none"`` is none.
+        hotwords: words and phrases to listen for.
+        settings: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
+            model's own where they are left out.
+
+    Raises ``UserError``, whose text is one line for people, for whatever is missing or does not fit.
+    """
+    from asr.recognizer import load_recognizer, with_own_search
+
+    return with_own_search(load_recognizer(model, device), model, lm, hotwords, settings)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from asr.audio import Source, read_audio
-from asr.config import from_table, option, read_toml, section, to_toml
+from asr.config import from_table, option, read_toml, section, to_table, to_toml
 from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
@@ -23,7 +24,7 @@ from asr.features import FeatureConfig, Features, padded
 from asr.files import replacing, write_text
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
-from asr.text import TextConfig, Tokenizer, load_tokenizer, save_tokenizer
+from asr.text import NORMALISERS, TextConfig, Tokenizer, load_tokenizer, save_tokenizer
 from asr.transcript import Hypothesis, Segment, Transcript, inside
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 SEARCH_FILE = "search.toml"
 LANGUAGE_MODEL_FILE = "language-model.bin"
+BATCH_SECONDS = 60  # of short recordings that are transcribed together, padding included
 USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
 
 
@@ -118,12 +120,41 @@ class Recognizer:
 
     def transcribe(self, source: Source) -> Transcript:
         """Transcribe a recording; raises ``AudioError`` when it cannot be read."""
-        samples = read_audio(source, self.sample_rate)
-        duration = len(samples) / self.sample_rate
-        hypothesis = self.transcribe_samples([samples])[0]
+        return next(self.transcribe_all([source]))
+
+    def transcribe_all(self, sources: Iterable[Source]) -> Iterator[Transcript]:
+        """Transcribe recordings, several at a time; their transcripts come in the same order.
+
+        Raises ``AudioError`` when it reads one that it cannot; what it has read but not transcribed by
+        then is left undone.
+        """
+        recordings = ((source, read_audio(source, self.sample_rate)) for source in sources)
+        for batch in batches(recordings, BATCH_SECONDS * self.sample_rate):
+            hypotheses = self.transcribe_samples([samples for _, samples in batch])
+            for (source, samples), hypothesis in zip(batch, hypotheses, strict=True):
+                yield self._transcript(source, len(samples) / self.sample_rate, hypothesis)
+
+    def _transcript(self, source: Source, duration: float, hypothesis: Hypothesis) -> Transcript:
+        """What was said in a recording of ``duration`` seconds, as one segment."""
         segment = Segment(0.0, duration, hypothesis.text, inside(hypothesis.words, duration))
         name = str(source) if isinstance(source, str | Path) else "-"
         return Transcript(name, duration, (segment,) if segment.text else (), self.name)
+
+
+def batches(
+    recordings: Iterable[tuple[Source, np.ndarray]], most: int
+) -> Iterator[list[tuple[Source, np.ndarray]]]:
+    """Recordings that follow each other, so many together as are ``most`` samples, padding included."""
+    batch: list[tuple[Source, np.ndarray]] = []
+    longest = 0
+    for recording in recordings:
+        longest = max(longest, len(recording[1]))
+        if batch and longest * (len(batch) + 1) > most:
+            yield batch
+            batch, longest = [], len(recording[1])
+        batch.append(recording)
+    if batch:
+        yield batch
 
 
 def new_recognizer(config: ModelConfig, tokenizer: Tokenizer, name: str = "") -> Recognizer:
@@ -227,6 +258,30 @@ def with_search(
 
     model = None if language_model is None else load_model(language_model)
     return replace(recognizer, decoder=new_decoder(config, recognizer.tokenizer, model, phrases))
+
+
+def with_own_search(
+    recognizer: Recognizer,
+    model: str | Path,
+    lm: str | Path | None = None,
+    hotwords: Iterable[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Recognizer:
+    """The same recogniser with the search that its folder or shipped ``model`` asks for.
+
+    Args:
+        lm: a language model instead of the folder's own, or ``"none"``.
+        hotwords: words and phrases as people write them.
+        settings: keys of ``SearchConfig`` with values instead of the folder's.
+
+    Raises ``ConfigError`` for a setting that there is none of, and as ``with_search``.
+    """
+    folder = model_folder(model)
+    config = from_table(SearchConfig, to_table(read_search_config(folder)) | dict(settings))
+    language_model = own_language_model(folder) if lm is None else None if str(lm) == "none" else lm
+    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    phrases = [phrase for phrase in map(normalise, hotwords) if phrase.strip()]
+    return with_search(recognizer, config, language_model, phrases)
 
 
 def read_search_config(folder: Path) -> SearchConfig:

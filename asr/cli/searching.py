@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -30,6 +30,7 @@ OPTIONS = [
     click.option("--hotwords", default="", metavar='"A, B C"', help="Words and phrases to listen for."),
     click.option("--hotword-weight", type=click.FloatRange(0), help="Added for each of their words."),
 ]  # fmt: skip
+SETTINGS = ("beam_size", "lm_weight", "word_bonus", "hotword_weight")
 
 
 def search_options(command: Command) -> Command:
@@ -41,21 +42,15 @@ def search_options(command: Command) -> Command:
 
 def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Recognizer:
     """The recogniser with the search that the options and the model folder ask for."""
-    from asr.recognizer import own_language_model, read_search_config, with_search
-    from asr.text import NORMALISERS
+    from asr.recognizer import read_search_config, with_own_search
 
-    folder = model_folder(model)
-    config = read_search_config(folder)
-    keys = ("beam_size", "lm_weight", "word_bonus", "hotword_weight")
-    config = replace(config, **{key: given[key] for key in keys if given[key] is not None})
-    lm = given["lm"]
-    language_model = own_language_model(folder) if lm is None else None if lm == "none" else lm
-    normalise = NORMALISERS[recognizer.config.text.normaliser]
-    phrases = [phrase for phrase in map(normalise, given["hotwords"].split(",")) if phrase.strip()]
-    found = with_search(recognizer, config, language_model, phrases)
-    if phrases and language_model is None and config.beam_size == 1 and found.decoder is not None:
+    settings = {key: given[key] for key in SETTINGS if given[key] is not None}
+    found = with_own_search(recognizer, model, given["lm"], given["hotwords"].split(","), settings)
+    if found.decoder is not None and found.decoder.description["language_model"] is None:
+        asked = settings.get("beam_size", read_search_config(model_folder(model)).beam_size)
         size = found.decoder.config.beam_size
-        click.echo(f"hot words need a beam search: --beam-size {size} instead of greedy search", err=True)
+        if asked != size:
+            click.echo(f"hot words need a beam search: --beam-size {size} instead of greedy search", err=True)
     return found
 
 

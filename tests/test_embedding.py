@@ -1,0 +1,140 @@
+"""``import asr``: what a program of one's own gets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import asr
+from asr.audio import read_audio
+from asr.recognizer import BATCH_SECONDS, Recognizer, batches
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = sorted((ROOT / "samples").glob("*.flac"))
+SAID = ["four", "seven", "one eight seven two"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Recognizer:
+    return asr.load(device="cpu")
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a program imports."""
+    command = [sys.executable, "-X", "importtime", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_importing_the_package_is_cheap():
+    loaded = loaded_by("import asr; asr.load, asr.UserError, asr.__version__")
+    assert {name for name in loaded if name.startswith("asr")} == {"asr", "asr.errors", "asr.models"}
+    assert loaded.isdisjoint({"torch", "numpy", "soundfile", "numba", "click"})
+
+
+def test_the_program_in_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    shutil.copy(SAMPLES[0], tmp_path / "a.flac")
+    shutil.copy(SAMPLES[1], tmp_path / "b.mp3")
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    text, *words = capsys.readouterr().out.splitlines()
+    assert text == SAID[2]
+    assert [(row.split()[0], row.split()[3]) for row in words] == [("a.flac", "four"), ("b.mp3", "seven")]
+
+
+def test_paths_bytes_and_open_files_are_transcribed(model):
+    path = SAMPLES[2]
+    with path.open("rb") as file:
+        assert {model.transcribe(source).text for source in (path, str(path), path.read_bytes(), file)} == {
+            SAID[2]
+        }
+    hypotheses = model.transcribe_samples([read_audio(path, model.sample_rate) for path in SAMPLES])
+    assert [hypothesis.text for hypothesis in hypotheses] == SAID
+
+
+def test_many_recordings_are_as_one_by_one_and_in_order(model):
+    sources = [*SAMPLES, *reversed(SAMPLES)] * 3
+    together = list(model.transcribe_all(sources))
+    for source, transcript in zip(sources, together, strict=True):
+        alone = model.transcribe(source)
+        assert (transcript.audio, transcript.text) == (str(source), alone.text)
+        assert transcript.duration == alone.duration
+        found = [word for segment in transcript.segments for word in segment.words]
+        expected = [word for segment in alone.segments for word in segment.words]
+        assert [(word.start, word.end) for word in found] == [(word.start, word.end) for word in expected]
+        np.testing.assert_allclose([w.confidence for w in found], [w.confidence for w in expected], atol=1e-5)
+
+
+def test_nothing_is_read_before_it_is_needed(model):
+    read = []
+
+    def sources():
+        for path in SAMPLES * 100:
+            read.append(path)
+            yield path
+
+    transcripts = model.transcribe_all(sources())
+    assert not read
+    assert next(transcripts).text == SAID[0]
+    assert len(read) < BATCH_SECONDS / min(soundfile.info(path).duration for path in SAMPLES) < 300
+
+
+def test_what_cannot_be_read_is_named(model, tmp_path):
+    (tmp_path / "x.wav").write_text("not audio")
+    with pytest.raises(asr.UserError, match=r"x\.wav: "):
+        list(model.transcribe_all([SAMPLES[0], tmp_path / "x.wav"]))
+    with pytest.raises(asr.UserError, match=r"x\.wav: "):
+        model.transcribe(tmp_path / "x.wav")
+
+
+def test_threads_share_a_model():
+    models = [asr.load(device="cpu"), asr.load(device="cpu", beam_size=4, hotwords=["Eight"])]
+    for model in models:
+        expected = {path: model.transcribe(path) for path in SAMPLES}
+        with ThreadPoolExecutor(8) as pool:
+            work = SAMPLES * 16
+            assert list(pool.map(model.transcribe, work)) == [expected[path] for path in work]
+
+
+def test_the_search_is_that_of_the_command_line():
+    assert asr.load(device="cpu").decoder is None
+    model = asr.load(device="cpu", beam_size=3, hotwords=["Jackson, Lucas"], hotword_weight=2)
+    assert model.decoder is not None
+    assert (model.decoder.config.beam_size, model.decoder.config.hotword_weight) == (3, 2.0)
+    assert model.transcribe(SAMPLES[2]).text == SAID[2]
+    assert asr.load(device="cpu", lm="none").decoder is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"model": "nothing"}, "nothing"), ({"beam_sise": 3}, "'beam_size'"), ({"beam_size": 0}, "beam_size"),
+        ({"lm": "no.arpa"}, r"no\.arpa"), ({"device": "tpu"}, "tpu"), ({"beam_size": "4"}, "whole number"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_user_errors_of_one_line(arguments, named):
+    with pytest.raises(asr.UserError, match=named) as failure:
+        asr.load(**({"device": "cpu"} | arguments))
+    assert "\n" not in str(failure.value)
+
+
+def test_recordings_are_put_together_up_to_a_size():
+    def grouped(*lengths: int) -> list[list[int]]:
+        recordings = [("", np.zeros(length)) for length in lengths]
+        return [[len(samples) for _, samples in batch] for batch in batches(recordings, 10)]
+
+    assert grouped() == []
+    assert grouped(50) == [[50]]
+    assert grouped(3, 3, 3, 3) == [[3, 3, 3], [3]]
+    assert grouped(1, 6, 5, 1, 1, 30, 1) == [[1], [6], [5, 1], [1], [30], [1]]
+    assert grouped(0, 0, 10, 1) == [[0, 0], [10], [1]]
