@@ -27,6 +27,11 @@ class TrainingConfig:
     """How the weights are found."""
 
     seed: int = option(1, "Decides initial weights, order, dropout and augmentation.")
+    initial: str = option(
+        "",
+        "A model folder, or a shipped model, whose weights to begin with; other tokens get a new output "
+        "layer. '': random weights.",
+    )
     epochs: int = option(20, "Passes over the training data; schedules that fall end with the last.")
     batch_seconds: float = option(60.0, "Seconds of audio in a batch of one process, padding included.")
     accumulate: int = option(

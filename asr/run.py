@@ -36,12 +36,13 @@ from asr.evaluation import alignable
 from asr.experiment import DataConfig, Experiment
 from asr.objective import Objective, truncate_recurrence
 from asr.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
-from asr.recognizer import Recognizer, network, new_recognizer, to_device
+from asr.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
 from asr.text import NORMALISERS, Tokenizer, learn_tokenizer
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
 
 
+OUTPUT_LAYER = "model.projection."
 SETTLING_FRAMES = 64  # of the made-up utterance
 
 
@@ -180,6 +181,8 @@ def assembled_run(
     training = experiment.training
     torch.manual_seed(training.seed)
     recognizer = to_device(new_recognizer(experiment.model, tokenizer, folder.resolve().name), device)
+    if training.initial and checkpoint is None:
+        begin_with(recognizer, training.initial)
     objective = Objective(
         recognizer.model, training.precision, training.intermediate_layer, training.intermediate_weight
     ).to(device)
@@ -207,6 +210,29 @@ def assembled_run(
     if checkpoint is not None:
         restore(run, checkpoint)
     return run
+
+
+def begin_with(recognizer: Recognizer, model: str) -> None:
+    """Give ``recognizer`` the weights of another one, the output layer only if their tokens are the same.
+
+    Raises ``TrainingError`` when their networks differ.
+    """
+    other = load_recognizer(model)
+    weights = network(other).state_dict()
+    if other.tokenizer.symbols != recognizer.tokenizer.symbols:
+        weights = {name: value for name, value in weights.items() if not name.startswith(OUTPUT_LAYER)}
+    modules = network(recognizer)
+    own = modules.state_dict()
+    unlike = sorted(
+        name for name in own.keys() | weights.keys() if not name.startswith(OUTPUT_LAYER)
+        and (name not in own or name not in weights or own[name].shape != weights[name].shape)
+    )  # fmt: skip
+    if unlike:
+        raise TrainingError(
+            f"'training.initial' = {model!r}: its network is another one ({unlike[0]} differs, as do "
+            f"{len(unlike) - 1} more); take over its [encoder] and [features]"
+        )
+    modules.load_state_dict(own | weights)
 
 
 def in_parallel(objective: Objective, recognizer: Recognizer) -> DistributedDataParallel:

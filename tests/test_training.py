@@ -381,3 +381,25 @@ def test_choices_train(tones, tmp_path, keys):
         batches = list(own_batches(run, [update]))
         losses.append(step(run, update, batches)[0]["loss"])
     assert losses[-1] < 0.75 * losses[0]
+
+
+def test_a_run_can_begin_with_the_weights_of_another(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "first", CPU, quiet)
+    given = network(load_recognizer(tmp_path / "first")).state_dict()
+    later = experiment(tones, initial=str(tmp_path / "first"))
+    begun = network(prepared_run(later, tmp_path / "later", CPU).recognizer).state_dict()
+    assert same(given, begun)
+
+    pieces = replace(later, text=replace(later.text, tokens="bpe", vocabulary_size=30))
+    begun = network(prepared_run(pieces, tmp_path / "pieces", CPU).recognizer).state_dict()
+    assert begun["model.projection.weight"].shape[0] == 30
+    encoder = {name for name in given if not name.startswith("model.projection.")}
+    assert all(torch.equal(given[name], begun[name]) for name in encoder)
+
+
+def test_weights_of_another_network_are_refused(tones, tmp_path):
+    train(experiment(tones, epochs=1), tmp_path / "first", CPU, quiet)
+    later = experiment(tones, initial=str(tmp_path / "first"))
+    wider = replace(later, encoder=replace(later.encoder, size=24))
+    with pytest.raises(TrainingError, match=r"'training\.initial' = .*first.* is another one"):
+        prepared_run(wider, tmp_path / "later", CPU)
