@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 SEARCH_FILE = "search.toml"
+SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 LANGUAGE_MODEL_FILE = "language-model.bin"
 BATCH_SECONDS = 60  # of short recordings that are transcribed together, padding included
 USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
@@ -202,14 +203,45 @@ def save_config(config: object, folder: Path) -> None:
 
 
 def save_weights(recognizer: Recognizer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write ``model.safetensors`` and the tokens, all of each file or nothing."""
+    """Write ``model.safetensors`` and the tokens, all of each file or nothing.
+
+    With int8, matrices become whole numbers from -127 to 127, each row with a scale of its own, and
+    what is no matrix float16: half the size of float16.
+    """
     save_tokenizer(recognizer.tokenizer, folder)
-    weights = {
-        name: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-        for name, value in network(recognizer).state_dict().items()
-    }
+    weights: dict[str, Tensor] = {}
+    for name, value in network(recognizer).state_dict().items():
+        value = value.detach().cpu()
+        if dtype == torch.int8 and value.is_floating_point() and value.dim() > 1:
+            weights[name], weights[name + SCALE] = in_steps(value)
+        elif value.is_floating_point():
+            weights[name] = value.to(torch.float16 if dtype == torch.int8 else dtype)
+        else:
+            weights[name] = value
     with replacing(folder / WEIGHTS_FILE) as temporary:
-        save_file(weights, temporary)
+        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+
+
+def in_steps(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """``(rows, ...)`` as int8 of the same shape and what a step is in each row, ``(rows,)`` float32."""
+    largest = matrix.abs().flatten(1).amax(1)
+    scale = largest.clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return torch.round(matrix / along(scale, matrix)).to(torch.int8), scale
+
+
+def along(scale: Tensor, matrix: Tensor) -> Tensor:
+    """A number for each row, in a shape that goes with ``matrix``."""
+    return scale.reshape(-1, *[1] * (matrix.dim() - 1))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What ``save_weights`` wrote, in float32."""
+    stored = load_file(path)
+    weights = {name: value.float() for name, value in stored.items() if not name.endswith(SCALE)}
+    for name, value in weights.items():
+        if name + SCALE in stored:
+            value *= along(stored[name + SCALE], value)
+    return weights
 
 
 def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Recognizer:
@@ -223,8 +255,7 @@ def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> R
     if not path.exists():
         raise ModelError(f"{path}: is missing; a training run writes it after its first epoch")
     try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-        network(recognizer).load_state_dict(weights)
+        network(recognizer).load_state_dict(read_weights(path))
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     except RuntimeError as error:

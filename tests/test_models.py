@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 
 from asr.audio import duration
 from asr.errors import UserError
-from asr.models import DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
-from asr.recognizer import load_recognizer, read_model_config
+from asr.models import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
+from asr.recognizer import load_recognizer, network, read_model_config, save_weights
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SAID = {
@@ -75,3 +76,21 @@ def test_a_model_from_the_future_or_from_nowhere_is_refused(tmp_path, content):
 def test_an_unknown_model_is_named_with_those_there_are(name):
     with pytest.raises(UserError, match=f"{name}.*shipped models: .*digits"):
         model_folder(name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
+def test_weights_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
+    recognizer = load_recognizer("digits")
+    save_weights(recognizer, tmp_path, dtype)
+    shutil.copy(SHIPPED / "digits" / CONFIG_FILE, tmp_path)
+    again = load_recognizer(tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    parameters = sum(value.numel() for value in network(recognizer).state_dict().values())
+    assert size < (1.1 if dtype == torch.int8 else 2.1) * parameters
+    rounding = 0.5 / 127 if dtype == torch.int8 else 2**-11
+    stored = network(again).state_dict()
+    for name, value in network(recognizer).state_dict().items():
+        rows, rows_stored = (v.flatten(1) if v.dim() > 1 else v[:, None] for v in (value, stored[name]))
+        largest = rows.abs().amax(1, keepdim=True)
+        assert ((rows - rows_stored).abs() <= 1.01 * rounding * largest + 1e-7).all(), name
+    assert again.transcribe(SAMPLES / "digits-lucas.flac").text == "one eight seven two"

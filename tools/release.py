@@ -1,33 +1,57 @@
 #!/usr/bin/env python3
-"""Put a run's selected weights into the package, in float16.
+"""Put a run's selected weights into the package.
 
     python tools/release.py exp/fsdd digits
+    python tools/release.py exp/english english --int8 --lexicon words.txt --lm words.bin
 
-Writes `asr/models/NAME` but for its `card.md`, which a person writes: what the model is good and bad
-at, what it was trained on and under which licence, and how it was measured.
+Writes `asr/models/NAME` but for two files: `search.toml`, which `asr tune MANIFEST --model NAME` writes, and
+`card.md`, which a person writes: what the model is good and bad at, what it was trained on and under which
+licence, and how it was measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from asr.models import CONFIG_FILE, SHIPPED
-from asr.recognizer import load_recognizer, save_weights
+from asr.pronunciation import read_lexicon
+from asr.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
 
 
-def released(run: Path, name: str) -> Path:
-    """The folder of the shipped model ``name``, made from ``run``."""
-    folder = SHIPPED / name
-    save_weights(load_recognizer(run), folder, torch.float16)
-    shutil.copy(run / CONFIG_FILE, folder / CONFIG_FILE)
-    return folder
+def with_lexicon(recognizer: Recognizer, path: Path) -> Recognizer:
+    """The recogniser with the words of another lexicon, which has the same phones."""
+    lexicon = read_lexicon(path)
+    if lexicon.phones != recognizer.tokenizer.symbols[1:]:
+        raise SystemExit(f"{path}: has other phones than the model")
+    return replace(recognizer, tokenizer=replace(recognizer.tokenizer, lexicon=lexicon))
+
+
+def main() -> None:
+    """Write the folder of a shipped model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--int8", action="store_true", help="matrices in 8 bits instead of 16")
+    parser.add_argument("--lexicon", type=Path, help="the words to find, instead of those trained on")
+    parser.add_argument("--lm", type=Path, help="a language model to ship along")
+    options = parser.parse_args()
+
+    recognizer = load_recognizer(options.run)
+    if options.lexicon is not None:
+        recognizer = with_lexicon(recognizer, options.lexicon)
+    folder = SHIPPED / options.name
+    folder.mkdir(exist_ok=True)
+    save_weights(recognizer, folder, torch.int8 if options.int8 else torch.float16)
+    shutil.copy(options.run / CONFIG_FILE, folder / CONFIG_FILE)
+    if options.lm is not None:
+        shutil.copy(options.lm, folder / LANGUAGE_MODEL_FILE)
+    print(folder)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python tools/release.py RUN NAME")
-    print(released(Path(sys.argv[1]), sys.argv[2]))
+    main()
