@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""The word error rate of PocketSphinx 5, with the model it comes with, on the recordings of a manifest.
+
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install pocketsphinx
+    python tools/bench/peers.py data/english/cv-dev.jsonl --python /tmp/peers/bin/python > RESULT.json
+
+Prints what `asr evaluate --json` prints, so that both stand in one table: references and hypotheses in
+letters-v1, errors counted by asr.scoring. Recordings are read and resampled by this project and handed
+over as 16-bit WAV; reading is not in the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from asr.audio import read_audio
+from asr.cli.score import result
+from asr.data import Utterance, read_manifest
+from asr.normalise import letters
+from asr.report import provenance
+from asr.scoring import score_texts
+
+RATE = 16000
+SIDE = Path(__file__).with_name("sphinx.py")
+
+
+def answers(python: str, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
+    """PocketSphinx's answer to each utterance."""
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "utterance.wav"
+        with subprocess.Popen(
+            [python, str(SIDE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as peer:
+            assert peer.stdin is not None and peer.stdout is not None
+            for utterance in utterances:
+                samples = read_audio(utterance.audio, RATE, utterance.start, utterance.duration)
+                soundfile.write(wav, np.clip(samples, -1, 1), RATE, subtype="PCM_16")
+                peer.stdin.write(f"{wav}\n")
+                peer.stdin.flush()
+                line = peer.stdout.readline()
+                if not line:
+                    sys.exit(f"{python}: stopped at utterance {utterance.id}; does it have pocketsphinx?")
+                yield json.loads(line) | {"audio": len(samples) / RATE}
+            peer.stdin.close()
+
+
+def version_of(python: str) -> str:
+    """The version of PocketSphinx."""
+    asked = "import importlib.metadata as m; print(m.version('pocketsphinx'))"
+    return subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> None:
+    """Decode, compare, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--python", required=True, help="of an environment that has pocketsphinx")
+    options = parser.parse_args()
+    utterances = read_manifest(options.manifest)
+    found = list(tqdm(answers(options.python, utterances), total=len(utterances), disable=None))
+    comparison = score_texts(
+        {u.id: letters(u.text) for u in utterances},
+        {u.id: letters(answer["text"]) for u, answer in zip(utterances, found, strict=True)},
+    )
+    audio = sum(answer["audio"] for answer in found)
+    made = {
+        "manifest": str(options.manifest),
+        "model": f"PocketSphinx {version_of(options.python)}, its own English model",
+        "unit": "words",
+        "search": "its own",
+        "normaliser": "letters-v1",
+        **result(comparison),
+        "hours": round(audio / 3600, 4),
+        "rtf": round(sum(answer["seconds"] for answer in found) / audio, 6),
+        "parameters": None,
+        "seed": None,
+        **provenance(torch.device("cpu")),
+        "command": f"python tools/bench/peers.py {options.manifest} --python PYTHON",
+    }
+    print(json.dumps(made, indent=2))
+
+
+if __name__ == "__main__":
+    main()
