@@ -73,7 +73,14 @@ def readings(tokens: tuple[int, ...], lexicon: Lexicon) -> list[tuple[str, ...]]
     ]
 
 
-def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None):
+def phrase_words(words: tuple[str, ...], phrases: list[str]) -> int:
+    """How many words of ``words`` are in a phrase, one that is in several counted for each."""
+    starts = range(len(words))
+    split = [tuple(phrase.split()) for phrase in phrases]
+    return sum(len(p) for p in split for i in starts if words[i : i + len(p)] == p)
+
+
+def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None, phrases: list[str]):
     """Score, acoustic and language model parts and the rest of every word sequence, by the definition."""
     acoustic: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for tokens, log_prob in every_label_sequence(log_probs.astype(np.float64)).items():
@@ -81,11 +88,14 @@ def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel
             acoustic[words].append(log_prob)
     scores = {}
     for words, parts in acoustic.items():
-        heard, lm, extra = float(np.logaddexp.reduce(parts)), 0.0, 0.0
+        heard, lm = float(np.logaddexp.reduce(parts)), 0.0
+        extra = config.hotword_weight * phrase_words(words, phrases)
         if model is not None:
             log_probs_, state = model.score(words, model.begin)
             lm = sum(log_probs_) + model.score(["</s>"], state)[0][0]
-            extra = config.unknown_score * sum(len(w) for w in words if model.vocabulary.find(w) < 0)
+            hot = " ".join(phrases).split()  # a hot word that the model lacks counts as known
+            unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
+            extra += config.unknown_score * sum(map(len, unknown))
         weight = config.lm_weight if model is not None else 0.0
         scores[words] = (heard + weight * lm + config.word_bonus * len(words) + extra, heard, lm, extra)
     return scores
@@ -98,13 +108,16 @@ def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel
     lm_weight=st.floats(0.1, 2.0),
     word_bonus=st.floats(-2.0, 2.0),
     with_model=st.booleans(),
+    phrases=st.sampled_from([[], ["two"], ["ut"], ["to to"], ["u tea", "tea", "tea u to"]]),
 )
-def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight, word_bonus, with_model):
+def test_a_wide_beam_finds_what_exhaustive_search_finds(
+    seed, frames, lm_weight, word_bonus, with_model, phrases
+):
     log_probs = drawn(seed, frames)
     model = MODEL if with_model else None
-    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus)
-    expected = every_reading(log_probs, config, model)
-    found = WordDecoder(config, TOKENIZER, model).find(log_probs, n_best=10_000)
+    config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
+    expected = every_reading(log_probs, config, model, phrases)
+    found = WordDecoder(config, TOKENIZER, model, phrases).find(log_probs, n_best=10_000)
     assert {tuple(e.word for e in one.entries) for one in found} == set(expected)
     for one in found:
         parts = (one.score, one.acoustic, one.lm, one.extra)
@@ -112,7 +125,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight,
         assert one.tokens == tuple(t for e in one.entries for t in e.tokens)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
-    quick = WordDecoder(replace(config, recombine=True), TOKENIZER, model).find(log_probs)[0]
+    quick = WordDecoder(replace(config, recombine=True), TOKENIZER, model, phrases).find(log_probs)[0]
     assert scores[0] - 0.7 < quick.score < scores[0] + 1e-4  # what is lost is at most a rival's paths
 
 
@@ -120,7 +133,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(seed, frames, lm_weight,
 @given(seed=st.integers(0, 10**6))
 def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
     log_probs = drawn(seed, 5)
-    expected = every_reading(log_probs, WIDE, MODEL)
+    expected = every_reading(log_probs, WIDE, MODEL, [])
     best = max(score for words, (score, *_) in expected.items() if "ut" not in words)
     found = WordDecoder(replace(WIDE, closed=True), TOKENIZER, MODEL).find(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
@@ -150,6 +163,31 @@ def test_what_comes_later_decides_which_word_it_was():
     decoder = WordDecoder(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
     assert decoder.hypotheses(spoken("T U"), 0.04)[0].text == "to"
     assert decoder.hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
+
+
+def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
+    config = SearchConfig(beam_size=20, hotword_weight=2.0)
+    model = model_of("to to tea", "to toot", "to to", "two")
+    plain, hot = (WordDecoder(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"]))
+    heard = spoken("T U T U T", sure=0.8)
+    assert plain.find(heard)[0].entries[0].word == "to"
+    assert [entry.word for entry in hot.find(heard)[0].entries] == ["two", "toot"]
+    unrelated = spoken("T T", sure=0.98)
+    assert hot.find(unrelated)[0].tokens == plain.find(unrelated)[0].tokens
+
+
+def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
+    words = {
+        "".join(pair): (tuple(p.upper() for p in pair),) for pair in ("tu", "ut", "ta", "at", "ua", "au")
+    }
+    lexicon = Lexicon(words | {"tut": (("T", "U", "T"),), "tat": (("T", "A", "T"),)})
+    tokenizer = Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
+    decoder = WordDecoder(SearchConfig(beam_size=20), tokenizer, None, ["tutu"])
+    tokens = [tokenizer.symbols.index(phone) for phone in "TUTU"]
+    probs = np.full((8, len(tokenizer)), 0.02)
+    probs[np.arange(8), [t for token in tokens for t in (token, 0)]] = 0.94
+    (found,) = decoder.find(np.log(probs).astype(np.float32))
+    assert [entry.word for entry in found.entries] == ["tutu"]
 
 
 def test_words_have_the_times_of_their_phones():
@@ -195,7 +233,7 @@ def test_threads_find_the_same_as_one():
 def test_the_search_follows_from_the_vocabulary():
     assert isinstance(new_decoder(WIDE, TOKENIZER), WordDecoder)
     assert isinstance(new_decoder(WIDE, Tokenizer((BLANK, "a"))), Decoder)
-    with pytest.raises(UserError, match="hot words"):
-        new_decoder(WIDE, TOKENIZER, None, ["tea"])
+    with pytest.raises(UserError, match="hot words: 'xyz' cannot be pronounced"):
+        new_decoder(WIDE, TOKENIZER, None, ["xyz"])
     with pytest.raises(UserError, match="no word of the language model"):
         new_decoder(replace(WIDE, closed=True), TOKENIZER, model_of("other words"))

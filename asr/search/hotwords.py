@@ -1,8 +1,8 @@
-"""Phrases that get a bonus wherever they are said, as one automaton that reads bytes.
+"""Phrases that get a bonus wherever they are said, as one automaton that reads bytes or words.
 
 The automaton of Aho & Corasick (1975): however many phrases there are, a prefix stands in one
-state, and the bonus of a prefix depends on its letters alone. A phrase counts only between the
-borders of words: it is looked for with a space before and behind it.
+state, and the bonus of a prefix depends on what it has read alone. A phrase counts only between the
+borders of words: in letters, it is looked for with a space before and behind it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPACE = 0x20
 class HotWords(NamedTuple):
     """States are numbers; 0 has read nothing that matters.
 
-    following: ``(states, 256)`` int32, the state after a byte.
+    following: ``(states, symbols)`` int32, the state after a symbol.
     gains: ``(states,)`` float64, what arriving in the state adds to a prefix's score for good.
     ahead: ``(states,)`` float64, what the phrase begun here adds to its rank in the beam meanwhile.
     """
@@ -30,33 +30,75 @@ class HotWords(NamedTuple):
 
     @property
     def start(self) -> int:
-        """The state at the beginning of a text, where a word may begin."""
+        """The state at the beginning of a text, where a word may begin; of an automaton that reads bytes."""
         return int(self.following[0, SPACE])
 
 
-def hot_words(phrases: Sequence[str], weight: float) -> HotWords:
-    """The automaton of ``phrases``, each worth ``weight`` (natural log) for every word it has.
+class Phrase(NamedTuple):
+    """What an automaton listens for: ``ahead[i]`` ranks a prefix that has read ``symbols[: i + 1]``."""
 
-    The part of the weight that ranks a prefix ahead of the phrase's end grows with every letter
-    read, so that the beam keeps it; it is no part of the score.
+    symbols: Sequence[int]
+    gain: float
+    ahead: Sequence[float]
+
+
+def hot_words(phrases: Sequence[str], weight: float) -> HotWords:
+    """The automaton that reads the bytes of a text; see ``automaton``.
+
+    Each phrase is worth ``weight`` (natural log) for every word it has. The part of the weight that
+    ranks a prefix ahead of the phrase's end grows with every letter read, so that the beam keeps it; it
+    is no part of the score.
     """
+    spelled = [(f" {' '.join(words)} ".encode(), weight * len(words)) for words in distinct(phrases)]
+    return automaton(
+        [
+            Phrase(letters, worth, [worth * depth / (len(letters) - 1) for depth in range(len(letters))])
+            for letters, worth in spelled
+        ],
+        symbols=256,
+    )
+
+
+def hot_phrases(phrases: Sequence[str], weight: float) -> tuple[HotWords, dict[str, int]]:
+    """The automaton that reads words, and the symbol of each word that is in a phrase; of others it is 0.
+
+    Worth and look-ahead are those of ``hot_words``, growing with every word.
+    """
+    every = distinct(phrases)
+    numbers = {word: i for i, word in enumerate(sorted({word for words in every for word in words}), start=1)}
+    listed = [
+        Phrase(
+            [numbers[word] for word in words],
+            weight * len(words),
+            [weight * (depth + 1) for depth in range(len(words))],
+        )
+        for words in every
+    ]
+    return automaton(listed, symbols=1 + len(numbers)), numbers
+
+
+def distinct(phrases: Sequence[str]) -> list[tuple[str, ...]]:
+    """The words of each phrase, every phrase once."""
+    return sorted({tuple(phrase.split()) for phrase in phrases} - {()})
+
+
+def automaton(phrases: Sequence[Phrase], symbols: int) -> HotWords:
+    """The automaton of phrases made of numbers below ``symbols``."""
     trie: list[dict[int, int]] = [{}]
     own_gain, own_ahead = [0.0], [0.0]
-    for words in sorted({tuple(phrase.split()) for phrase in phrases} - {()}):
-        spelled = f" {' '.join(words)} ".encode()
-        worth = weight * len(words)
+    for phrase in phrases:
         node = 0
-        for depth, letter in enumerate(spelled):
-            if letter not in trie[node]:
-                trie[node][letter] = len(trie)
+        for depth, symbol in enumerate(phrase.symbols):
+            if symbol not in trie[node]:
+                trie[node][symbol] = len(trie)
                 trie.append({})
                 own_gain.append(0.0)
                 own_ahead.append(0.0)
-            node = trie[node][letter]
-            if depth + 1 < len(spelled):
-                own_ahead[node] = max(own_ahead[node], worth * depth / (len(spelled) - 1))
-        own_gain[node] += worth
-    following = np.zeros((len(trie), 256), np.int32)
+            node = trie[node][symbol]
+            if depth + 1 < len(phrase.symbols):
+                own_ahead[node] = max(own_ahead[node], phrase.ahead[depth])
+        own_gain[node] += phrase.gain
+    following = np.zeros((len(trie), symbols), np.int32)
     gains, ahead = np.array(own_gain), np.array(own_ahead)
     queue = deque([(0, 0)])  # a node and the longest shorter one that ends alike
     while queue:
@@ -65,7 +107,7 @@ def hot_words(phrases: Sequence[str], weight: float) -> HotWords:
             following[node] = following[shorter]
             gains[node] += gains[shorter]
             ahead[node] = max(ahead[node], ahead[shorter])
-        for letter, child in trie[node].items():
-            queue.append((child, int(following[node, letter])))
-            following[node, letter] = child
+        for symbol, child in trie[node].items():
+            queue.append((child, int(following[node, symbol])))
+            following[node, symbol] = child
     return HotWords(following, gains, ahead)

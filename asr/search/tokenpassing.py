@@ -20,6 +20,7 @@ import numpy as np
 from asr.compiled import compiled
 from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
+from asr.search.hotwords import HotWords
 from asr.search.lexicon import ROOT, Lexicon
 
 BLANK = 0
@@ -34,6 +35,7 @@ class Sounds(NamedTuple):
         ``firsts[p]:firsts[p + 1]``, an entry being a word with a pronunciation.
     words: int32, the word of each entry. numbers: int32, what the language model calls it.
     fees: float64, what an entry adds besides the language model's opinion, natural logarithm.
+    hot: the automaton of hot phrases, which reads words. heat: int32, what it calls the word of each entry.
     """
 
     tree: Lexicon
@@ -41,6 +43,8 @@ class Sounds(NamedTuple):
     words: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
+    hot: HotWords
+    heat: np.ndarray
 
 
 class Limits(NamedTuple):
@@ -56,12 +60,13 @@ class Limits(NamedTuple):
 
 # ``blank`` and ``token``: log probabilities of the paths that end in blank and in ``last``, fusion
 # included. ``rank``: with the look-ahead. ``said``: a hash of the words; ``history``: their place in the
-# tree of words. ``entry``: the entry that ended in this frame, not yet in that tree, or NONE.
+# tree of words. ``entry``: the entry that ended in this frame, not yet in that tree, or NONE. ``hot``: the
+# state of the automaton of hot phrases.
 HYPOTHESIS = np.dtype(
     [
         *((name, np.float64) for name in ("blank", "token", "rank")),
         ("said", np.int64),
-        *((name, np.int32) for name in ("history", "node", "last", "state", "entry", "slot")),
+        *((name, np.int32) for name in ("history", "node", "last", "state", "hot", "entry", "slot")),
     ],
     align=True,
 )
@@ -138,10 +143,12 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
         place = found(passing, count, old.said, old.node, old.last)
         new = passing.candidates[place]
         count += 1
-        new.history, new.state, new.entry = old.history, old.state, NONE
+        new.history, new.state, new.hot, new.entry = old.history, old.state, old.hot, NONE
         new.blank = np.logaddexp(old.blank, old.token) + row[BLANK]
         new.token = old.token + row[old.last] if old.last >= 0 else -np.inf
-        best = max(best, np.logaddexp(new.blank, new.token) + tree.ahead[old.node])
+        best = max(
+            best, np.logaddexp(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot]
+        )
     for i in range(passing.numbers[SIZE]):
         old = beam[i]
         total = np.logaddexp(old.blank, old.token)
@@ -151,28 +158,31 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
                 continue
             mass = (old.blank if token == old.last else total) + row[token]
             if tree.first_child[child] < tree.first_child[child + 1]:
-                rank = mass + tree.ahead[child]
+                rank = mass + tree.ahead[child] + sounds.hot.ahead[old.hot]
                 if rank >= best - limits.beam_threshold:
                     best = max(best, rank)
-                    count = add(passing, count, old.said, child, token, mass, old.history, old.state, NONE)
+                    count = add(
+                        passing, count, old.said, child, token, mass, old.history, old.state, old.hot, NONE
+                    )
             sound = tree.words[child]
             if sound < 0:
                 continue
             for entry in range(sounds.firsts[sound], sounds.firsts[sound + 1]):
-                ended, state = mass + sounds.fees[entry], int(old.state)
+                hot = sounds.hot.following[old.hot, sounds.heat[entry]]
+                ended = mass + sounds.fees[entry] + sounds.hot.gains[hot]
+                ahead, state = tree.ahead[ROOT] + sounds.hot.ahead[hot], int(old.state)
                 if limits.lm_weight > 0.0:
-                    if ended + tree.ahead[ROOT] < best - limits.beam_threshold:
+                    if ended + ahead < best - limits.beam_threshold:
                         continue  # no opinion of the language model is above 0
                     log_prob, state = score(trie, state, sounds.numbers[entry])
                     ended += limits.lm_weight * log_prob
-                rank = ended + tree.ahead[ROOT]
-                if rank >= best - limits.beam_threshold:
-                    best = max(best, rank)
+                if ended + ahead >= best - limits.beam_threshold:
+                    best = max(best, ended + ahead)
                     said = (old.said ^ sounds.words[entry]) * FNV_PRIME  # wraps around at 64 bits
-                    count = add(passing, count, said, ROOT, token, ended, old.history, state, entry)
+                    count = add(passing, count, said, ROOT, token, ended, old.history, state, hot, entry)
     for i in range(count):
         new = passing.candidates[i]
-        new.rank = np.logaddexp(new.blank, new.token) + tree.ahead[new.node]
+        new.rank = np.logaddexp(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
         passing.table[new.slot] = NONE
     return count
 
@@ -207,6 +217,7 @@ def add(
     mass: float,
     history: int,
     state: int,
+    hot: int,
     entry: int,
 ) -> int:
     """Give a candidate the probability of more paths that end in ``last``; returns how many there are."""
@@ -214,7 +225,7 @@ def add(
     new = passing.candidates[place]
     if place == count:
         new.blank, new.token = -np.inf, mass
-        new.history, new.state, new.entry = history, state, entry
+        new.history, new.state, new.hot, new.entry = history, state, hot, entry
         return count + 1
     if entry != NONE and new.entry != NONE and mass > new.token:  # the better pronunciation is kept
         new.history, new.entry = history, entry
@@ -239,7 +250,7 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
     size = 0
     for i in near[np.argsort(-ranks[near])]:
         new = candidates[i]
-        if limits.recombine and beaten(beam, size, new.node, new.last, new.state, new.blank, new.token):
+        if limits.recombine and beaten(beam, size, new):
             continue
         if new.entry != NONE:
             at = numbers[HISTORIES]
@@ -254,12 +265,12 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
 
 
 @compiled
-def beaten(beam: np.ndarray, size: int, node: int, last: int, state: int, blank: float, token: float) -> bool:
+def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
     """Whether one of the first ``size`` hypotheses has the same future and is better in both endings."""
     for i in range(size):
         other = beam[i]
-        same = other.node == node and other.state == state and other.last == last
-        if same and other.blank >= blank and other.token >= token:
+        same = other.node == new.node and other.state == new.state and other.last == new.last
+        if same and other.hot == new.hot and other.blank >= new.blank and other.token >= new.token:
             return True
     return False
 

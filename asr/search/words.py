@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
 from asr.align import align
+from asr.g2p import G2PError, Pronouncer
 from asr.lm.model import NgramModel
+from asr.pronunciation import Lexicon, Pronunciations
 from asr.search.confidence import calibrated
 from asr.search.decoder import Decoder, Found, SearchError, on_threads
+from asr.search.hotwords import HotWords, hot_phrases
 from asr.search.knowledge import NO_TRIE, unigram
 from asr.search.lexicon import ROOT, lexicon_of
 from asr.search.options import SearchConfig
@@ -20,6 +23,7 @@ from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word
 
 MOST_TOKENS = 256  # a token is a byte of a pronunciation
+VARIANTS = 2  # pronunciations of a hot word that the lexicon lacks
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,25 @@ class FoundWords(Found):
 
 
 class WordDecoder:
-    """A search made ready for one lexicon of pronunciations and one language model.
+    """A search made ready for one lexicon of pronunciations, one language model and one set of hot words.
 
-    Only words of the lexicon are found. Any number of threads may use it at the same time.
+    Only words of the lexicon are found, and hot words, whose pronunciation is made up where the lexicon
+    lacks them: learning to pronounce from it takes some seconds. Any number of threads may use a decoder
+    at the same time. Raises ``SearchError`` for a hot word that cannot be pronounced.
     """
 
-    def __init__(self, config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        tokenizer: Tokenizer,
+        model: NgramModel | None = None,
+        phrases: Sequence[str] = (),
+    ) -> None:
         self.config = config
         self.model = model
-        self.entries = entries_of(config, tokenizer, model)
-        self.sounds = sounds_of(config, self.entries, model)
+        self.hot, self.heat = hot_phrases(phrases, config.hotword_weight)
+        self.entries = entries_of(config, tokenizer, model, self.heat)
+        self.sounds = sounds_of(config, self.entries, model, self.hot, self.heat)
         self.limits = Limits(
             lm_weight=float(config.lm_weight) if model is not None else 0.0,
             beam_size=config.beam_size,
@@ -61,6 +74,7 @@ class WordDecoder:
         self.description = {
             "language_model": None if model is None else list(model.counts),
             "pronunciations": len(self.entries),
+            "phrases": list(phrases),
         }
 
     def find(self, log_probs: np.ndarray, n_best: int = 1) -> list[FoundWords]:
@@ -132,10 +146,18 @@ class WordDecoder:
             (end,), _ = self.model.score(["</s>"], state)
             lm = sum(log_probs) + end
             total += weight * end
-        fees = sum(entry.fee for entry in entries)
+        fees = sum(entry.fee for entry in entries) + self._heated(entries)
         tokens = tuple(token for entry in entries for token in entry.tokens)
         extra = fees - self.config.word_bonus * len(entries)
         return FoundWords(tokens, total, total - weight * lm - fees, lm, len(entries), extra, entries)
+
+    def _heated(self, entries: Sequence[Entry]) -> float:
+        """What the hot phrases in some words add."""
+        gained, state = 0.0, 0
+        for entry in entries:
+            state = int(self.hot.following[state, self.heat.get(entry.word, 0)])
+            gained += float(self.hot.gains[state])
+        return gained
 
     def _timed(self, found: FoundWords, log_probs: np.ndarray, frame_seconds: float) -> tuple[Word, ...]:
         """The words with the times of their phones; as sure as the geometric mean of these."""
@@ -160,40 +182,62 @@ def new_decoder(
     """The search that goes with a vocabulary; ``phrases`` are hot words."""
     if tokenizer.lexicon is None:
         return Decoder(config, tokenizer, model, phrases)
-    if phrases:
-        raise SearchError("hot words do not go with a model of phones: leave out --hotwords")
-    return WordDecoder(config, tokenizer, model)
+    return WordDecoder(config, tokenizer, model, phrases)
 
 
-def entries_of(config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None) -> list[Entry]:
-    """The words that can be found, those that sound alike side by side, in the order of their sounds."""
+def entries_of(
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, hot: Collection[str] = ()
+) -> list[Entry]:
+    """The words that can be found, those that sound alike side by side, in the order of their sounds.
+
+    A ``hot`` word counts as one that the language model knows: it pays no fee for its letters.
+    """
     assert tokenizer.lexicon is not None
     if len(tokenizer) > MOST_TOKENS:
         raise SearchError(f"{len(tokenizer) - 1} phones are too many to search: at most {MOST_TOKENS - 1}")
     numbers = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
     entries = []
-    for word, variants in tokenizer.lexicon.words.items():
+    for word, variants in with_pronunciations(tokenizer.lexicon, hot).items():
         number, fee = 0, config.word_bonus
         if model is not None:
             number = model.vocabulary.find(word)
             if number < 0:
-                if config.closed:
-                    continue
-                number, fee = model.unknown, fee + config.unknown_score * len(word)
+                number = model.unknown
+                if word not in hot:
+                    if config.closed:
+                        continue
+                    fee += config.unknown_score * len(word)
         entries += [Entry(word, bytes(numbers[phone] for phone in said), number, fee) for said in variants]
     if not entries:
         raise SearchError("no word of the language model is in the model's lexicon")
     return sorted(entries, key=lambda entry: entry.tokens)
 
 
-def sounds_of(config: SearchConfig, entries: list[Entry], model: NgramModel | None) -> Sounds:
-    """The entries as arrays."""
+def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Mapping[str, Pronunciations]:
+    """All words of a lexicon, and ``words``, each with its pronunciations."""
+    pronouncer = Pronouncer(lexicon, VARIANTS)
+    try:
+        new = {word: pronouncer.pronounced(word)[0] for word in words if word not in lexicon}
+    except G2PError as error:
+        raise SearchError(f"hot words: {error}") from error
+    return {**lexicon.words, **new}
+
+
+def sounds_of(
+    config: SearchConfig,
+    entries: list[Entry],
+    model: NgramModel | None,
+    hot: HotWords,
+    heat: Mapping[str, int],
+) -> Sounds:
+    """The entries as arrays; ``heat`` is what the automaton of hot phrases calls words."""
     words = {word: number for number, word in enumerate(dict.fromkeys(entry.word for entry in entries))}
     alike = [list(group) for _, group in groupby(entries, key=lambda entry: entry.tokens)]
     sounds = [group[0].tokens for group in alike]
 
     def highest(entry: Entry) -> float:
-        return entry.fee + (0.0 if model is None else config.lm_weight * unigram(model, entry.number))
+        gain = config.hotword_weight if entry.word in heat else 0.0
+        return gain + entry.fee + (0.0 if model is None else config.lm_weight * unigram(model, entry.number))
 
     return Sounds(
         tree=lexicon_of(
@@ -206,4 +250,6 @@ def sounds_of(config: SearchConfig, entries: list[Entry], model: NgramModel | No
         words=np.array([words[entry.word] for entry in entries], np.int32),
         numbers=np.array([entry.number for entry in entries], np.int32),
         fees=np.array([entry.fee for entry in entries]),
+        hot=hot,
+        heat=np.array([heat.get(entry.word, 0) for entry in entries], np.int32),
     )

@@ -26,7 +26,7 @@ def heard(decoder: Any, samples: bytes) -> dict[str, Any]:
 
 
 def main() -> None:
-    from pocketsphinx import Decoder
+    from pocketsphinx import Decoder  # type: ignore[import-not-found]
 
     for line in sys.stdin:
         with wave.open(line.rstrip("\n")) as recording:
