@@ -2,26 +2,134 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from asr.compiled import compiled
 from asr.errors import UserError
+from asr.text import Tokenizer, canonical
+from asr.transcript import AlignedWord, Word
 
 BLANK = 0
+STEPS_KEPT = 1 << 27  # bytes; the steps of a longer path are found again piece by piece
 
 
 class AlignmentError(UserError):
-    """A text that has more tokens than the recording has room for."""
+    """A text that has no tokens, or more than the recording has room for."""
 
 
 class Alignment(NamedTuple):
-    """One entry per token: its first frame, the frame behind its last, its highest log-prob there."""
+    """One entry per token: its first frame, the frame behind its last, its highest log-prob there.
+
+    ``score`` is the log-prob of the whole path.
+    """
 
     begins: np.ndarray
     ends: np.ndarray
     peaks: np.ndarray
+    score: float
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def align_text(
+    log_probs: np.ndarray, text: str, tokenizer: Tokenizer, frame_seconds: float, duration: float
+) -> tuple[AlignedWord, ...]:
+    """The words of ``text`` with their times, and those of the tokens that each is made of.
+
+    Of several pronunciations that a lexicon has for a word, the one that is heard is taken. A token
+    lasts from its first frame to its last, which with CTC is seldom more than a few: what lies
+    between two tokens belongs to neither.
+
+    Args:
+        log_probs: ``(frames, vocabulary)``, natural logarithms, the blank first.
+        text: normalised as the model's training texts were.
+        frame_seconds: seconds from one frame to the next.
+        duration: seconds of the recording; its last frame may go beyond them.
+
+    Raises ``TextError`` for a text outside the vocabulary, ``AlignmentError`` for one that has no
+    words or more tokens than the recording has room for.
+    """
+    words = canonical(text).split()
+    if not words:
+        raise AlignmentError("the text has no words that this model could hear")
+    if tokenizer.lexicon is None:
+        tokens = np.array(tokenizer.encode(text), np.int32)
+        owners = list(owning_words(tokenizer.surfaces[token] for token in tokens))
+    else:
+        pronunciations = heard(log_probs, [tokenizer.pronunciations(word) for word in words])
+        tokens = np.concatenate(pronunciations)
+        owners = [number for number, phones in enumerate(pronunciations) for _ in phones]
+    placed = align(log_probs, tokens)
+    units = [
+        Word(
+            tokenizer.surfaces[token].strip(),
+            float(begin) * frame_seconds,
+            min(float(end) * frame_seconds, duration),
+            math.exp(peak),
+        )
+        for token, begin, end, peak in zip(tokens, *placed[:3], strict=True)
+    ]
+    pairs = [(owner, unit) for owner, unit in zip(owners, units, strict=True) if owner is not None]
+    return tuple(
+        joined(words[owner], tuple(unit for _, unit in group))
+        for owner, group in groupby(pairs, key=itemgetter(0))
+    )
+
+
+def owning_words(surfaces: Iterator[str]) -> Iterator[int | None]:
+    """For what each token contributes to a text the number of its word; ``None`` for space alone."""
+    number, within = -1, False
+    for surface in surfaces:
+        for character in surface:
+            number += not within and not character.isspace()
+            within = not character.isspace()
+        yield number if surface.strip() else None
+
+
+def joined(text: str, units: tuple[Word, ...]) -> AlignedWord:
+    """A word of its units; as sure as their geometric mean."""
+    confidence = math.prod(unit.confidence ** (1 / len(units)) for unit in units)
+    return AlignedWord(Word(text, units[0].start, units[-1].end, confidence), units)
+
+
+def heard(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """For each word the pronunciation, of those there are, that fits best between its neighbours.
+
+    Where the neighbours lie is found with the first pronunciation of every word.
+    """
+    chosen = [variants[0] for variants in words]
+    placed = align(log_probs, np.concatenate(chosen))
+    borders = np.cumsum([0, *map(len, chosen)])
+    for number, variants in enumerate(words):
+        if len(variants) == 1:
+            continue
+        first, last = max(0, number - 1), min(len(words), number + 2)
+        begin = placed.begins[borders[first]] if first else 0
+        end = placed.ends[borders[last] - 1] if last < len(words) else len(log_probs)
+        before, behind = chosen[first:number], chosen[number + 1 : last]
+        scores = [score(log_probs[begin:end], np.concatenate([*before, v, *behind])) for v in variants]
+        chosen[number] = variants[int(np.argmax(scores))]
+    return chosen
+
+
+def score(log_probs: np.ndarray, tokens: np.ndarray) -> float:
+    """The log-prob of the best path of ``tokens``; minus infinity where they have no room."""
+    return align(log_probs, tokens).score if len(log_probs) >= frames_needed(tokens) else -math.inf
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def frames_needed(tokens: np.ndarray) -> int:
+    """The fewest frames for ``tokens``: one each, and a blank between equal ones."""
+    return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
 def align(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
@@ -34,26 +142,62 @@ def align(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
     Raises ``AlignmentError`` when there are fewer frames than tokens and repeats need.
     """
     tokens = np.ascontiguousarray(tokens, np.int32)
-    needed = len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
-    if len(log_probs) < needed:
-        raise AlignmentError(f"{len(log_probs)} frames are too few for a text that needs {needed}")
-    path = _best_path(np.ascontiguousarray(log_probs, np.float32), tokens)
+    frames, needed = len(log_probs), frames_needed(tokens)
+    if frames < needed:
+        raise AlignmentError(f"the text is too long: it needs {needed} frames, the recording has {frames}")
+    states = 2 * len(tokens) + 1
+    block = frames if frames * states <= STEPS_KEPT else max(1, math.isqrt(frames))
+    path = _best_path(np.ascontiguousarray(log_probs, np.float32), tokens, block)
     begins = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="left")
     ends = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="right")
     peaks = [log_probs[b:e, token].max() for b, e, token in zip(begins, ends, tokens, strict=True)]
-    return Alignment(begins, ends, np.array(peaks, np.float64))
+    symbols = np.zeros(states, np.int32)
+    symbols[1::2] = tokens
+    total = log_probs[np.arange(frames), symbols[path]].sum(dtype=np.float64)
+    return Alignment(begins, ends, np.array(peaks, np.float64), float(total))
 
 
 @compiled
-def _best_path(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token."""
+def _best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndarray:
+    """The state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token.
+
+    Steps are kept for ``block`` frames at a time. For the blocks before the last one, only the scores
+    at their beginnings are; they are gone through a second time on the way back.
+    """
     frames, states = len(log_probs), 2 * len(tokens) + 1
-    scores = np.full(states, -np.inf, np.float64)
-    steps = np.zeros((frames, states), np.uint8)  # how many states the path advanced
     path = np.zeros(frames, np.int32)
     if frames == 0:
         return path
-    for frame in range(frames):
+    blocks = (frames + block - 1) // block
+    steps = np.zeros((block, states), np.uint8)
+    before = np.full((blocks, states), -np.inf)
+    scores = before[0].copy()
+    for number in range(blocks - 1):
+        _advance(log_probs, tokens, scores, steps, number * block, (number + 1) * block)
+        before[number + 1] = scores
+    state = -1
+    for number in range(blocks - 1, -1, -1):
+        begin, end = number * block, min(frames, (number + 1) * block)
+        scores = before[number]
+        _advance(log_probs, tokens, scores, steps, begin, end)
+        if state < 0:
+            state = states - 1
+            if states > 1 and scores[states - 2] > scores[states - 1]:
+                state = states - 2
+        for frame in range(end - 1, begin - 1, -1):
+            path[frame] = state
+            state -= steps[frame - begin, state]
+    return path
+
+
+@compiled
+def _advance(
+    log_probs: np.ndarray, tokens: np.ndarray, scores: np.ndarray, steps: np.ndarray, begin: int, end: int
+) -> None:
+    """Take ``scores`` of all states from before frame ``begin`` to ``end``; ``steps`` are how many states
+    the path advanced in each of these frames."""
+    frames, states = len(log_probs), len(scores)
+    for frame in range(begin, end):
         # States that the beginning reaches and from which the end is still reached.
         last = min(states - 1, 2 * frame + 1)
         first = max(0, states - 2 * (frames - frame))
@@ -69,11 +213,4 @@ def _best_path(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
                     best, step = scores[state - 2], 2
             token = tokens[state // 2] if state % 2 == 1 else BLANK
             scores[state] = best + log_probs[frame, token]
-            steps[frame, state] = step
-    state = states - 1
-    if states > 1 and scores[states - 2] > scores[states - 1]:
-        state = states - 2
-    for frame in range(frames - 1, -1, -1):
-        path[frame] = state
-        state -= steps[frame, state]
-    return path
+            steps[frame - begin, state] = step

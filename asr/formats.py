@@ -1,15 +1,15 @@
-"""How a transcript is written: txt, json, jsonl, srt, vtt, tsv, ctm."""
+"""How transcripts (txt, json, jsonl, srt, vtt, tsv, ctm) and alignments (ctm, TextGrid, json) are written."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr import __version__
-from asr.transcript import Segment, Transcript, Word
+from asr.transcript import AlignedText, Segment, Transcript, Word
 
 PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
 READABLE_SECONDS = 0.8  # a cue stays that long where the next one leaves it the time
@@ -75,12 +75,7 @@ def as_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
 
 def as_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
     """NIST's time-marked words: recording, channel, start, duration, word, confidence."""
-    name = "_".join(Path(transcript.audio).stem.split()) or "-"
-    return "".join(
-        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
-        for segment in transcript.segments
-        for word in segment.words
-    )
+    return _ctm(transcript.audio, (word for segment in transcript.segments for word in segment.words))
 
 
 FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
@@ -93,6 +88,88 @@ FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
     "ctm": as_ctm,
 }
 JOINABLE = ("txt", "json", "jsonl", "ctm")  # several transcripts one after the other still make sense
+
+
+# --- alignments -----------------------------------------------------------------------------------
+
+
+def as_word_ctm(aligned: AlignedText) -> str:
+    """The words of an aligned text as ``as_ctm`` writes them."""
+    return _ctm(aligned.audio, (word.word for word in aligned.words))
+
+
+def as_unit_ctm(aligned: AlignedText) -> str:
+    """Characters, pieces or phones as ``as_ctm`` writes words."""
+    return _ctm(aligned.audio, (unit for word in aligned.words for unit in word.units))
+
+
+def as_textgrid(aligned: AlignedText) -> str:
+    """Praat's TextGrid in its long form: a tier of words, one of their units; silence has no text."""
+    tiers = {
+        "words": [word.word for word in aligned.words],
+        aligned.unit: [unit for word in aligned.words for unit in word.units],
+    }
+    head = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
+    span = f"xmin = 0\nxmax = {_seconds(aligned.duration)}\n"
+    body = "".join(
+        f'    item [{number}]:\n        class = "IntervalTier"\n        name = "{name}"\n'
+        f"        xmin = 0\n        xmax = {_seconds(aligned.duration)}\n"
+        + _intervals(_without_gaps(marks, aligned.duration))
+        for number, (name, marks) in enumerate(tiers.items(), start=1)
+    )
+    return f"{head}{span}tiers? <exists>\nsize = {len(tiers)}\nitem []:\n{body}"
+
+
+def as_alignment_json(aligned: AlignedText) -> str:
+    """Everything, indented for people; each word holds its units."""
+    words = [asdict(word.word) | {"units": [asdict(unit) for unit in word.units]} for word in aligned.words]
+    keys = {"audio": aligned.audio, "text": aligned.text} | asdict(aligned) | {"words": words}
+    return json.dumps(_rounded(keys | {"version": __version__}), ensure_ascii=False, indent=2) + "\n"
+
+
+ALIGNMENT_FORMATS: dict[str, Callable[[AlignedText], str]] = {
+    "ctm": as_word_ctm,
+    "ctm-units": as_unit_ctm,
+    "textgrid": as_textgrid,
+    "json": as_alignment_json,
+}
+
+
+def _without_gaps(marks: Sequence[Word], duration: float) -> Iterator[tuple[float, float, str]]:
+    """Start, end and text from 0 to ``duration``, with an empty text wherever there is no mark."""
+    now = 0.0
+    for mark in marks:
+        if _seconds(now) != _seconds(mark.start):
+            yield now, mark.start, ""
+        yield mark.start, mark.end, mark.text
+        now = mark.end
+    if _seconds(now) != _seconds(duration):
+        yield now, duration, ""
+
+
+def _intervals(intervals: Iterable[tuple[float, float, str]]) -> str:
+    """A tier's intervals as Praat writes them; a quotation mark is written twice."""
+    lines = []
+    for number, (start, end, text) in enumerate(intervals, start=1):
+        quoted = text.replace('"', '""')
+        lines.append(
+            f"        intervals [{number}]:\n            xmin = {_seconds(start)}\n"
+            f'            xmax = {_seconds(end)}\n            text = "{quoted}"\n'
+        )
+    return f"        intervals: size = {len(lines)}\n" + "".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    """To a tenth of a millisecond, as in JSON."""
+    return f"{seconds:.4f}".rstrip("0").rstrip(".")
+
+
+def _ctm(audio: str, words: Iterable[Word]) -> str:
+    name = "_".join(Path(audio).stem.split()) or "-"
+    return "".join(
+        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
+        for word in words
+    )
 
 
 # --- cues -----------------------------------------------------------------------------------------

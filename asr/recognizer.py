@@ -25,7 +25,7 @@ from asr.files import replacing, write_text
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text import NORMALISERS, TextConfig, Tokenizer, load_tokenizer, save_tokenizer
-from asr.transcript import Hypothesis, Segment, Transcript, inside
+from asr.transcript import AlignedText, Hypothesis, Segment, Transcript, inside
 
 if TYPE_CHECKING:
     from asr.search.decoder import Decoder
@@ -135,11 +135,31 @@ class Recognizer:
             for (source, samples), hypothesis in zip(batch, hypotheses, strict=True):
                 yield self._transcript(source, len(samples) / self.sample_rate, hypothesis)
 
+    def align(self, source: Source, text: str) -> AlignedText:
+        """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
+
+        Raises ``AudioError`` for a recording that cannot be read, ``TextError`` or ``AlignmentError``
+        for a text that does not fit the model or the recording.
+        """
+        from asr.align import align_text  # brings a compiler
+
+        samples = read_audio(source, self.sample_rate)
+        duration = len(samples) / self.sample_rate
+        log_probs, _ = self.log_probs(*padded([samples]))
+        text = NORMALISERS[self.config.text.normaliser](text)
+        array = log_probs[0].cpu().numpy()
+        words = align_text(array, text, self.tokenizer, self.frame_seconds, duration)
+        return AlignedText(name_of(source), duration, words, self.tokenizer.unit, self.name)
+
     def _transcript(self, source: Source, duration: float, hypothesis: Hypothesis) -> Transcript:
         """What was said in a recording of ``duration`` seconds, as one segment."""
         segment = Segment(0.0, duration, hypothesis.text, inside(hypothesis.words, duration))
-        name = str(source) if isinstance(source, str | Path) else "-"
-        return Transcript(name, duration, (segment,) if segment.text else (), self.name)
+        return Transcript(name_of(source), duration, (segment,) if segment.text else (), self.name)
+
+
+def name_of(source: Source) -> str:
+    """What a transcript calls its recording."""
+    return str(source) if isinstance(source, str | Path) else "-"
 
 
 def batches(

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from asr.config import option
 from asr.errors import UserError
 from asr.files import replacing, write_text
@@ -83,6 +85,18 @@ class Tokenizer:
     @cached_property
     def _pieces(self) -> Any:
         return _sentencepiece().SentencePieceProcessor(model_proto=self.bpe)
+
+    @property
+    def unit(self) -> str:
+        """What its tokens are, for people."""
+        return "phones" if self.lexicon is not None else "pieces" if self.bpe else "characters"
+
+    def pronunciations(self, word: str) -> list[np.ndarray]:
+        """The phones of each of a word's pronunciations as tokens; raises ``TextError`` as ``encode``."""
+        assert self.lexicon is not None
+        if word not in self.lexicon:
+            raise _unknown_word(word, "")
+        return [np.array([self._phones[phone] for phone in said], np.int32) for said in self.lexicon[word]]
 
     def encode(self, text: str, utterance: str = "") -> list[int]:
         """The tokens of ``text`` in Unicode's NFKC form, runs of white space as one space.
@@ -178,11 +192,7 @@ def _spoken(text: str, lexicon: Lexicon, utterance: str) -> Iterator[str]:
     """The phones of each word's first pronunciation."""
     for word in text.split():
         if word not in lexicon:
-            where = f"utterance {utterance}: " if utterance else ""
-            raise TextError(
-                f"{where}word {word!r} is not in the lexicon; make one of all manifests: "
-                "asr lexicon --words MANIFEST --dictionary FILE"
-            )
+            raise _unknown_word(word, utterance)
         yield from lexicon[word][0]
 
 
@@ -228,6 +238,14 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if tokenizer.symbols != symbols:
         raise TextError(f"{path}: does not list the pieces of {model.name}")
     return tokenizer
+
+
+def _unknown_word(word: str, utterance: str) -> TextError:
+    where = f"utterance {utterance}: " if utterance else ""
+    return TextError(
+        f"{where}word {word!r} is not in the lexicon; make one of all manifests: "
+        "asr lexicon --words MANIFEST --dictionary FILE"
+    )
 
 
 def _unknown_symbol(symbol: str, text: str, utterance: str) -> TextError:

@@ -56,6 +56,30 @@ class Transcript:
         return " ".join(segment.text for segment in self.segments if segment.text)
 
 
+@dataclass(frozen=True)
+class AlignedWord:
+    """A word of a given text where it is in a recording, and the units that it is spelled with."""
+
+    word: Word
+    units: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """A given text in a recording; ``unit`` says what words are spelled with: characters, pieces, phones."""
+
+    audio: str
+    duration: float
+    words: tuple[AlignedWord, ...]
+    unit: str
+    model: str
+
+    @property
+    def text(self) -> str:
+        """The words as they were aligned."""
+        return " ".join(aligned.word.text for aligned in self.words)
+
+
 def inside(words: Sequence[Word], duration: float) -> tuple[Word, ...]:
     """The words with none going on beyond ``duration``: the last frame of a recording may be half empty."""
     return tuple(replace(word, end=min(word.end, duration)) for word in words)

@@ -321,3 +321,44 @@ def graphone_counts(
             for graphone in way:
                 counts[graphone] += weight / sum(weights)
     return counts
+
+
+def read_textgrid(text: str) -> tuple[float, dict[str, list[tuple[float, float, str]]]]:
+    """A TextGrid of interval tiers in Praat's long form, read strictly: its end and each tier's intervals.
+
+    Raises ``ValueError`` for anything that the format's description does not have in this place.
+    """
+    lines = iter(text.splitlines())
+
+    def value(key: str) -> str:
+        line = next(lines).strip()
+        if not line.startswith(key):
+            raise ValueError(f"{line!r} where {key!r} should be")
+        return line.removeprefix(key)
+
+    def quoted(key: str) -> str:
+        raw = value(key)
+        if len(raw) < 2 or raw[0] != '"' or raw[-1] != '"' or '"' in raw[1:-1].replace('""', ""):
+            raise ValueError(f"{raw!r} is no quoted text")
+        return raw[1:-1].replace('""', '"')
+
+    value('File type = "ooTextFile"'), value('Object class = "TextGrid"'), value("")
+    if float(value("xmin = ")) != 0:
+        raise ValueError("begins late")
+    end = float(value("xmax = "))
+    value("tiers? <exists>")
+    count = int(value("size = "))
+    value("item []:")
+    tiers: dict[str, list[tuple[float, float, str]]] = {}
+    for tier in range(1, count + 1):
+        value(f"item [{tier}]:"), value('class = "IntervalTier"')
+        name = quoted("name = ")
+        if (float(value("xmin = ")), float(value("xmax = "))) != (0, end):
+            raise ValueError("a tier that is not as long as the grid")
+        tiers[name] = []
+        for number in range(1, int(value("intervals: size = ")) + 1):
+            value(f"intervals [{number}]:")
+            tiers[name].append((float(value("xmin = ")), float(value("xmax = ")), quoted("text = ")))
+    if next(lines, None) is not None:
+        raise ValueError("goes on behind its end")
+    return end, tiers

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.align import AlignmentError, align
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
 from asr.search import SearchConfig, beam, greedy
@@ -299,29 +298,7 @@ def test_found_is_a_plain_value():
     assert found.score == pytest.approx(found.acoustic + found.extra)
 
 
-# --- alignment and confidence ---------------------------------------------------------------------
-
-
-@UNHURRIED
-@given(seed=st.integers(0, 10**6), frames=st.integers(1, 6), data=st.data())
-def test_the_alignment_is_the_best_path(seed, frames, data):
-    log_probs = drawn(seed, frames)
-    tokens = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
-    paths = [p for p in itertools.product(range(4), repeat=frames) if collapse(p) == tokens]
-    if not paths:
-        with pytest.raises(AlignmentError):
-            align(log_probs, np.array(tokens))
-        return
-    best = max(paths, key=lambda path: log_probs[np.arange(frames), list(path)].sum())
-    alignment = align(log_probs, np.array(tokens))
-    runs = [
-        (key, [frame for frame, _ in group])
-        for key, group in itertools.groupby(enumerate(best), key=lambda item: item[1])
-    ]
-    expected = [(group[0], group[-1] + 1) for key, group in runs if key != 0]
-    assert list(zip(alignment.begins.tolist(), alignment.ends.tolist(), strict=True)) == expected
-    peaks = [log_probs[b:e, t].max() for (b, e), t in zip(expected, tokens, strict=True)]
-    assert alignment.peaks == pytest.approx(peaks)
+# --- confidence -----------------------------------------------------------------------------------
 
 
 def test_fitted_confidences_say_how_often_words_are_right():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -159,8 +160,6 @@ def test_a_full_disk_is_one_clear_line(trained):
 
 def test_features_are_written_and_drawn(trained):
     asr("features", "data/test/000.wav", "-o", "frames.npy", "--plot", "frames.png", cwd=trained)
-    import numpy as np
-
     frames = np.load(trained / "frames.npy")
     assert frames.ndim == 2
     assert frames.shape[1] == 80
@@ -198,6 +197,28 @@ def test_training_frames_are_those_of_transcription(trained):
     from_batch = recognizer.hypotheses(log_probs, frames)
     for utterance, hypothesis in zip(utterances, from_batch, strict=True):
         assert recognizer.transcribe(utterance.audio).text == hypothesis.text
+
+
+def letters_of_tones(folder: Path, number: int) -> tuple[str, np.ndarray]:
+    """The text of a recording of the test set and, second by second, where it is not silent."""
+    line = json.loads((folder / "data" / "test.jsonl").read_text().splitlines()[number])
+    samples, _ = soundfile.read(folder / "data" / line["audio_filepath"])
+    return line["text"], np.convolve(np.abs(samples), np.ones(80) / 80, "same") > 0.02
+
+
+def test_letters_are_aligned_with_their_tones(trained):
+    for number in range(3):
+        text, loud = letters_of_tones(trained, number)
+        path = trained / "data" / "test" / f"{number:03d}.wav"
+        aligned = json.loads(asr("align", path, text, "--model", trained / "run", "-f", "json").stdout)
+        assert aligned["unit"] == "characters"
+        assert ["".join(unit["text"] for unit in word["units"]) for word in aligned["words"]] == text.split()
+        borders = np.flatnonzero(np.diff(loud.astype(int))) / RATE  # where tones begin and end, in turn
+        units = [unit for word in aligned["words"] for unit in word["units"]]
+        assert len(borders) == 2 * len(units)
+        for unit, begin, end in zip(units, borders[::2], borders[1::2], strict=True):
+            assert begin - 0.06 < (unit["start"] + unit["end"]) / 2 < end + 0.06
+            assert unit["confidence"] > 0.5
 
 
 @pytest.fixture(scope="module")

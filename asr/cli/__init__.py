@@ -18,6 +18,7 @@ from asr.errors import UserError
 
 VERBS = {
     "transcribe": "Turn recordings into text.",
+    "align": "Find where the words of a text are in a recording.",
     "train": "Train a model from a recipe, or go on with a run.",
     "doctor": "Find out in words why a recipe does not learn.",
     "evaluate": "Transcribe a manifest and print its word error rate.",

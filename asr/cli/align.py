@@ -1,0 +1,71 @@
+"""``asr align``: a recording and what is said in it, out come the times of words and characters."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from asr.errors import UserError
+from asr.formats import ALIGNMENT_FORMATS
+from asr.models import DEFAULT_MODEL
+
+
+@click.command()
+@click.argument("audio", type=click.Path(path_type=Path))
+@click.argument("text")
+@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there instead of to stdout.",
+)
+@click.option(
+    "-f",
+    "--output-format",
+    default="ctm",
+    type=click.Choice([*ALIGNMENT_FORMATS]),
+    help="ctm has words, ctm-units what they are spelled with, textgrid and json have both.",
+)
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+def align(audio: Path, text: str, model: str, out: Path | None, output_format: str, device: str) -> None:
+    """Find where the words of TEXT are in AUDIO: a text as such, a file that holds it, or - for stdin.
+
+    Words are spelled with characters, with pieces or with phones, as the model has them. Everything
+    that AUDIO says has to be in TEXT: what is not is taken for a part of some word or for silence.
+    """  # fmt: skip
+    spoken = text_of(text)
+
+    from asr.recognizer import load_recognizer
+
+    try:
+        aligned = load_recognizer(model, device).align(audio, spoken)
+    except UserError as error:
+        raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
+    written = ALIGNMENT_FORMATS[output_format](aligned)
+    if out is None:
+        click.echo(written, nl=False)
+        return
+    from asr.files import write_text
+
+    write_text(out, written)
+
+
+def text_of(argument: str) -> str:
+    """The text that TEXT means."""
+    if argument == "-":
+        return sys.stdin.read()
+    if not os.path.isfile(argument):  # noqa: PTH113 (a text may be too long to be a path)
+        if argument.endswith(".txt"):
+            raise UserError(f"{argument}: no such file")
+        return argument
+    try:
+        return Path(argument).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{argument}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{argument}: is not UTF-8 text") from error
