@@ -1,7 +1,7 @@
 """Any audio file, or its bytes, to mono float32 samples at the rate asked for.
 
-soundfile and soxr are imported where they are used: training from cached samples must run on
-machines that have neither.
+soundfile reads most of them, ``media.py`` the rest. soundfile and soxr are imported where they are
+used: training from cached samples must run on machines that have neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from asr.errors import UserError
+from asr.media import DEMUXERS, MediaError, opened_media
 
 SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # hertz; a damaged rate would make seconds into days
@@ -32,10 +33,14 @@ BEGINNINGS = {
     "WAV": rb"RIFF....WAVE",
     "OGG": rb"OggS",
     "FLAC": rb"fLaC",
+    "AAC": rb"\xff[\xf0\xf1\xf8\xf9]|ADIF",  # ADTS; where these have no layer, MP3 has one
     "MP3": rb"ID3|\xff[\xe2-\xff]",
     "AIFF": rb"FORM....AIF[FC]",
     "AU": rb"\.snd",
     "NIST": rb"NIST_1A\n   1024\n",  # SPHERE, the format of many older speech corpora
+    "MP4": rb"....ftyp",
+    "MATROSKA": rb"\x1a\x45\xdf\xa3",
+    "ASF": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
 }
 # Encodings in which libsndfile seeks to the very sample. After a seek in MP3, Opus or Vorbis the
 # decoder lacks what came before: it is off by as much as 0.03 in the first samples.
@@ -54,7 +59,7 @@ class Recording:
     """An open recording; ``frames`` is the length its header promises, ``None`` if it promises none."""
 
     file: IO[bytes]
-    sound: Any  # soundfile.SoundFile
+    sound: Any  # soundfile.SoundFile, or the part of it that asr.media.Sound has
     frames: int | None
 
 
@@ -64,7 +69,7 @@ def read_audio(
     """Samples of a recording or of a stretch of it, channels averaged.
 
     WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU and SPHERE are recognised by their content, whatever
-    the name ends in.
+    the name ends in; so are AAC, MP4 (m4a), Matroska (mkv, webm) and WMA, which need PyAV or ffmpeg.
 
     Args:
         source: a path, the bytes of a whole file, or a file that can seek.
@@ -148,6 +153,11 @@ def opened(source: Source) -> Iterator[Recording]:
         with opened_file(source) as raw:
             raw.seek(0)
             kind = kind_of(raw)
+            if kind in DEMUXERS:
+                with opened_media(raw, kind) as media:
+                    check_rate(media.samplerate)
+                    yield Recording(raw, media, None)
+                return
             file = whole_wav(raw) if kind == "WAV" else raw
             if kind == "OGG":
                 check_ogg(file)
@@ -158,14 +168,13 @@ def opened(source: Source) -> Iterator[Recording]:
             with soundfile.SoundFile(file) as sound:
                 if not sound.format.startswith(kind):
                     raise AudioError(f"is {sound.format} behind an ID3 tag; convert it to WAV or FLAC")
-                if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
-                    raise AudioError(f"is damaged: its sampling rate is {sound.samplerate} Hz")
+                check_rate(sound.samplerate)
                 # soundfile seeks after every read, which spoils the next samples of an MP3 and fails
                 # in a FLAC of unstated length; it does not when it believes that it cannot.
                 sound.seekable = lambda: False
                 stated = counted and sound.frames < 1 << 62  # libsndfile's word for "unknown" is 2^63 - 1
                 yield Recording(file, sound, sound.frames if stated else None)
-    except AudioError as error:
+    except (AudioError, MediaError) as error:
         raise AudioError(f"{name}: {error}") from error
     except FileNotFoundError as error:
         is_url = re.match(r"\w{2,}:/", name)
@@ -222,6 +231,9 @@ class Patched(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
     def readinto(self, buffer: Any) -> int:
         begin = self.file.tell()
         content = self.file.read(len(buffer))
@@ -230,6 +242,12 @@ class Patched(io.RawIOBase):
         if first < last:
             buffer[first - begin : last - begin] = self.new[first - self.place : last - self.place]
         return len(content)
+
+
+def check_rate(rate: int) -> None:
+    """Raise ``AudioError`` for hertz that no recording has."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(f"is damaged: its sampling rate is {rate} Hz")
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -304,11 +322,16 @@ def kind_of(file: IO[bytes]) -> str:
     beginning = file.read(16)
     if not beginning:
         raise AudioError("is empty")
+    if beginning[:3] == b"ID3":  # stands before MP3, and before AAC sometimes
+        file.seek(id3_size(beginning))
+        behind = file.read(16)
+        beginning = behind if re.match(BEGINNINGS["AAC"], behind) else beginning
     for kind, pattern in BEGINNINGS.items():
         if re.match(pattern, beginning, re.DOTALL):
             return kind
     raise AudioError(
-        "is not audio in a format that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, SPHERE)"
+        "is not audio in a format that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF, AU, SPHERE; "
+        "m4a, aac, mp4, mkv, webm, wma)"
     )
 
 
@@ -373,9 +396,11 @@ def mp3_counts_its_frames(file: IO[bytes]) -> bool:
     """Whether the Xing (or Info) header in the first frame of an MP3 tells how many there are."""
     file.seek(0)
     tag = file.read(10)
-    size = 0
-    if tag[:3] == b"ID3":  # its length has seven bits a byte
-        size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
-    file.seek(size)
+    file.seek(id3_size(tag) if tag[:3] == b"ID3" else 0)
     header = re.search(rb"(?:Xing|Info)...(.)", file.read(64), re.DOTALL)
     return header is not None and bool(header[1][0] & 1)
+
+
+def id3_size(tag: bytes) -> int:
+    """Bytes in the ID3 tag that begins with ``tag``; its length has seven bits a byte."""
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=False))

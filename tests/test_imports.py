@@ -19,6 +19,7 @@ ORDER = [
     "compiled",
     "models",
     "config",
+    "media",
     "audio",
     "data",
     "cache",

@@ -13,7 +13,10 @@ from asr.audio import duration
 from asr.data import Utterance
 from asr.errors import UserError
 
-ENDINGS = (".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".webm", ".aiff", ".au", ".sph")
+ENDINGS = (
+    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".au", ".sph"),
+    *(".m4a", ".aac", ".mp4", ".mkv", ".webm", ".wma"),  # by way of asr.media
+)
 
 
 class CorpusError(UserError):

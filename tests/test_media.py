@@ -1,0 +1,215 @@
+"""Containers that soundfile does not know: through PyAV, and through a program that plays ffmpeg."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from asr import audio
+from asr.audio import BEGINNINGS, AudioError, duration, read_audio
+from asr.cli import cli
+
+SEVEN = Path(__file__).parent.parent / "samples" / "digit-7-jackson.flac"
+# Container, codec, rate: what phones, browsers, cameras and Windows write.
+KINDS = [
+    ("ipod", "aac", 16000), ("mp4", "aac", 44100), ("mov", "pcm_s16le", 16000), ("adts", "aac", 16000),
+    ("matroska", "aac", 16000), ("webm", "libopus", 48000), ("asf", "wmav2", 44100),
+]  # fmt: skip
+IDS = [f"{container}-{codec}" for container, codec, _ in KINDS]
+every_kind = pytest.mark.parametrize(("container", "codec", "rate"), KINDS, ids=IDS)
+
+
+def tone(rate: int, seconds: float = 2.0, channels: int = 1) -> np.ndarray:
+    samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+    return np.repeat(samples[None], channels, axis=0).astype(np.float32)
+
+
+def encoded(samples: np.ndarray, container: str, codec: str, rate: int, picture: bool = False) -> bytes:
+    """``(channels, samples)`` in a container, on wish with a track of pictures before the sound."""
+    av = pytest.importorskip("av", reason="PyAV, part of [media], is not installed")
+    buffer = io.BytesIO()
+    layout = "mono" if len(samples) == 1 else "stereo"
+    with av.open(buffer, "w", format=container) as file:
+        screen = file.add_stream("mpeg4", rate=25) if picture else None
+        track = file.add_stream(codec, rate=rate, layout=layout, bit_rate=64000) if samples.size else None
+        if screen is not None:
+            screen.width, screen.height, screen.pix_fmt = 32, 32, "yuv420p"
+            for number in range(25):
+                image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                image.pts, image.time_base = number, Fraction(1, 25)
+                file.mux(screen.encode(image))
+            file.mux(screen.encode(None))
+        if track is not None:
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = rate, 0
+            resampler = av.AudioResampler(format=track.codec_context.format, layout=layout, rate=rate)
+            for part in [*resampler.resample(frame), *resampler.resample(None)]:
+                file.mux(track.encode(part))
+            file.mux(track.encode(None))
+    return buffer.getvalue()
+
+
+# --- PyAV -----------------------------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_kind_gives_the_tone_back(tmp_path, container, codec, rate, channels):
+    content = encoded(tone(rate, channels=channels), container, codec, rate)
+    path = tmp_path / "recording.wav"  # the name does not matter
+    path.write_bytes(content)
+    samples = read_audio(path, rate)
+    assert samples.dtype == np.float32
+    assert 2.0 - 0.01 <= len(samples) / rate < 2.0 + 0.15  # encoders fill up, and some say by how much
+    middle = samples[rate // 2 : rate // 2 + rate]
+    spectrum = np.abs(np.fft.rfft(middle)) / len(middle) * 2
+    assert spectrum.argmax() == 440
+    assert spectrum[440] == pytest.approx(0.5, abs=0.03)
+    assert duration(content) == len(samples) / rate
+    np.testing.assert_array_equal(read_audio(io.BytesIO(content), rate), samples)
+    np.testing.assert_array_equal(read_audio(content, rate, 0.5, 0.25), samples[rate // 2 :][: rate // 4])
+
+
+@every_kind
+def test_channels_are_averaged(container, codec, rate):
+    left = tone(rate, channels=2) * np.array([[1], [0]], np.float32)
+    samples = read_audio(encoded(left, container, codec, rate), rate)
+    assert np.abs(samples[rate // 2 : -rate // 2]).max() == pytest.approx(0.25, abs=0.05)
+
+
+def test_the_sound_of_a_film_is_read_and_a_silent_film_has_none():
+    film = encoded(tone(16000), "mp4", "aac", 16000, picture=True)
+    assert len(read_audio(film)) == pytest.approx(32000, abs=2400)
+    with pytest.raises(AudioError, match="holds no sound"):
+        read_audio(encoded(np.zeros((1, 0), np.float32), "mp4", "aac", 16000, picture=True))
+
+
+@every_kind
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
+def test_a_truncated_file_is_named(container, codec, rate, share):
+    content = encoded(tone(rate, seconds=3.0), container, codec, rate)
+    with pytest.raises(AudioError, match=r"audio bytes: (is (damaged, )?truncated|holds no)"):
+        read_audio(content[: int(share * len(content))])
+
+
+def test_aac_is_told_from_mp3():
+    for second in range(256):
+        beginning = bytes([0xFF, second]) + bytes(14)
+        layer, synchronised = second >> 1 & 3, second >= 0xF0  # MPEG 2.5, which MP3 may be, has one bit less
+        assert bool(re.match(BEGINNINGS["AAC"], beginning)) == (synchronised and layer == 0)
+        if second >= 0xE2 and layer:
+            assert audio.kind_of(io.BytesIO(beginning)) == "MP3"
+    aac = encoded(tone(16000), "adts", "aac", 16000)
+    tag = b"ID3\4\0\0\0\0\x20\0" + bytes(4096)  # as radio streams have it
+    np.testing.assert_array_equal(read_audio(tag + aac), read_audio(aac))
+
+
+@pytest.mark.parametrize("content", [b"#EXTM3U\nfile:///etc/passwd\n", b"ffconcat version 1.0\nfile x.wav\n"])
+def test_what_names_other_files_is_not_read(tmp_path, content):
+    (tmp_path / "x.m4a").write_bytes(content)
+    with pytest.raises(AudioError, match=r"x\.m4a: is not audio in a format that can be read"):
+        read_audio(tmp_path / "x.m4a")
+
+
+def test_a_memo_of_a_phone_is_transcribed(tmp_path, capfd):
+    samples, rate = soundfile.read(SEVEN, dtype="float32")
+    wide = audio.resampled(samples, rate, 16000)
+    (tmp_path / "memo.m4a").write_bytes(encoded(wide[None], "ipod", "aac", 16000))
+    assert CliRunner().invoke(cli, ["transcribe", str(tmp_path)]).stdout == "seven\n"
+    assert capfd.readouterr().err == ""  # FFmpeg keeps its remarks to itself
+
+
+# --- ffmpeg ---------------------------------------------------------------------------------------
+
+PLAYED = f"""#!{sys.executable}
+import json, pathlib, struct, sys, time
+here = pathlib.Path(__file__).parent
+source = sys.argv[sys.argv.index("-i") + 1].removeprefix("file:")
+told = {{"arguments": sys.argv[1:], "content": pathlib.Path(source).read_bytes().hex()}}
+(here / "told.json").write_text(json.dumps(told))
+exec((here / "plays.py").read_text())
+"""
+STEREO = """
+sys.stdout.buffer.write(b".snd" + struct.pack(">5I", 32, 0xFFFFFFFF, 6, 16000, 2) + bytes(8))
+sys.stdout.buffer.write(struct.pack(">2f", 0.5, 0.25) * 40000)
+"""
+MEMO = b"\0\0\0\x1cftypM4A " + bytes(100)
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch) -> Path:
+    """A folder with a program that plays ffmpeg, the only one on the path, where PyAV is not installed."""
+    if sys.platform == "win32":
+        pytest.skip("a script is no program on Windows")
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(PLAYED)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.setitem(sys.modules, "av", None)
+    return program.parent
+
+
+def plays(folder: Path, program: str) -> None:
+    (folder / "plays.py").write_text(program)
+
+
+def test_an_installed_ffmpeg_is_used(ffmpeg, tmp_path):
+    plays(ffmpeg, STEREO)
+    path = tmp_path / "-y $(touch x); memo.m4a"
+    path.write_bytes(MEMO)
+    samples = read_audio(path)
+    np.testing.assert_array_equal(samples, np.full(40000, 0.375, np.float32))
+    assert len(read_audio(MEMO, 16000, 0.5, 0.5)) == 8000
+    told = json.loads((ffmpeg / "told.json").read_text())
+    assert bytes.fromhex(told["content"]) == MEMO
+    arguments = told["arguments"]
+    assert "touch" not in " ".join(arguments)
+    assert "-protocol_whitelist file -f mov -i file:/" in " ".join(arguments)
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("sys.exit('moov atom not found\\nmore')", "damaged or truncated; ffmpeg says: moov atom not found$"),
+        ("sys.exit(3)", "ffmpeg says: exit status 3"), ("", "holds no sound"),
+        (STEREO + "sys.exit('partial file')", "ffmpeg says: partial file"),
+        (STEREO + "print('[aac] channel element 0.0', file=sys.stderr)", r"ffmpeg says: \[aac\] channel"),
+        ("sys.stdout.write('x' * 100)", "wrote no AU file"),
+        (STEREO.replace("16000, 2", "16000, 0"), "wrote no AU file"),
+        (STEREO.replace("16000, 2", "7, 2"), "its sampling rate is 7 Hz"),
+    ],
+)  # fmt: skip
+def test_what_ffmpeg_complains_about_is_said(ffmpeg, program, says):
+    plays(ffmpeg, program)
+    with pytest.raises(AudioError, match=f"audio bytes: .*{says}") as failure:
+        read_audio(MEMO)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_program_that_is_not_waited_for_is_ended(ffmpeg):
+    plays(ffmpeg, STEREO + "sys.stdout.flush(); time.sleep(1000)")
+    assert len(read_audio(MEMO, 16000, 0.0, 0.25)) == 4000
+
+
+@pytest.mark.parametrize("ending", ["m4a", "aac", "mkv", "wma"])
+def test_where_there_is_neither_it_is_said_what_to_do(tmp_path, monkeypatch, ending):
+    beginnings = {"m4a": MEMO, "aac": b"\xff\xf1" + bytes(50), "mkv": b"\x1a\x45\xdf\xa3" + bytes(50)}
+    asf = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(50)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert shutil.which("ffmpeg") is None
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(beginnings.get(ending, asf))
+    with pytest.raises(AudioError, match=r"PyAV \(pip install 'asr\[media\]'\) or ffmpeg"):
+        read_audio(path)
