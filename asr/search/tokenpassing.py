@@ -91,12 +91,16 @@ class Passing(NamedTuple):
 SIZE, HISTORIES = 0, 1
 
 
-def new_passing(sounds: Sounds, beam_size: int, state: int) -> Passing:
-    """A search before its first frame; ``state`` is the language model's at the beginning."""
+def ways_on(sounds: Sounds) -> int:
+    """In how many ways a hypothesis can go on in a frame, at most."""
     children = sounds.tree.first_child
     alike = np.append(np.diff(sounds.firsts), 0)  # and 0 for nodes where no word ends, whose number is -1
     ways = np.concatenate([[0], np.cumsum(1 + alike[sounds.tree.words])])
-    most = beam_size * (1 + int((ways[children[1:]] - ways[children[:-1]]).max()))
+    return 1 + int((ways[children[1:]] - ways[children[:-1]]).max())
+
+
+def new_passing(beam_size: int, most: int, state: int) -> Passing:
+    """A search before its first frame, with room for ``most`` candidates; ``state``: the language model's."""
     passing = Passing(
         numbers=np.array([1, 1]),
         beam=np.zeros(beam_size, HYPOTHESIS),

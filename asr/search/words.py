@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from asr.pronunciation import Lexicon, Pronunciations
 from asr.search.confidence import calibrated
 from asr.search.decoder import Decoder, Found, SearchError, on_threads
 from asr.search.hotwords import HotWords, hot_phrases
-from asr.search.knowledge import NO_TRIE, unigram
+from asr.search.knowledge import NO_TRIE
 from asr.search.lexicon import ROOT, lexicon_of
 from asr.search.options import SearchConfig
-from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, with_room
+from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
 from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word
 
@@ -27,13 +28,31 @@ VARIANTS = 2  # pronunciations of a hot word that the lexicon lacks
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A word with one of its pronunciations, in tokens."""
+class Entries:
+    """Words with a pronunciation each, in the order of their sounds: those that sound alike side by side.
+
+    tokens: the pronunciations. numbers: int32, what the language model calls the words. fees: float64,
+    what a word adds besides the language model's opinion. heat: int32, what the automaton of hot phrases
+    calls the words.
+    """
+
+    words: Sequence[str]
+    tokens: Sequence[bytes]
+    numbers: np.ndarray
+    fees: np.ndarray
+    heat: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+class Entry(NamedTuple):
+    """One of the entries."""
 
     word: str
     tokens: bytes
-    number: int  # of the word, in the language model
-    fee: float  # what it adds besides the language model's opinion
+    fee: float
+    heat: int
 
 
 @dataclass(frozen=True)
@@ -60,9 +79,10 @@ class WordDecoder:
     ) -> None:
         self.config = config
         self.model = model
-        self.hot, self.heat = hot_phrases(phrases, config.hotword_weight)
-        self.entries = entries_of(config, tokenizer, model, self.heat)
-        self.sounds = sounds_of(config, self.entries, model, self.hot, self.heat)
+        self.hot, heat = hot_phrases(phrases, config.hotword_weight)
+        self.entries = entries_of(config, tokenizer, model, heat)
+        self.sounds = sounds_of(config, self.entries, model, self.hot)
+        self.most_candidates = config.beam_size * ways_on(self.sounds)
         self.limits = Limits(
             lm_weight=float(config.lm_weight) if model is not None else 0.0,
             beam_size=config.beam_size,
@@ -82,7 +102,7 @@ class WordDecoder:
         limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
         trie, state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
         rows = np.ascontiguousarray(log_probs, np.float32)
-        passing = new_passing(self.sounds, self.config.beam_size, state)
+        passing = new_passing(self.config.beam_size, self.most_candidates, state)
         frame = advance(self.sounds, trie, limits, passing, rows, 0)
         while frame < len(rows):
             passing = with_room(passing)
@@ -134,9 +154,14 @@ class WordDecoder:
         """The words that lead to a node of the tree of words."""
         backwards = []
         while history > 0:
-            backwards.append(self.entries[passing.entries[history]])
+            backwards.append(self._entry(int(passing.entries[history])))
             history = int(passing.parents[history])
         return tuple(reversed(backwards))
+
+    def _entry(self, place: int) -> Entry:
+        every = self.entries
+        fee, heat = float(every.fees[place]), int(every.heat[place])
+        return Entry(every.words[place], every.tokens[place], fee, heat)
 
     def _ended(self, total: float, entries: tuple[Entry, ...]) -> FoundWords:
         """A result of all that was found for some words, the end of the sentence not yet counted."""
@@ -155,7 +180,7 @@ class WordDecoder:
         """What the hot phrases in some words add."""
         gained, state = 0.0, 0
         for entry in entries:
-            state = int(self.hot.following[state, self.heat.get(entry.word, 0)])
+            state = int(self.hot.following[state, entry.heat])
             gained += float(self.hot.gains[state])
         return gained
 
@@ -186,31 +211,35 @@ def new_decoder(
 
 
 def entries_of(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, hot: Collection[str] = ()
-) -> list[Entry]:
-    """The words that can be found, those that sound alike side by side, in the order of their sounds.
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, heat: Mapping[str, int]
+) -> Entries:
+    """The words that can be found, and how; ``heat`` has the hot ones.
 
-    A ``hot`` word counts as one that the language model knows: it pays no fee for its letters.
+    A hot word counts as one that the language model knows: it pays no fee for its letters.
     """
     assert tokenizer.lexicon is not None
     if len(tokenizer) > MOST_TOKENS:
         raise SearchError(f"{len(tokenizer) - 1} phones are too many to search: at most {MOST_TOKENS - 1}")
-    numbers = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
-    entries = []
-    for word, variants in with_pronunciations(tokenizer.lexicon, hot).items():
-        number, fee = 0, config.word_bonus
-        if model is not None:
-            number = model.vocabulary.find(word)
-            if number < 0:
-                number = model.unknown
-                if word not in hot:
-                    if config.closed:
-                        continue
-                    fee += config.unknown_score * len(word)
-        entries += [Entry(word, bytes(numbers[phone] for phone in said), number, fee) for said in variants]
-    if not entries:
+    codes = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
+    lexicon = with_pronunciations(tokenizer.lexicon, heat)
+    known = {} if model is None else model.vocabulary.numbers
+    listed = sorted(
+        (bytes([codes[phone] for phone in said]), word)
+        for word, variants in lexicon.items()
+        if not config.closed or model is None or word in known or word in heat
+        for said in variants
+    )
+    if not listed:
         raise SearchError("no word of the language model is in the model's lexicon")
-    return sorted(entries, key=lambda entry: entry.tokens)
+    words = [word for _, word in listed]
+    hot = np.array([heat.get(word, 0) for word in words], np.int32)
+    numbers, fees = np.zeros(len(words), np.int32), np.full(len(words), config.word_bonus)
+    if model is not None:
+        numbers = np.array([known.get(word, -1) for word in words], np.int32)
+        strange = numbers < 0
+        fees += config.unknown_score * np.array([len(word) for word in words]) * (strange & (hot == 0))
+        numbers[strange] = model.unknown
+    return Entries(words, [tokens for tokens, _ in listed], numbers, fees, hot)
 
 
 def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Mapping[str, Pronunciations]:
@@ -223,33 +252,26 @@ def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Mapping[str
     return {**lexicon.words, **new}
 
 
-def sounds_of(
-    config: SearchConfig,
-    entries: list[Entry],
-    model: NgramModel | None,
-    hot: HotWords,
-    heat: Mapping[str, int],
-) -> Sounds:
-    """The entries as arrays; ``heat`` is what the automaton of hot phrases calls words."""
-    words = {word: number for number, word in enumerate(dict.fromkeys(entry.word for entry in entries))}
-    alike = [list(group) for _, group in groupby(entries, key=lambda entry: entry.tokens)]
-    sounds = [group[0].tokens for group in alike]
-
-    def highest(entry: Entry) -> float:
-        gain = config.hotword_weight if entry.word in heat else 0.0
-        return gain + entry.fee + (0.0 if model is None else config.lm_weight * unigram(model, entry.number))
-
+def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWords) -> Sounds:
+    """The entries as arrays."""
+    words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
+    changes = [i for i, (one, next_one) in enumerate(pairwise(entries.tokens), 1) if one != next_one]
+    firsts = np.array([0, *changes, len(entries)], np.int32)
+    sounds = [entries.tokens[first] for first in firsts[:-1]]
+    highest = entries.fees + config.hotword_weight * (entries.heat > 0)
+    if model is not None:
+        highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
     return Sounds(
         tree=lexicon_of(
             np.frombuffer(b"".join(sounds), np.uint8),
             np.cumsum([0, *map(len, sounds)], dtype=np.int64),
             np.arange(len(sounds), dtype=np.int32),
-            np.array([max(map(highest, group)) for group in alike], np.float32),
+            np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
         ),
-        firsts=np.cumsum([0, *map(len, alike)], dtype=np.int32),
-        words=np.array([words[entry.word] for entry in entries], np.int32),
-        numbers=np.array([entry.number for entry in entries], np.int32),
-        fees=np.array([entry.fee for entry in entries]),
+        firsts=firsts,
+        words=np.array([words[word] for word in entries.words], np.int32),
+        numbers=entries.numbers,
+        fees=entries.fees,
         hot=hot,
-        heat=np.array([heat.get(entry.word, 0) for entry in entries], np.int32),
+        heat=entries.heat,
     )
