@@ -82,3 +82,6 @@ def test_what_cannot_be_is_left_out_with_the_reason(prepared):
     trained = {u.id for u in read_manifest(prepared / "train.jsonl")}
     assert "LibriSpeech/7-1-0000" in trained
     assert all(u.text == u.text.lower() for u in read_manifest(prepared / "train.jsonl"))
+    sentences = (prepared / "train.txt").read_text().splitlines()
+    assert len(set(sentences)) == len(sentences)
+    assert set(sentences) == {u.text for u in read_manifest(prepared / "train.jsonl")}

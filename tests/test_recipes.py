@@ -18,7 +18,9 @@ import soundfile
 import torch
 
 from asr.config import from_table, override, read_toml
+from asr.data import read_manifest
 from asr.experiment import Experiment
+from asr.pronunciation import Lexicon, write_lexicon
 from asr.recognizer import load_recognizer
 from asr.training import train
 from tests.synthetic import RATE, sentence, spoken, write_tones
@@ -35,9 +37,12 @@ def name(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory) -> Path:
-    """Forty utterances, of which CTC can align all with a token in 40 ms."""
+    """Forty utterances, of which CTC can align all with a token in 40 ms, and a lexicon that spells."""
     folder = tmp_path_factory.mktemp("tones")
     write_tones(folder, {"train": 34, "dev": 6}, seed=1)
+    texts = [u.text for split in ("train", "dev") for u in read_manifest(folder / f"{split}.jsonl")]
+    words = sorted(set(" ".join(texts).split()))
+    write_lexicon(Lexicon({word: (tuple(word.upper()),) for word in words}), folder / "lexicon.txt")
     return folder
 
 
@@ -59,7 +64,7 @@ def on_tones(recipe: Path, tones: Path, folder: Path) -> Experiment:
         experiment,
         text=replace(experiment.text, vocabulary_size=16),
         encoder=replace(experiment.encoder, size=min(LARGEST, experiment.encoder.size)),
-        training=replace(training, cache=str(folder / "cache") if training.cache else ""),
+        training=replace(training, cache=str(folder / "cache") if training.cache else "", initial=""),
     )
 
 

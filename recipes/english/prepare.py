@@ -10,6 +10,7 @@ LibriSpeech alone can begin. Writes, texts in `letters-v1`:
 - `train.jsonl`, and its random subsets `train-2h.jsonl` and `train-5h.jsonl` for a learning curve;
 - `dev-tune.jsonl` and `dev-report.jsonl` (LibriSpeech dev-clean, by speaker), `cv-dev.jsonl` (by
   sentence), `speechocean-dev.jsonl` (by speaker): none of their recordings or sentences is trained on;
+- `train.txt`: the training sentences, each once, for the language model;
 - `left-out.jsonl`: the training clips whose length and text cannot belong together, with the reason.
 """
 
@@ -28,6 +29,7 @@ import numpy as np
 from asr import corpora
 from asr.corpora.recordings import CorpusError
 from asr.data import Utterance, write_manifest
+from asr.files import write_text
 from asr.normalise import letters
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
@@ -156,6 +158,8 @@ def main() -> None:
     for name, utterances in sets.items():
         write_manifest(arguments.out / f"{name}.jsonl", utterances)
         print(f"{name}: {len(utterances)} utterances, {hours_of(utterances):.2f} hours")
+    sentences = dict.fromkeys(u.text for u in sets["train"])
+    write_text(arguments.out / "train.txt", "".join(f"{sentence}\n" for sentence in sentences))
 
 
 if __name__ == "__main__":

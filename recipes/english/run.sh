@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The English model and everything in its tables, from nothing:
+#   bash recipes/english/run.sh CORPORA_DIR TEXT DICTIONARY [PEERS_PYTHON]
+# CORPORA_DIR: see README.md. TEXT: sentences in letters-v1, one a line. DICTIONARY: CMUdict.
+# PEERS_PYTHON: of an environment that has pocketsphinx; without it that row is left as it is.
+# Stopped or killed, the same command goes on where it was.
+set -euo pipefail
+corpora=$1 text=$2 dictionary=$3 peers=${4:-}
+data=data/english
+results=recipes/english/results
+mkdir -p "$results"
+
+if [ ! -e $data/words.txt ]; then
+    python recipes/english/prepare.py "$corpora" --out $data
+    # The speech that weights are chosen by is in the lexicon, or its phones could not be counted.
+    asr lexicon --words $data/train.jsonl --words $data/dev-tune.jsonl --dictionary "$dictionary" -o $data/lexicon.txt
+    asr lm train "$text" $data/train.txt -o $data/lm.bin --order 3 --prune 0 2 3
+    # What can be found: the language model's words, and those that it lacks and the dictionary has.
+    grep -Eo "^[a-z']+ " "$dictionary" | tr -d ' ' > $data/dictionary-words.txt
+    asr lexicon --words $data/lm.bin --words $data/dictionary-words.txt --words $data/train.jsonl \
+        --dictionary "$dictionary" -o $data/words.txt
+fi
+
+# Two processes of one thread each, because so small batches leave a second thread little to do.
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+for run in first blstm; do
+    out=exp/english; [ $run = first ] && out=exp/english-first
+    torchrun --nproc-per-node 2 -m asr train recipes/english/$run.toml --out $out --threads 1
+done
+unset OMP_NUM_THREADS
+
+python tools/release.py exp/english english --int8 --lexicon $data/words.txt --lm $data/lm.bin
+asr tune $data/dev-tune.jsonl --model english
+for set in dev-report cv-dev speechocean-dev; do
+    asr evaluate $data/$set.jsonl --model english --json > $results/blstm.$set.json
+    asr evaluate $data/$set.jsonl --model english --lm none --json > $results/blstm-without-lm.$set.json
+    asr evaluate $data/$set.jsonl --model english --lm none --beam-size 1 --json > $results/blstm-phones.$set.json
+    if [ -n "$peers" ]; then
+        python tools/bench/peers.py $data/$set.jsonl --python "$peers" > $results/pocketsphinx.$set.json
+    fi
+done
+python tools/curve.py exp/english -o $results/blstm
+python tools/results.py
