@@ -6,10 +6,13 @@ A pronunciation is a tuple of phone symbols, as ``("HH", "AH", "L", "OW")``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from asr.errors import UserError
 from asr.files import write_text
@@ -17,11 +20,59 @@ from asr.files import write_text
 Pronunciation = tuple[str, ...]
 Pronunciations = tuple[Pronunciation, ...]
 
+MOST_PHONES = 255  # codes and tokens are bytes, and token 0 is the blank
+SPACE, NEWLINE = 0x20, 0x0A
+# White space other than single spaces and ends of lines that hold something.
+UNUSUAL = ("  ", "\n\n", " \n", "\n ", *"\0\t\r\v\f\x1c\x1d\x1e\x1f")
 VARIANT = re.compile(r"(.+)\(\d+\)")  # CMUdict writes a word's second pronunciation as tomato(2)
 
 
 class LexiconError(UserError):
     """A lexicon that cannot be read; names the file and the line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A lexicon as arrays, which large ones can be had as in no time.
+
+    Pronunciation ``p`` is that of ``words[p]`` and has the phones ``phones[code]`` for every code in
+    ``codes[bounds[p]:bounds[p + 1]]`` (uint8, int64). The pronunciations of a word keep their order.
+    """
+
+    words: Sequence[str]
+    phones: tuple[str, ...]  # sorted
+    codes: np.ndarray
+    bounds: np.ndarray
+
+
+class Gathered(Mapping[str, Pronunciations]):
+    """The words of columns, gathered when the first of them is looked up."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    @cached_property
+    def _words(self) -> Mapping[str, Pronunciations]:
+        columns = self.columns
+        said = [columns.phones[code] for code in columns.codes.tolist()]
+        bounds = columns.bounds.tolist()
+        spelled = (tuple(said[begin:end]) for begin, end in pairwise(bounds))
+        return lexicon_of(zip(columns.words, spelled, strict=True)).words
+
+    def __getitem__(self, word: str) -> Pronunciations:
+        return self._words[word]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __eq__(self, other: object) -> bool:
+        return self._words == other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @dataclass(frozen=True)
@@ -42,7 +93,25 @@ class Lexicon:
     @cached_property
     def phones(self) -> tuple[str, ...]:
         """The phones of all words, sorted."""
+        if isinstance(self.words, Gathered):
+            return self.words.columns.phones
         return tuple(sorted({p for variants in self.words.values() for phones in variants for p in phones}))
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The same as arrays. Raises ``LexiconError`` when there are more than 255 phones."""
+        if isinstance(self.words, Gathered):
+            return self.words.columns
+        if len(self.phones) > MOST_PHONES:
+            raise LexiconError(f"{len(self.phones)} phones are more than the {MOST_PHONES} that there may be")
+        codes = {phone: code for code, phone in enumerate(self.phones)}
+        pairs = [(word, phones) for word, variants in self.words.items() for phones in variants]
+        return Columns(
+            [word for word, _ in pairs],
+            self.phones,
+            np.array([codes[phone] for _, phones in pairs for phone in phones], np.uint8),
+            np.cumsum([0, *(len(phones) for _, phones in pairs)], dtype=np.int64),
+        )
 
 
 def lexicon_of(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
@@ -63,7 +132,7 @@ def read_dictionary(path: str | Path) -> Lexicon:
     on lines that begin with ``;;;``, are passed over. Raises ``LexiconError``.
     """
     entries = []
-    for number, line in _lines(path):
+    for number, line in _numbered(_text(path)):
         if line.startswith(";;;"):
             continue
         word, *phones = line.partition(" #")[0].lower().split() or [""]
@@ -77,8 +146,12 @@ def read_dictionary(path: str | Path) -> Lexicon:
 
 def read_lexicon(path: str | Path) -> Lexicon:
     """What ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
+    text = _text(path)
+    columns = _columns(text)
+    if columns is not None:
+        return Lexicon(Gathered(columns))
     entries = []
-    for number, line in _lines(path):
+    for number, line in _numbered(text):
         word, *phones = line.split()
         if not phones:
             raise LexiconError(f"{path}:{number}: {word!r} has no phones")
@@ -98,17 +171,47 @@ def lexicon_lines(lexicon: Lexicon) -> Iterator[str]:
             yield f"{word} {' '.join(phones)}"
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers counted from 1."""
+def _text(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise LexiconError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise LexiconError(f"{path}: is not UTF-8 text, a word and its phones a line") from error
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers counted from 1."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
+
+
+def _columns(text: str) -> Columns | None:
+    """What a text says that is written as ``write_lexicon`` writes, with phones of one or two letters;
+    ``None`` for any other, which has to be read line by line."""
+    if not text.isascii() or not text.endswith("\n") or text[0] in " \n" or any(u in text for u in UNUSUAL):
+        return None
+    letters = np.frombuffer(text.encode(), np.uint8)
+    ends = np.flatnonzero((letters == SPACE) | (letters == NEWLINE))
+    begins = np.append(0, ends[:-1] + 1)
+    last = letters[ends] == NEWLINE
+    first = np.append(True, last[:-1])
+    lengths = (ends - begins)[~first]
+    if (first & last).any() or lengths.max() > 2:  # a word without phones; longer phones
+        return None
+    places = begins[~first]
+    keys = letters[places] + np.where(lengths == 2, letters[places + 1], 0) * np.int32(256)
+    every = np.flatnonzero(np.bincount(keys)).tolist()
+    phones = {chr(key & 255) + (chr(key >> 8) if key >> 8 else ""): key for key in every}
+    if len(phones) > MOST_PHONES:
+        return None
+    codes = np.zeros(1 << 15, np.uint8)  # of ASCII letters
+    for code, phone in enumerate(sorted(phones)):
+        codes[phones[phone]] = code
+    words = [text[begin:end] for begin, end in zip(begins[first].tolist(), ends[first].tolist(), strict=True)]
+    counts = np.diff(np.append(np.flatnonzero(first), len(first))) - 1
+    return Columns(words, tuple(sorted(phones)), codes[keys], np.append(0, np.cumsum(counts)))
 
 
 def _some(entries: list[tuple[str, Pronunciation]], path: str | Path) -> Lexicon:

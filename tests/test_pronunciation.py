@@ -145,3 +145,23 @@ def test_most_possessives_of_the_dictionary_follow_the_rule():
     ]
     assert len(possessives) > 6000
     assert 0.94 < len(right) / len(possessives) < 0.99
+
+
+def test_columns_and_words_are_two_forms_of_one_lexicon(tmp_path):
+    pairs = [("b", ("B", "IY")), ("a", ("AH",)), ("a", ("EY",)), ("tee's", ("T", "IY", "Z"))]
+    lexicon = lexicon_of(pairs)
+    write_lexicon(lexicon, tmp_path / "some.txt")
+    quickly = read_lexicon(tmp_path / "some.txt")
+    (tmp_path / "other.txt").write_text((tmp_path / "some.txt").read_text().replace(" ", "  "))
+    slowly = read_lexicon(tmp_path / "other.txt")
+    assert quickly == slowly == lexicon
+    for one, other in ((lexicon.columns, quickly.columns), (lexicon.columns, slowly.columns)):
+        assert list(one.words) == list(other.words) == [word for word, _ in pairs]
+        assert one.phones == other.phones == lexicon.phones == ("AH", "B", "EY", "IY", "T", "Z")
+        assert one.codes.tolist() == other.codes.tolist()
+        assert one.bounds.tolist() == other.bounds.tolist() == [0, 2, 3, 4, 7]
+
+
+def test_no_more_phones_than_a_byte_can_name():
+    with pytest.raises(LexiconError, match="300 phones"):
+        assert lexicon_of((str(i), (f"P{i}",)) for i in range(300)).columns

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from asr.align import align
 from asr.g2p import G2PError, Pronouncer
-from asr.lm.model import NgramModel
-from asr.pronunciation import Lexicon, Pronunciations
+from asr.lm.model import NgramModel, score
+from asr.pronunciation import Lexicon
 from asr.search.confidence import calibrated
 from asr.search.decoder import Decoder, Found, SearchError, on_threads
 from asr.search.hotwords import HotWords, hot_phrases
@@ -23,21 +22,21 @@ from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_
 from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word
 
-MOST_TOKENS = 256  # a token is a byte of a pronunciation
 VARIANTS = 2  # pronunciations of a hot word that the lexicon lacks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entries:
     """Words with a pronunciation each, in the order of their sounds: those that sound alike side by side.
 
-    tokens: the pronunciations. numbers: int32, what the language model calls the words. fees: float64,
-    what a word adds besides the language model's opinion. heat: int32, what the automaton of hot phrases
-    calls the words.
+    tokens: uint8, all pronunciations; that of entry ``p`` is ``tokens[bounds[p]:bounds[p + 1]]``.
+    numbers: int32, what the language model calls the words. fees: float64, what a word adds besides the
+    language model's opinion. heat: int32, what the automaton of hot phrases calls the words.
     """
 
     words: Sequence[str]
-    tokens: Sequence[bytes]
+    tokens: np.ndarray
+    bounds: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
     heat: np.ndarray
@@ -45,12 +44,18 @@ class Entries:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __getitem__(self, place: int) -> Entry:
+        tokens = self.tokens[self.bounds[place] : self.bounds[place + 1]].tobytes()
+        fee, heat = float(self.fees[place]), int(self.heat[place])
+        return Entry(self.words[place], tokens, int(self.numbers[place]), fee, heat)
+
 
 class Entry(NamedTuple):
     """One of the entries."""
 
     word: str
     tokens: bytes
+    number: int
     fee: float
     heat: int
 
@@ -107,7 +112,7 @@ class WordDecoder:
         while frame < len(rows):
             passing = with_room(passing)
             frame = advance(self.sounds, trie, limits, passing, rows, frame)
-        return self._results(passing)[:n_best]
+        return self._results(passing, n_best)
 
     def hypotheses(self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1) -> list[Hypothesis]:
         """The best hypotheses of one recording, best first.
@@ -133,7 +138,7 @@ class WordDecoder:
         """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
         return on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
 
-    def _results(self, passing: Passing) -> list[FoundWords]:
+    def _results(self, passing: Passing, n_best: int) -> list[FoundWords]:
         """What the hypotheses of the beam come to, were the recording to end here, best first."""
         beam = passing.beam[: passing.numbers[SIZE]]
         whole = beam[beam["node"] == ROOT]
@@ -141,40 +146,43 @@ class WordDecoder:
             best = int(beam["rank"].argmax())
             whole = beam[best : best + 1]
         totals: dict[int, float] = {}
-        histories: dict[int, int] = {}
+        firsts: dict[int, np.void] = {}
         for one in whole[np.argsort(-whole["rank"], kind="stable")]:
             said = int(one["said"])
-            histories.setdefault(said, int(one["history"]))
+            firsts.setdefault(said, one)
             total = np.logaddexp(one["blank"], one["token"])
             totals[said] = float(np.logaddexp(totals.get(said, -np.inf), total))
-        results = [self._ended(totals[said], self._spelled(passing, histories[said])) for said in totals]
-        return sorted(results, key=lambda found: -found.score)
+        if self.model is not None:
+            for said, one in firsts.items():
+                end, _ = score(self.model.trie, one["state"], self.model.end)
+                totals[said] += self.limits.lm_weight * end
+        best_first = sorted(totals, key=lambda said: -totals[said])[:n_best]
+        return [
+            self._result(totals[said], self._spelled(passing, int(firsts[said]["history"])))
+            for said in best_first
+        ]
 
     def _spelled(self, passing: Passing, history: int) -> tuple[Entry, ...]:
         """The words that lead to a node of the tree of words."""
         backwards = []
         while history > 0:
-            backwards.append(self._entry(int(passing.entries[history])))
+            backwards.append(self.entries[int(passing.entries[history])])
             history = int(passing.parents[history])
         return tuple(reversed(backwards))
 
-    def _entry(self, place: int) -> Entry:
-        every = self.entries
-        fee, heat = float(every.fees[place]), int(every.heat[place])
-        return Entry(every.words[place], every.tokens[place], fee, heat)
-
-    def _ended(self, total: float, entries: tuple[Entry, ...]) -> FoundWords:
-        """A result of all that was found for some words, the end of the sentence not yet counted."""
-        lm, weight = 0.0, self.limits.lm_weight
+    def _result(self, total: float, entries: tuple[Entry, ...]) -> FoundWords:
+        """A result whose score is ``total``, and what that is made of."""
+        lm = 0.0
         if self.model is not None:
-            log_probs, state = self.model.score([entry.word for entry in entries], self.model.begin)
-            (end,), _ = self.model.score(["</s>"], state)
-            lm = sum(log_probs) + end
-            total += weight * end
+            state = self.model.begin
+            for number in (*(entry.number for entry in entries), self.model.end):
+                log_prob, state = score(self.model.trie, state, number)
+                lm += log_prob
         fees = sum(entry.fee for entry in entries) + self._heated(entries)
         tokens = tuple(token for entry in entries for token in entry.tokens)
+        acoustic = total - self.limits.lm_weight * lm - fees
         extra = fees - self.config.word_bonus * len(entries)
-        return FoundWords(tokens, total, total - weight * lm - fees, lm, len(entries), extra, entries)
+        return FoundWords(tokens, total, acoustic, lm, len(entries), extra, entries)
 
     def _heated(self, entries: Sequence[Entry]) -> float:
         """What the hot phrases in some words add."""
@@ -218,54 +226,68 @@ def entries_of(
     A hot word counts as one that the language model knows: it pays no fee for its letters.
     """
     assert tokenizer.lexicon is not None
-    if len(tokenizer) > MOST_TOKENS:
-        raise SearchError(f"{len(tokenizer) - 1} phones are too many to search: at most {MOST_TOKENS - 1}")
-    codes = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
-    lexicon = with_pronunciations(tokenizer.lexicon, heat)
-    known = {} if model is None else model.vocabulary.numbers
-    listed = sorted(
-        (bytes([codes[phone] for phone in said]), word)
-        for word, variants in lexicon.items()
-        if not config.closed or model is None or word in known or word in heat
-        for said in variants
-    )
-    if not listed:
-        raise SearchError("no word of the language model is in the model's lexicon")
-    words = [word for _, word in listed]
+    columns = with_pronunciations(tokenizer.lexicon, heat).columns
+    symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
+    tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
+    order, tokens, bounds = in_order(tokens, columns.bounds)
+    words = [columns.words[place] for place in order.tolist()]
     hot = np.array([heat.get(word, 0) for word in words], np.int32)
-    numbers, fees = np.zeros(len(words), np.int32), np.full(len(words), config.word_bonus)
-    if model is not None:
-        numbers = np.array([known.get(word, -1) for word in words], np.int32)
-        strange = numbers < 0
-        fees += config.unknown_score * np.array([len(word) for word in words]) * (strange & (hot == 0))
-        numbers[strange] = model.unknown
-    return Entries(words, [tokens for tokens, _ in listed], numbers, fees, hot)
+    fees = np.full(len(words), config.word_bonus)
+    if model is None:
+        return Entries(words, tokens, bounds, np.zeros(len(words), np.int32), fees, hot)
+    known = model.vocabulary.numbers
+    numbers = np.array([known.get(word, -1) for word in words], np.int32)
+    strange = numbers < 0
+    lengths = np.array([len(word) for word in words])
+    fees += np.where(strange & (hot == 0), config.unknown_score * lengths, 0.0)
+    if config.closed:
+        fees[strange & (hot == 0)] = -np.inf
+        if np.isneginf(fees).all():
+            raise SearchError("no word of the language model is in the model's lexicon")
+    numbers[strange] = model.unknown
+    return Entries(words, tokens, bounds, numbers, fees, hot)
 
 
-def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Mapping[str, Pronunciations]:
-    """All words of a lexicon, and ``words``, each with its pronunciations."""
+def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The order that sorts pronunciations, and their tokens and bounds in that order.
+
+    Tokens are above 0, the blank, so that shorter ones filled up with zeros come before those that go on.
+    """
+    lengths = np.diff(bounds)
+    columns = np.arange(lengths.max(initial=1))
+    table = np.zeros((len(lengths), len(columns)), np.uint8)
+    table[columns < lengths[:, None]] = tokens
+    order = np.argsort(table.view(f"S{len(columns)}")[:, 0], kind="stable")
+    lengths = lengths[order]
+    return order, table[order][columns < lengths[:, None]], np.append(0, np.cumsum(lengths))
+
+
+def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Lexicon:
+    """The lexicon with ``words`` in it, those that it lacks pronounced as its own are."""
+    missing = [word for word in words if word not in lexicon]
+    if not missing:
+        return lexicon
     pronouncer = Pronouncer(lexicon, VARIANTS)
     try:
-        new = {word: pronouncer.pronounced(word)[0] for word in words if word not in lexicon}
+        return Lexicon({**lexicon.words, **{word: pronouncer.pronounced(word)[0] for word in missing}})
     except G2PError as error:
         raise SearchError(f"hot words: {error}") from error
-    return {**lexicon.words, **new}
 
 
 def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWords) -> Sounds:
     """The entries as arrays."""
     words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
-    changes = [i for i, (one, next_one) in enumerate(pairwise(entries.tokens), 1) if one != next_one]
-    firsts = np.array([0, *changes, len(entries)], np.int32)
-    sounds = [entries.tokens[first] for first in firsts[:-1]]
+    new = differing(entries)
+    firsts = np.append(np.flatnonzero(new), len(entries)).astype(np.int32)
+    lengths = np.diff(entries.bounds)
     highest = entries.fees + config.hotword_weight * (entries.heat > 0)
     if model is not None:
         highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
     return Sounds(
         tree=lexicon_of(
-            np.frombuffer(b"".join(sounds), np.uint8),
-            np.cumsum([0, *map(len, sounds)], dtype=np.int64),
-            np.arange(len(sounds), dtype=np.int32),
+            entries.tokens[np.repeat(new, lengths)],
+            np.append(0, np.cumsum(lengths[new])),
+            np.arange(len(firsts) - 1, dtype=np.int32),
             np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
         ),
         firsts=firsts,
@@ -275,3 +297,18 @@ def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, 
         hot=hot,
         heat=entries.heat,
     )
+
+
+def differing(entries: Entries) -> np.ndarray:
+    """Which entries sound otherwise than the one before."""
+    lengths, tokens = np.diff(entries.bounds), entries.tokens
+    new = np.append(True, lengths[1:] != lengths[:-1])
+    behind = np.flatnonzero(~new)
+    # Where both are equally long, each token stands as far behind that of the entry before as it is long.
+    inside = np.repeat(~new, lengths)
+    places = np.flatnonzero(inside)
+    unlike = tokens[places] != tokens[places - np.repeat(lengths[behind], lengths[behind])]
+    if len(behind):
+        starts = np.append(0, np.cumsum(lengths[behind])[:-1])
+        new[behind] = np.logical_or.reduceat(unlike, starts)
+    return new
