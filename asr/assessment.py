@@ -88,6 +88,14 @@ def intervals(system: System, speakers: Sequence[str], draws: int = DRAWS) -> di
     return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
 
 
+def error_intervals(comparison: Comparison, speakers: Mapping[str, str]) -> dict[str, Interval | None]:
+    """As ``intervals``, with the speaker of each utterance by its id."""
+    named = [speakers.get(name, "") for name in comparison.references]
+    known = named if all(named) and len(set(named)) > 1 else []
+    counts = comparison.word_counts
+    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], known, LEVEL, DRAWS)
+
+
 def bootstrapped(
     errors: np.ndarray, words: np.ndarray, speakers: Sequence[str], level: float, draws: int
 ) -> dict[str, Interval | None]:

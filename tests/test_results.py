@@ -22,7 +22,8 @@ def test_the_tables_are_made_from_the_files():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.parent.name}-{path.stem}")
 def test_a_result_says_how_to_get_it_again(path):
     result = json.loads(path.read_text())
-    for key in ("command", "commit", "seed", "hardware", "hours", "rtf", "parameters", "normaliser", "date"):
+    keys = ["command", "commit", "hardware", "hours", "rtf", "normaliser", "date"]
+    for key in keys if "pocketsphinx" in path.stem else [*keys, "seed", "parameters"]:
         assert result[key] is not None, key
     counts = result["word_counts"]
     errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]

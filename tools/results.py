@@ -24,8 +24,8 @@ PLACE = re.compile(
     r"(<!-- results: (?P<recipe>\S+)(?: (?P<system>\S+))? -->\n).*?(<!-- end of results -->)", re.S
 )
 HEADER = (
-    "| system | test set | WER | substitutions, deletions, insertions | words | CER | SER "
-    "| hours | times real time | hardware | commit |\n|" + " --- |" * 11 + "\n"
+    "| system | test set | WER | 95 % interval | substitutions, deletions, insertions | words | CER | SER "
+    "| hours | times real time | hardware | commit |\n|" + " --- |" * 12 + "\n"
 )
 
 
@@ -74,6 +74,7 @@ def row(system: str, tested: str, result: dict[str, Any]) -> str:
         system,
         tested,
         f"**{100 * error_rate(words):.2f} %**",
+        interval(result),
         f"{words['substitutions']}, {words['deletions']}, {words['insertions']}",
         f"{words['reference_length']:,}",
         f"{100 * error_rate(characters):.2f} %",
@@ -84,6 +85,13 @@ def row(system: str, tested: str, result: dict[str, Any]) -> str:
         f"`{result['commit'][:9]}`" if result["commit"] else "various",
     ]
     return "| " + " | ".join(cells) + " |\n"
+
+
+def interval(result: dict[str, Any]) -> str:
+    """Where the WER would be with other speakers or, where these are not known, with other utterances."""
+    ends = result.get("intervals", {})
+    found = ends.get("by_speaker") or ends.get("by_utterance")
+    return f"{100 * found['low']:.1f} to {100 * found['high']:.1f}" if found else ""
 
 
 def error_rate(counts: dict[str, int]) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from asr.assessment import error_intervals
+from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
-from asr.cli.score import summary
 from asr.cli.searching import described_search, search_options, searching
 from asr.models import DEFAULT_MODEL, model_folder
 from asr.scoring import ScoringError
@@ -49,7 +51,8 @@ def evaluate(
     from asr.recognizer import load_recognizer
 
     recognizer = searching(load_recognizer(model, device), model, search)
-    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    utterances = read_manifest(manifest)
+    examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
@@ -57,7 +60,8 @@ def evaluate(
         write_hypotheses(hyp_out, evaluation)
     comparison = evaluation.comparison
     if as_json:
-        click.echo(json.dumps(result(recognizer, model, manifest, evaluation), indent=2))
+        speakers = {utterance.id: utterance.speaker for utterance in utterances}
+        click.echo(json.dumps(result(recognizer, model, manifest, evaluation, speakers), indent=2))
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
         click.echo("\n".join(summary(comparison)))
@@ -84,8 +88,14 @@ def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evaluation) -> dict[str, Any]:
-    """The result for files: rates as shares, counts, and where they came from."""
+def result(
+    recognizer: Recognizer,
+    model: str,
+    manifest: Path,
+    evaluation: Evaluation,
+    speakers: Mapping[str, str],
+) -> dict[str, Any]:
+    """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.config import read_toml
     from asr.report import provenance
 
@@ -97,6 +107,7 @@ def result(recognizer: Recognizer, model: str, manifest: Path, evaluation: Evalu
         "search": described_search(recognizer),
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
+        "intervals": interval_results(error_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
         "parameters": sum(p.numel() for p in recognizer.model.parameters()),
