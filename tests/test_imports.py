@@ -64,6 +64,7 @@ ORDER = [
     "longform",
     "report",
     "inside",
+    "export",
     "cli",
 ]
 WITHOUT_TORCH = ORDER[: ORDER.index("features")]

@@ -30,6 +30,7 @@ VERBS = {
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",
     "inspect": "Draw what happens inside a model while it listens.",
+    "export": "Write a model as an ONNX file for programs without torch.",
     "models": "List the models that ship with the package.",
 }
 

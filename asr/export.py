@@ -1,0 +1,186 @@
+"""A model as an ONNX file: samples in, log-probs out, for programs without torch.
+
+Features are part of the graph. Its Fourier transform is a convolution with windowed cosines and sines,
+which every runtime has, and differs from ``asr.features`` by rounding alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asr import __version__
+from asr.cells import FUSED
+from asr.errors import UserError
+from asr.features import Features, masked, padded, utterance_statistics, with_deltas
+from asr.files import replacing
+from asr.recognizer import Recognizer
+
+OPSET = 17
+TOLERANCE = 1e-4  # of log-probs: what ONNX Runtime and torch may differ by
+CHECKED_SECONDS = (2.3, 0.7, 1.1)  # a batch of these is held against torch after every export
+
+
+class ExportError(UserError):
+    """A model that has no form in ONNX, or whose file is not equal to it."""
+
+
+class SamplesToLogProbs(nn.Module):
+    """A recogniser's features and network as one graph, free of Python's numbers where sizes vary."""
+
+    waves: Tensor
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__()
+        self.features = recognizer.features
+        self.network = recognizer.model
+        self.register_buffer("waves", windowed_waves(recognizer.features))
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``(batch, samples)`` and samples per recording to ``Recognizer.log_probs``'s results."""
+        return self.network(*self.frames(samples, lengths))
+
+    def frames(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``Features.forward``, without statistics of speakers."""
+        config = self.features.config
+        beyond = (lengths - config.window).clamp(min=0)
+        counts = (1 + torch.div(beyond + config.hop - 1, config.hop, rounding_mode="floor")) * (lengths > 0)
+        samples = samples - config.preemphasis * F.pad(samples[:, :-1], (1, 0))
+        samples = F.pad(masked(samples, lengths), (0, config.window + config.hop))
+        parts = F.conv1d(samples[:, None], self.waves, stride=config.hop)[:, :, : counts.max()]
+        real, imaginary = parts.square().chunk(2, dim=1)
+        features = ((real + imaginary).transpose(1, 2) @ self.features.filters).clamp(min=config.floor).log()
+        if config.kind == "mfcc":
+            features = features @ self.features.cosines
+        features = with_deltas(masked(features, counts), counts, config.deltas)
+        features, counts = stacked(features, counts, config.stack, config.skip)
+        if config.normalisation == "none":
+            return features, counts
+        mean, std = self.features.mean[None], self.features.std[None]
+        if config.normalisation != "global":
+            mean, std = utterance_statistics(features, counts)
+        return masked((features - mean[:, None]) / std[:, None], counts), counts
+
+
+def windowed_waves(features: Features) -> Tensor:
+    """``(2 * bins, 1, window)``: the cosines and the sines of a Fourier transform, times the window."""
+    size, length = features.n_fft, features.config.window
+    angles = 2 * math.pi / size * torch.outer(torch.arange(size // 2 + 1), torch.arange(length)).double()
+    waves = torch.cat([angles.cos(), angles.sin()]) * features.window.double()
+    return waves.float()[:, None]
+
+
+def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
+    """``asr.features.stacked`` with slices, of which ONNX knows how long they are."""
+    if stack == skip == 1:
+        return features, lengths
+    size = features.shape[1]
+    filled = F.pad(features, (0, 0, 0, stack))
+    joined = torch.cat([filled[:, shift : shift + size : skip] for shift in range(stack)], dim=2)
+    lengths = torch.div(lengths + skip - 1, skip, rounding_mode="floor")
+    return masked(joined, lengths), lengths
+
+
+def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
+    """Write ``recognizer`` as ONNX, all of it or nothing; the largest difference found in its log-probs.
+
+    Inputs are ``samples (batch, samples)`` float32 and ``lengths (batch,)`` int64, outputs ``log_probs
+    (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. What else a
+    program must know, as the text of every token, is in the file's metadata.
+
+    Raises ``ExportError`` where an extra is not installed, for a network that ONNX has no operators
+    for, and when ONNX Runtime comes to log-probs that are more than ``TOLERANCE`` from torch's.
+    """
+    for library in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(library) is None:
+            raise ExportError(f"exporting needs {library}: pip install 'asr[onnx]'")
+    check_exportable(recognizer)
+    graph = SamplesToLogProbs(recognizer).eval().cpu()
+    samples, lengths = padded([np.zeros(round(recognizer.sample_rate * s)) for s in CHECKED_SECONDS])
+    with replacing(path) as temporary:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # about numbers that the sizes below make dynamic
+            torch.onnx.export(
+                graph, (samples, lengths), str(temporary), dynamo=False, opset_version=OPSET,
+                input_names=["samples", "lengths"], output_names=["log_probs", "frames"],
+                dynamic_axes={
+                    "samples": {0: "batch", 1: "samples"}, "lengths": {0: "batch"},
+                    "log_probs": {0: "batch", 1: "frames"}, "frames": {0: "batch"},
+                },
+            )  # fmt: skip
+        add_metadata(temporary, described(recognizer))
+        difference = largest_difference(recognizer, temporary)
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{path}: ONNX Runtime and torch differ by {difference:.2g}; nothing was written"
+            )
+    return difference
+
+
+def check_exportable(recognizer: Recognizer) -> None:
+    """Raise ``ExportError`` for what only torch can do with any number of frames."""
+    encoder, features = recognizer.config.encoder, recognizer.config.features
+    wrong = {
+        f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
+        "zoneout": encoder.zoneout > 0,
+        "transformer": encoder.kind == "transformer",
+        "dither": features.dither > 0,
+    }
+    for what, is_so in wrong.items():
+        if is_so:
+            can = ", ".join(FUSED)
+            raise ExportError(f"{recognizer.name}: its {what} has no form in ONNX; cells that have: {can}")
+
+
+def described(recognizer: Recognizer) -> dict[str, str]:
+    """What a program must know besides the graph, for the file's metadata."""
+    return {
+        "sample_rate": str(recognizer.sample_rate),
+        "frame_seconds": repr(recognizer.frame_seconds),
+        "tokens": json.dumps(recognizer.tokenizer.surfaces, ensure_ascii=False),  # the blank first
+        "normaliser": recognizer.config.text.normaliser,
+        "model": recognizer.name,
+        "asr_version": __version__,
+    }
+
+
+def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
+    """Put ``entries`` into the metadata of an ONNX file."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(entries))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def largest_difference(recognizer: Recognizer, path: Path) -> float:
+    """How far log-probs of an ONNX file are from ``recognizer``'s, of noise whose loudness changes."""
+    import onnxruntime
+
+    generator = np.random.default_rng(0)
+    noises = []
+    for seconds in CHECKED_SECONDS:
+        size = round(recognizer.sample_rate * seconds)
+        loudness = 10 ** np.interp(np.arange(size), np.linspace(0, size, 6), generator.uniform(-3, -0.5, 6))
+        noises.append(loudness * generator.standard_normal(size))
+    samples, lengths = padded(noises)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found, found_frames = session.run(None, {"samples": samples.numpy(), "lengths": lengths.numpy()})
+    expected, frames = recognizer.log_probs(samples, lengths)
+    if found_frames.tolist() != frames.tolist() or found.shape != expected.shape:
+        return math.inf
+    differences = [
+        np.abs(row[:count] - wanted[:count]).max()
+        for row, wanted, count in zip(found, expected.cpu().numpy(), frames.tolist(), strict=True)
+    ]
+    return float(max(differences))

@@ -1,0 +1,133 @@
+"""``asr export``: ONNX Runtime comes to the log-probs of torch, whatever the model and the sizes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from asr import export
+from asr.audio import read_audio
+from asr.cli import cli
+from asr.encoders import EncoderConfig
+from asr.errors import UserError
+from asr.export import TOLERANCE, ExportError, export_onnx
+from asr.features import FeatureConfig, padded
+from asr.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
+from asr.text import BLANK, SPACE, Tokenizer
+
+pytest.importorskip("onnx", reason="onnx, part of [onnx], is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime, part of [onnx], is not installed")
+
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+SAID = ["four", "seven", "one eight seven two"]
+MFCC = FeatureConfig(kind="mfcc", sample_rate=8000, n_mels=23, deltas=2, normalisation="utterance")
+STACKED = FeatureConfig(sample_rate=8000, n_mels=20, stack=3, skip=2, preemphasis=0.0, normalisation="none")
+PLAIN = FeatureConfig(sample_rate=8000, n_mels=20)
+MODELS = {
+    "rnn": (MFCC, EncoderConfig(cell="rnn", layers=1, size=12)),
+    "rnn-relu": (STACKED, EncoderConfig(cell="rnn-relu", layers=1, size=12, norm="none")),
+    "gru": (PLAIN, EncoderConfig(cell="gru", layers=2, size=12, residual=True, front_end="vgg4", channels=2)),
+    "lstm": (STACKED, EncoderConfig(layers=3, size=12, pyramid=2)),
+    "one way": (PLAIN, EncoderConfig(layers=2, size=12, bidirectional=False, front_end="conv2", channels=2)),
+    "tdnn": (PLAIN, EncoderConfig(kind="tdnn", layers=3, size=12)),
+}
+
+
+def recordings(recognizer: Recognizer) -> list[np.ndarray]:
+    return [read_audio(path, recognizer.sample_rate) for path in SAMPLES]
+
+
+def run(path: Path, samples: torch.Tensor, lengths: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"samples": samples.numpy(), "lengths": lengths.numpy()})
+
+
+def check_equal(recognizer: Recognizer, path: Path, batch: list[np.ndarray]) -> None:
+    samples, lengths = padded(batch)
+    expected, frames = recognizer.log_probs(samples, lengths)
+    found, found_frames = run(path, samples, lengths)
+    assert found_frames.tolist() == frames.tolist()
+    assert found.shape == expected.shape
+    for row, wanted, count in zip(found, expected.numpy(), frames.tolist(), strict=True):
+        np.testing.assert_allclose(row[:count], wanted[:count], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_probs_are_those_of_torch(tmp_path, name):
+    torch.manual_seed(1)
+    features, encoder = MODELS[name]
+    tokenizer = Tokenizer((BLANK, SPACE, "a", "b"))
+    recognizer = new_recognizer(ModelConfig(features=features, encoder=encoder), tokenizer, name)
+    recognizer.model.eval()
+    assert export_onnx(recognizer, tmp_path / "model.onnx") <= TOLERANCE
+    four, seven, string = recordings(recognizer)
+    for batch in ([string], [four, string, seven], [seven[:900], four[:201], four[:200], seven[:1]]):
+        check_equal(recognizer, tmp_path / "model.onnx", batch)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "new" / "digits.onnx"
+    done = CliRunner().invoke(cli, ["export", "--format", "onnx", "-o", str(path)])
+    assert done.exit_code == 0, done.output
+    assert str(path) in done.stderr
+    return path
+
+
+def test_the_shipped_model_is_equal(digits):
+    recognizer = load_recognizer()
+    check_equal(recognizer, digits, recordings(recognizer))
+
+
+def test_a_program_without_torch_hears_the_same(digits):
+    about = onnxruntime.InferenceSession(digits).get_modelmeta().custom_metadata_map
+    tokens = json.loads(about["tokens"])
+    for path, said in zip(SAMPLES, SAID, strict=True):
+        samples = read_audio(path, int(about["sample_rate"]))[None]
+        log_probs, frames = run(digits, torch.from_numpy(samples), torch.tensor([samples.shape[1]]))
+        best = log_probs[0, : frames[0]].argmax(axis=1)
+        assert "".join(tokens[token] for token, _ in groupby(best)).strip() == said
+        seconds = float(about["frame_seconds"]) * frames[0]
+        assert seconds == pytest.approx(samples.shape[1] / int(about["sample_rate"]), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (ModelConfig(encoder=EncoderConfig(cell="peephole", size=8)), "cell 'peephole' has no form in ONNX"),
+        (
+            ModelConfig(encoder=EncoderConfig(cell="ligru", size=8)),
+            "cells that have: rnn, rnn-relu, gru, lstm",
+        ),
+        (ModelConfig(encoder=EncoderConfig(zoneout=0.1, size=8)), "zoneout"),
+        (ModelConfig(encoder=EncoderConfig(kind="transformer", size=8)), "transformer"),
+        (ModelConfig(features=FeatureConfig(dither=1e-3)), "dither"),
+    ],
+)
+def test_what_onnx_has_no_form_for_is_said(tmp_path, config, says):
+    recognizer = new_recognizer(config, Tokenizer((BLANK, "a")), "mine")
+    with pytest.raises(ExportError, match=f"mine: .*{says}"):
+        export_onnx(recognizer, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_equal_is_not_written(tmp_path, monkeypatch):
+    right = export.windowed_waves
+    monkeypatch.setattr(export, "windowed_waves", lambda features: 1.01 * right(features))
+    with pytest.raises(ExportError, match="differ by"):
+        export_onnx(load_recognizer(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = CliRunner().invoke(cli, ["export", "-o", str(tmp_path / "x.onnx")])
+    assert isinstance(done.exception, UserError)
+    assert "pip install 'asr[onnx]'" in str(done.exception)
