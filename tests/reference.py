@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, product
@@ -362,3 +363,54 @@ def read_textgrid(text: str) -> tuple[float, dict[str, list[tuple[float, float, 
     if next(lines, None) is not None:
         raise ValueError("goes on behind its end")
     return end, tiers
+
+
+Cues = list[tuple[int, int, list[str]]]  # from and to in milliseconds, lines
+
+
+def read_srt(text: str) -> Cues:
+    """SubRip subtitles, read strictly: numbers from 1, times in order, lines that are not blank.
+
+    Raises ``ValueError`` for anything else. Every cue ends with a blank line.
+    """
+    cues = _cues(text, r"(\d\d+):([0-5]\d):([0-5]\d),(\d{3})", numbered=True)
+    if any("-->" in line for _, _, lines in cues for line in lines):
+        raise ValueError("a line that some players take for times")
+    return cues
+
+
+def read_vtt(text: str) -> Cues:
+    """WebVTT (W3C, section 4.1), read as strictly as ``read_srt``; cues come with their text unescaped."""
+    head, body = text[:8], text[8:]
+    if head != "WEBVTT\n\n":
+        raise ValueError(f"begins with {head!r}")
+    cues = _cues(body, r"(\d\d+):([0-5]\d):([0-5]\d)\.(\d{3})", numbered=False)
+    for _, _, lines in cues:
+        for number, line in enumerate(lines):
+            if re.search(r"[<>]|&(?!(?:amp|lt|gt);)", line):
+                raise ValueError(f"{line!r} is not escaped")
+            lines[number] = line.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return cues
+
+
+def _cues(text: str, clock: str, numbered: bool) -> Cues:
+    """Blocks of lines between blank lines, each begun by its times and before them, perhaps, its number."""
+    if text and not text.endswith("\n\n"):
+        raise ValueError("does not end with a blank line")
+    cues: Cues = []
+    for block in text.removesuffix("\n\n").split("\n\n") if text else []:
+        lines = block.split("\n")
+        if numbered and lines.pop(0) != str(len(cues) + 1):
+            raise ValueError(f"cue {len(cues) + 1} has another number")
+        times = re.fullmatch(f"{clock} --> {clock}", lines.pop(0))
+        if times is None:
+            raise ValueError("a cue without times")
+        hours, minutes, seconds, rest, *end = map(int, times.groups())
+        start = ((hours * 60 + minutes) * 60 + seconds) * 1000 + rest
+        stop = ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3]
+        if not (cues[-1][1] if cues else 0) <= start < stop:
+            raise ValueError("times that do not follow each other")
+        if not lines or not all(line.strip() for line in lines):
+            raise ValueError("a cue without text, or with a blank line in it")
+        cues.append((start, stop, lines))
+    return cues

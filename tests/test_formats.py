@@ -1,4 +1,4 @@
-"""How transcripts are written: read back by parsers that are not ours."""
+"""How transcripts are written: read back by parsers that are not ours, and by strict ones."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import csv
 import io
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
+import soundfile
 import srt
 import webvtt
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asr import __version__
+from asr.cli import cli
 from asr.formats import FORMATS, Layout, cues
 from asr.transcript import Segment, Transcript, Word, inside
+from tests.reference import read_srt, read_vtt
+
+STRING = Path(__file__).parent.parent / "samples" / "digits-lucas.flac"
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=12)
 GAPS = st.one_of(st.integers(0, 50), st.integers(0, 5000))  # milliseconds
@@ -75,6 +82,49 @@ def test_vtt_reads_back(transcript, layout):
     assert " ".join(cue.raw_text for cue in read).split() == escaped.split()
     times = [(clock(cue.start), clock(cue.end)) for cue in read]
     check_times(times, transcript.duration)
+
+
+STRICT = {"srt": read_srt, "vtt": read_vtt}
+
+
+@pytest.mark.parametrize("kind", STRICT)
+@given(transcript=transcripts(), layout=LAYOUTS)
+def test_subtitles_keep_to_the_letter_of_their_format(kind, transcript, layout):
+    # The arrow is the one text that SubRip has no way to write.
+    if kind == "srt" and any("-->" in word for word in said(transcript)):
+        return
+    read = STRICT[kind](FORMATS[kind](transcript, layout))
+    assert [line.split() for _, _, lines in read for line in lines] == [
+        list(line.split()) for cue in cues(transcript, layout) for line in cue.lines
+    ]
+    assert " ".join(line for _, _, lines in read for line in lines).split() == said(transcript)
+    assert not read or read[-1][1] <= transcript.duration * 1000 + 1e-6
+
+
+@pytest.mark.parametrize("kind", STRICT)
+@pytest.mark.parametrize("options", [[], ["--word-timestamps"], ["--max-line-width", "5"]])
+def test_subtitles_of_real_speech_are_inside_the_recording(kind, options):
+    done = CliRunner().invoke(cli, ["transcribe", str(STRING), "-f", kind, *options])
+    read = STRICT[kind](done.stdout)
+    assert " ".join(line for _, _, lines in read for line in lines) == "one eight seven two"
+    assert read[-1][1] <= soundfile.info(STRING).duration * 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1\n00:00:00,000 --> 00:00:01,000\na\n", "2\n00:00:00,000 --> 00:00:01,000\na\n\n",
+        "1\n00:00:00.000 --> 00:00:01.000\na\n\n", "1\n00:00:01,000 --> 00:00:01,000\na\n\n",
+        "1\n00:00:00,000 --> 00:00:01,000\n\n", "1\n0:00:00,000 --> 0:00:01,000\na\n\n",
+        "1\n00:00:00,000 --> 00:00:02,000\na\n\n2\n00:00:01,000 --> 00:00:03,000\nb\n\n", "a\n\n",
+        "1\n00:00:00,000 --> 00:00:61,000\na\n\n",
+    ],
+)  # fmt: skip
+def test_the_strict_parser_is_strict(text):
+    with pytest.raises(ValueError):
+        read_srt(text)
+    with pytest.raises(ValueError):
+        read_vtt("WEBVTT\n\n" + text)
 
 
 @given(transcripts(), st.integers(1, 50), st.integers(1, 3))
