@@ -199,7 +199,7 @@ def named(source: Source) -> str:
 def opened_file(source: Source) -> AbstractContextManager[IO[bytes]]:
     """The source as a binary file that has no name, because names mislead soundfile."""
     if isinstance(source, bytes):
-        return io.BytesIO(source)
+        return Bytes(source)
     if not isinstance(source, str | Path):
         return nullcontext(cast(IO[bytes], Patched(source)))
     if Path(source).exists() and not Path(source).is_file():  # opening a pipe would wait for its writer
@@ -210,7 +210,24 @@ def opened_file(source: Source) -> AbstractContextManager[IO[bytes]]:
         raise AudioError(f"is no file name: {error}") from error
 
 
-class Unnamed(io.FileIO):
+class Forgiving:
+    """A file in which places that cannot be are as its end: there is nothing.
+
+    Damaged files send the libraries there, and these print the exceptions of Python that they cannot raise.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)  # type: ignore[misc]
+        except (OSError, ValueError, OverflowError):
+            return super().seek(0, io.SEEK_END)  # type: ignore[misc]
+
+
+class Bytes(Forgiving, io.BytesIO):
+    """A file in memory."""
+
+
+class Unnamed(Forgiving, io.FileIO):
     """A file whose ``name`` is hidden: soundfile would take ``x.raw`` for headerless samples."""
 
     name = property(lambda self: "", lambda self, value: None)
@@ -223,7 +240,10 @@ class Patched(io.RawIOBase):
         self.file, self.place, self.new = file, place, new
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.file.seek(offset, whence)
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):  # as in Forgiving
+            return self.file.seek(0, io.SEEK_END)
 
     def tell(self) -> int:
         return self.file.tell()

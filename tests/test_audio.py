@@ -232,6 +232,23 @@ def test_a_truncated_file_still_gives_the_stretches_it_holds():
         read_audio(half, 16000, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("place", [-1, -(2**40), 2**63 - 1, 2**63, 2**70])
+def test_a_place_that_cannot_be_is_the_end(tmp_path, place):
+    # Libraries go there in damaged files, and print the exception they get with its traceback.
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    with path.open("rb") as stream:
+        for source in (path, b"0123456789", stream):
+            with audio.opened_file(source) as file:
+                file.seek(3)
+                for whence in (io.SEEK_SET, io.SEEK_CUR):
+                    assert file.seek(place, whence) >= 0
+                assert file.seek(place) >= 10
+                assert file.read(5) == b""
+                assert file.seek(-4, io.SEEK_END) == 6
+                assert file.read(2) == b"67"
+
+
 # --- headers that do not tell the length, or tell it wrong ----------------------------------------
 
 
