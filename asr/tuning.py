@@ -14,6 +14,7 @@ from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.confidence import Bin, fitted, reliability
+from asr.search.priors import log_priors_of
 from asr.search.words import new_decoder
 from asr.text import NORMALISERS
 from asr.transcript import Hypothesis
@@ -72,6 +73,21 @@ def decoded(
 def compared(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
     """The errors of hypotheses."""
     return score_texts(speech.references, {name: h.text for name, h in hypotheses.items()})
+
+
+def prior_weights(
+    recognizer: Recognizer,
+    speech: Heard,
+    config: SearchConfig,
+    model: NgramModel | None,
+    weights: Sequence[float],
+    lm_weights: Sequence[float],
+) -> Iterator[Point]:
+    """The WER for weights of the tokens' priors, which are measured on ``speech``; 0 is always tried."""
+    measured = replace(config, log_priors=log_priors_of(speech.log_probs.values()))
+    plain = replace(config, prior_weight=0.0, log_priors=())
+    for point in [plain, *(replace(measured, prior_weight=weight) for weight in weights)]:
+        yield from surface(recognizer, speech, point, model, lm_weights, [point.word_bonus])
 
 
 def surface(

@@ -58,4 +58,6 @@ def described_search(recognizer: Recognizer) -> dict[str, Any] | str:
     """The search for a results file."""
     if recognizer.decoder is None:
         return "greedy"
-    return asdict(recognizer.decoder.config) | recognizer.decoder.description
+    described = asdict(recognizer.decoder.config) | recognizer.decoder.description
+    del described["log_priors"]  # a number for each token, measured, not chosen
+    return described

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asr.tuning import Point
 
 LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
+PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
 WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
 BEAM, BEAMS = 64, (8, 16, 32, 128, 256)  # the weights are sought with the first, then the others are tried
 
@@ -37,10 +38,10 @@ def tune(
 ) -> None:
     """Find the weights with which MODEL makes the fewest errors on MANIFEST.
 
-    The language model's weight and the word bonus are tried on a grid, then between the best point and
-    its neighbours, and then beams of several sizes; every WER is printed. Confidences are fitted to how
-    often words are right. The result goes into search.toml in the model folder, and with --lm the
-    language model beside it: transcribe and evaluate use both from then on.
+    First weights of the tokens' priors are tried, then the language model's weight and the word bonus on
+    a grid and between the best point and its neighbours, then beams of several sizes; every WER is
+    printed. Confidences are fitted to how often words are right. The result goes into search.toml in the
+    model folder, and with --lm the language model beside it: transcribe and evaluate use both from then on.
     """
     from dataclasses import replace
 
@@ -59,7 +60,7 @@ def tune(
         own_language_model,
         read_search_config,
     )
-    from asr.tuning import beams, heard, surface, with_calibration
+    from asr.tuning import beams, heard, prior_weights, surface, with_calibration
 
     folder = model_folder(model)
     recognizer = load_recognizer(model, device)
@@ -72,10 +73,10 @@ def tune(
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
     config = replace(read_search_config(folder), beam_size=beam_size or BEAM)
-    points = []
-    for point in surface(recognizer, speech, config, language_model, LM_WEIGHTS, WORD_BONUSES):
-        points.append(told(point))
-    best = min(points, key=lambda point: point.wer)
+    priors = prior_weights(recognizer, speech, config, language_model, PRIOR_WEIGHTS, LM_WEIGHTS[1:3])
+    config = min(map(told, priors), key=lambda point: point.wer).config
+    grid = surface(recognizer, speech, config, language_model, LM_WEIGHTS, WORD_BONUSES)
+    best = min(map(told, grid), key=lambda point: point.wer)
     weights = [best.config.lm_weight + step for step in (-0.15, 0.0, 0.15)]
     bonuses = [best.config.word_bonus + step for step in (-0.5, 0.0, 0.5)]
     nearer = surface(recognizer, speech, config, language_model, weights, bonuses)
@@ -86,8 +87,8 @@ def tune(
     chosen, bins = with_calibration(recognizer, speech, best.config, language_model)
     click.echo("\n".join(reliability_table(bins)))
     click.echo(
-        f"best: --lm-weight {chosen.lm_weight:g} --word-bonus {chosen.word_bonus:g} "
-        f"--beam-size {chosen.beam_size}: WER {100 * best.wer:.2f} %"
+        f"best: prior weight {chosen.prior_weight:g}, --lm-weight {chosen.lm_weight:g} "
+        f"--word-bonus {chosen.word_bonus:g} --beam-size {chosen.beam_size}: WER {100 * best.wer:.2f} %"
     )
     if dry_run:
         return
@@ -101,8 +102,8 @@ def told(point: Point) -> Point:
     """The same point, printed."""
     config, percent = point.config, 100 * point.wer
     click.echo(
-        f"lm_weight {config.lm_weight:5.2f}  word_bonus {config.word_bonus:5.2f}  "
-        f"beam_size {config.beam_size:3}  WER {percent:6.2f} %"
+        f"prior_weight {config.prior_weight:4.2f}  lm_weight {config.lm_weight:5.2f}  "
+        f"word_bonus {config.word_bonus:5.2f}  beam_size {config.beam_size:3}  WER {percent:6.2f} %"
     )
     return point
 

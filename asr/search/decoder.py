@@ -22,6 +22,7 @@ from asr.search.beam import FREE, SIZE, Search, new_search, with_more_nodes
 from asr.search.confidence import calibrated
 from asr.search.knowledge import knowledge
 from asr.search.options import SearchConfig
+from asr.search.priors import searchable
 from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word, timed_words
 
@@ -146,13 +147,13 @@ class Stream:
 
     def read(self, log_probs: np.ndarray) -> None:
         """Read the next ``(frames, vocabulary)`` log-probs."""
-        log_probs = np.ascontiguousarray(log_probs, np.float32)
-        frame = beam.advance(self._known, self._search, log_probs, 0)
-        while frame < len(log_probs):
+        rows = searchable(log_probs, self._decoder.config)
+        frame = beam.advance(self._known, self._search, rows, 0)
+        while frame < len(rows):
             self._make_room()
-            frame = beam.advance(self._known, self._search, log_probs, frame)
+            frame = beam.advance(self._known, self._search, rows, frame)
         if self._frame_seconds is not None:
-            self._kept = np.concatenate([self._kept, log_probs])
+            self._kept = np.concatenate([self._kept, log_probs], dtype=np.float32)
             if len(self._kept) >= BLOCK:
                 self._commit()
                 self._place_committed()

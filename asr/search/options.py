@@ -14,6 +14,13 @@ class SearchConfig:
     beam_size: int = option(1, "Prefixes kept from frame to frame; 1 without a language model is greedy.")
     lm_weight: float = option(1.0, "Weight of the language model's log probability against the acoustic one.")
     word_bonus: float = option(0.0, "Added to the score for every word.")
+    prior_weight: float = option(
+        0.0,
+        "How much of each token's log_priors is taken off its log-probs: CTC finds rare tokens too seldom.",
+    )
+    log_priors: tuple[float, ...] = option(
+        (), "Log probability of each token on average over all frames, measured by asr tune."
+    )
     unknown_score: float = option(-3.0, "Added for every letter of a word that the language model lacks.")
     closed: bool = option(False, "Only words that the language model knows.")
     hotword_weight: float = option(8.0, "Added for every word of a hot word or phrase that was found.")
@@ -30,6 +37,7 @@ class SearchConfig:
         for key, wrong in {
             "beam_size": self.beam_size < 1,
             "lm_weight": self.lm_weight < 0,
+            "prior_weight": self.prior_weight < 0 or (self.prior_weight > 0 and not self.log_priors),
             "beam_threshold": self.beam_threshold <= 0,
             "token_threshold": self.token_threshold >= 0,
             "blank_threshold": not 0 < self.blank_threshold <= 1,

@@ -18,6 +18,7 @@ from asr.search.hotwords import HotWords, hot_phrases
 from asr.search.knowledge import NO_TRIE
 from asr.search.lexicon import ROOT, lexicon_of
 from asr.search.options import SearchConfig
+from asr.search.priors import searchable
 from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
 from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word
@@ -106,7 +107,7 @@ class WordDecoder:
         """The best word sequences of one recording, best first, without the times of the words."""
         limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
         trie, state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
-        rows = np.ascontiguousarray(log_probs, np.float32)
+        rows = searchable(log_probs, self.config)
         passing = new_passing(self.config.beam_size, self.most_candidates, state)
         frame = advance(self.sounds, trie, limits, passing, rows, 0)
         while frame < len(rows):
@@ -232,7 +233,7 @@ def entries_of(
     order, tokens, bounds = in_order(tokens, columns.bounds)
     words = [columns.words[place] for place in order.tolist()]
     hot = np.array([heat.get(word, 0) for word in words], np.int32)
-    fees = np.full(len(words), config.word_bonus)
+    fees = np.full(len(words), float(config.word_bonus))
     if model is None:
         return Entries(words, tokens, bounds, np.zeros(len(words), np.int32), fees, hot)
     known = model.vocabulary.numbers

@@ -1,0 +1,44 @@
+"""Label priors: what a model finds likely whatever it hears, taken off its log-probs ahead of a search.
+
+A search wants how well the sound fits a token, and a model says how likely the token is given the sound;
+by Bayes' rule the one is the other divided by the token's prior (Miao, Gowayyed & Metze 2015, "EESEN",
+section 3.2). Most of all it makes blanks less certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from asr.errors import UserError
+from asr.search.options import SearchConfig
+
+LEAST_PRIOR = 1e-6  # of a token that hardly occurs: it must not become likely everywhere
+
+
+def log_priors_of(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
+    """The log of each token's mean probability over all frames of ``(frames, vocabulary)`` arrays."""
+    total, frames = np.zeros(1), 0
+    for rows in log_probs:
+        total = total + np.exp(rows, dtype=np.float64).sum(axis=0)
+        frames += len(rows)
+    priors = np.log(np.maximum(total / max(frames, 1), LEAST_PRIOR))
+    return tuple(np.round(priors, 4).tolist())
+
+
+def searchable(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
+    """``(frames, vocabulary)`` log-probs as a search under ``config`` reads them: float32, normalised.
+
+    Raises ``UserError`` when the priors are those of another vocabulary.
+    """
+    rows = np.ascontiguousarray(log_probs, np.float32)
+    if config.prior_weight == 0:
+        return rows
+    if len(config.log_priors) != rows.shape[1]:
+        raise UserError(
+            f"'search.log_priors' are those of {len(config.log_priors)} tokens, "
+            f"the model has {rows.shape[1]}: run asr tune again"
+        )
+    rows = rows - np.float32(config.prior_weight) * np.array(config.log_priors, np.float32)
+    return rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
