@@ -35,6 +35,7 @@ def load(
     *,
     lm: str | Path | None = None,
     hotwords: Sequence[str] = (),
+    compute_type: str = "float32",
     **settings: float,
 ) -> Recognizer:
     """A model ready to transcribe, with the search that ``asr transcribe`` would use.
@@ -47,11 +48,13 @@ def load(
         lm: a language model, ARPA or what ``asr lm`` made; ``None`` is the model's own, where it has
             one, and ``"none"`` is none.
         hotwords: words and phrases to listen for.
+        compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
         settings: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
             model's own where they are left out.
 
     Raises ``UserError``, whose text is one line for people, for whatever is missing or does not fit.
     """
-    from asr.recognizer import load_recognizer, with_own_search
+    from asr.recognizer import computing_in, load_recognizer, with_own_search
 
-    return with_own_search(load_recognizer(model, device), model, lm, hotwords, settings)
+    recognizer = computing_in(load_recognizer(model, device), compute_type)
+    return with_own_search(recognizer, model, lm, hotwords, settings)

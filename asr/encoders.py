@@ -200,7 +200,7 @@ class RecurrentLayer(nn.Module):
     def read(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
         """One direction's hidden states, by torch's fused kernel where that can do it."""
         unfused = self.zoneout or (self.training and self.recurrent_dropout)
-        if isinstance(direction, nn.RNNBase) and not unfused:
+        if not isinstance(direction, Cell) and not unfused:  # torch's own, in 8 bits maybe
             hidden, _ = direction(states)
             return hidden
         return scan(cell_of(direction), states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -37,6 +38,7 @@ SEARCH_FILE = "search.toml"
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 LANGUAGE_MODEL_FILE = "language-model.bin"
 BATCH_SECONDS = 60  # of short recordings that are transcribed together, padding included
+COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")
 USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
 
 
@@ -60,11 +62,12 @@ class Recognizer:
     features: Features
     model: CTCModel
     decoder: Decoder | WordDecoder | None = None  # without one the search is greedy
+    compute_type: str = "float32"  # of the network's big products; ``computing_in`` changes it
 
     @property
     def device(self) -> torch.device:
         """Where the weights are, and so where the work is done."""
-        return next(self.model.parameters()).device
+        return self.features.window.device
 
     @property
     def sample_rate(self) -> int:
@@ -92,7 +95,8 @@ class Recognizer:
         self.model.eval()
         try:
             features, frames = self.features(samples.to(self.device), lengths.to(self.device), statistics)
-            log_probs, frames = self.model(features, frames)
+            with precise(self.device, self.compute_type):
+                log_probs, frames = self.model(features, frames)
         finally:
             self.model.train(training)
         return log_probs, frames
@@ -206,10 +210,33 @@ def choose_device(name: str) -> torch.device:
 
 
 def precise(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context in which big products run in ``precision`` (``float32`` or ``bfloat16``)."""
-    if precision == "float32":
+    """A context in which big products run in ``bfloat16``, where ``precision`` says so."""
+    if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def computing_in(recognizer: Recognizer, compute_type: str) -> Recognizer:
+    """The same recogniser, whose network computes in one of ``COMPUTE_TYPES``.
+
+    ``int8``, for processors alone, keeps the weights of linear layers, LSTMs and GRUs in 8 bits and
+    rounds their inputs on the fly. ``auto`` is ``bfloat16`` on processors that have instructions for
+    it, else ``float32``. Raises ``UserError`` for ``int8`` on another device.
+    """
+    if compute_type == "auto":
+        native = recognizer.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        compute_type = "bfloat16" if native else "float32"
+    elif compute_type not in COMPUTE_TYPES:
+        raise UserError(f"compute type {compute_type!r} is not one of {', '.join(COMPUTE_TYPES)}")
+    if compute_type != "int8":
+        return replace(recognizer, compute_type=compute_type)
+    if recognizer.device.type != "cpu":
+        raise UserError("compute type int8 is for processors; give --device cpu, or another compute type")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its move to another package
+        kinds = {nn.LSTM, nn.GRU, nn.Linear}
+        model = torch.ao.quantization.quantize_dynamic(recognizer.model, kinds, dtype=torch.qint8)
+    return replace(recognizer, model=model, compute_type=compute_type)
 
 
 def network(recognizer: Recognizer) -> nn.ModuleDict:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--compute-type", default="float32", help="auto, float32, bfloat16 or int8.")
 @click.option("--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio at once.")
 @search_options
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     hyp_out: Path | None,
     as_json: bool,
     device: str,
+    compute_type: str,
     batch_seconds: float,
     **search: Any,
 ) -> None:
@@ -48,9 +50,9 @@ def evaluate(
     from asr.batching import evaluation_examples, sample_reader
     from asr.data import read_manifest
     from asr.evaluation import evaluate as evaluated
-    from asr.recognizer import load_recognizer
+    from asr.recognizer import computing_in, load_recognizer
 
-    recognizer = searching(load_recognizer(model, device), model, search)
+    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     utterances = read_manifest(manifest)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)
@@ -105,6 +107,7 @@ def result(
         "model": model,
         "unit": recognizer.unit,
         "search": described_search(recognizer),
+        "compute_type": recognizer.compute_type,
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
         "intervals": interval_results(error_intervals(evaluation.comparison, speakers)),
