@@ -10,7 +10,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +96,31 @@ def read_audio(
         if last is not None and len(samples) <= last - first - SLACK_SECONDS * own_rate:
             missing = (last - first - len(samples)) / own_rate
             raise AudioError(f"ends {missing:.2f} seconds before the stretch that was asked for")
-        unusable = ~(np.abs(samples) <= LOUDEST)  # in this form NaN is unusable, too
-        if unusable.all():
+        if not make_finite(samples):
             raise AudioError("none of its samples is a finite number")
-        samples[unusable] = 0
     return samples if own_rate == rate else resampled(samples, own_rate, rate)
+
+
+def audio_blocks(source: Source, rate: int = 16000) -> Iterator[np.ndarray]:
+    """The samples of a whole recording in blocks, together those of ``read_audio``.
+
+    However long the recording, only a few seconds of it are in memory. Raises ``AudioError`` as
+    ``read_audio`` does, what is wrong with the end only there.
+    """
+    with opened(source) as recording:
+        resampler = new_resampler(recording.sound.samplerate, rate)
+        end, usable = 0, False
+        for block in decoded_blocks(recording.sound):
+            samples = mono(block)
+            usable |= make_finite(samples)
+            end += len(block)
+            yield resampler(samples, last=False)
+        check_end(recording, end)
+        if not end:
+            raise AudioError("holds no samples")
+        if not usable:
+            raise AudioError("none of its samples is a finite number")
+        yield resampler(np.zeros(0, np.float32), last=True)
 
 
 def duration(source: Source) -> float:
@@ -123,6 +143,15 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     import soxr
 
     return soxr.resample(samples, rate, new_rate, quality="HQ")
+
+
+def new_resampler(rate: int, new_rate: int) -> Callable[..., np.ndarray]:
+    """As ``resampled`` for samples that come in blocks, the last one with ``last=True``."""
+    if rate == new_rate:
+        return lambda samples, last: samples
+    import soxr
+
+    return soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="HQ").resample_chunk
 
 
 def bare_wav_header(rate: int) -> bytes:
@@ -294,11 +323,23 @@ def read_stretch(recording: Recording, first: int, last: int | None) -> np.ndarr
             end = recording.sound.seek(first)
     pieces = [np.zeros(0, np.float32)]
     for block in decoded_blocks(recording.sound, end, last):
-        with np.errstate(all="ignore"):  # infinities meet: NaN is what is wanted
-            pieces.append(block[max(0, first - end) :].mean(axis=1))
+        pieces.append(mono(block[max(0, first - end) :]))
         end += len(block)
     check_end(recording, end, last)
     return np.concatenate(pieces)
+
+
+def mono(block: np.ndarray) -> np.ndarray:
+    """The channels of ``(frames, channels)`` averaged."""
+    with np.errstate(all="ignore"):  # infinities meet: NaN is what is wanted
+        return block.mean(axis=1)
+
+
+def make_finite(samples: np.ndarray) -> bool:
+    """Set samples that are no sound to 0, in place; whether there are others."""
+    unusable = ~(np.abs(samples) <= LOUDEST)  # in this form NaN is unusable, too
+    samples[unusable] = 0
+    return not unusable.all()
 
 
 def decoded_blocks(sound: Any, begin: int = 0, last: int | None = None) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from asr.audio import Source, read_audio
+from asr.audio import AudioError, Source, read_audio
 from asr.config import from_table, option, read_toml, section, to_table, to_toml
 from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
 from asr.files import replacing, write_text
+from asr.longform import LongformConfig, name_of, transcripts
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text import NORMALISERS, TextConfig, Tokenizer, load_tokenizer, save_tokenizer
-from asr.transcript import AlignedText, Hypothesis, Segment, Transcript, inside
+from asr.transcript import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
     from asr.search.decoder import Decoder
@@ -37,7 +38,6 @@ WEIGHTS_FILE = "model.safetensors"
 SEARCH_FILE = "search.toml"
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 LANGUAGE_MODEL_FILE = "language-model.bin"
-BATCH_SECONDS = 60  # of short recordings that are transcribed together, padding included
 COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")
 USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
 
@@ -79,6 +79,11 @@ class Recognizer:
         """Seconds from one row of log-probs to the next."""
         return self.config.features.frame_seconds * self.model.encoder.subsampling
 
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one row of log-probs to the next."""
+        return self.config.features.hop * self.config.features.skip * self.model.encoder.subsampling
+
     def num_frames(self, num_samples: int) -> int:
         """Rows of log-probs made of ``num_samples`` samples."""
         return -(-self.config.features.num_frames(num_samples) // self.model.encoder.subsampling)
@@ -103,12 +108,35 @@ class Recognizer:
 
     def hypotheses(self, log_probs: Tensor, frames: Tensor) -> list[Hypothesis]:
         """Search each utterance of a batch of log-probs."""
-        arrays = [
-            array[:length] for array, length in zip(log_probs.cpu().numpy(), frames.tolist(), strict=True)
-        ]
+        return self.search(unpadded(log_probs, frames))
+
+    def score(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log-probs ``(frames, vocabulary)`` for arrays of samples at ``sample_rate``, as one batch."""
+        return unpadded(*self.log_probs(*padded(samples)))
+
+    def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
+        """The best hypothesis for each array of log-probs."""
         if self.decoder is not None:
-            return self.decoder.batch(arrays, self.frame_seconds)
-        return [greedy(array, self.tokenizer, self.frame_seconds) for array in arrays]
+            return self.decoder.batch(log_probs, self.frame_seconds, torch.get_num_threads())
+        return [greedy(array, self.tokenizer, self.frame_seconds) for array in log_probs]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What results depend on besides the model."""
+        return {
+            "device": self.device.type,
+            "compute_type": self.compute_type,
+            "search": self.search_settings,
+        }
+
+    @property
+    def search_settings(self) -> dict[str, Any] | str:
+        """How it searches."""
+        if self.decoder is None:
+            return "greedy"
+        settings = asdict(self.decoder.config) | self.decoder.description
+        del settings["log_priors"]  # a number for each token, measured, not chosen
+        return settings
 
     @property
     def unit(self) -> str:
@@ -121,23 +149,30 @@ class Recognizer:
 
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
-        return self.hypotheses(*self.log_probs(*padded(samples)))
+        return self.search(self.score(samples))
 
-    def transcribe(self, source: Source) -> Transcript:
-        """Transcribe a recording; raises ``AudioError`` when it cannot be read."""
-        return next(self.transcribe_all([source]))
+    def transcribe(self, source: Source, vad: bool = LongformConfig.vad) -> Transcript:
+        """Transcribe a recording of any length; ``vad`` leaves out what is no speech.
 
-    def transcribe_all(self, sources: Iterable[Source]) -> Iterator[Transcript]:
+        Raises ``AudioError`` when it cannot be read.
+        """
+        return next(self.transcribe_all([source], vad))
+
+    def transcribe_all(
+        self,
+        sources: Iterable[Source],
+        vad: bool = LongformConfig.vad,
+        batch_size: int = LongformConfig.batch_size,
+    ) -> Iterator[Transcript]:
         """Transcribe recordings, several at a time; their transcripts come in the same order.
 
-        Raises ``AudioError`` when it reads one that it cannot; what it has read but not transcribed by
-        then is left undone.
+        Raises ``AudioError`` in place of the first one that cannot be read;
+        ``asr.longform.transcripts`` goes on with the others.
         """
-        recordings = ((source, read_audio(source, self.sample_rate)) for source in sources)
-        for batch in batches(recordings, BATCH_SECONDS * self.sample_rate):
-            hypotheses = self.transcribe_samples([samples for _, samples in batch])
-            for (source, samples), hypothesis in zip(batch, hypotheses, strict=True):
-                yield self._transcript(source, len(samples) / self.sample_rate, hypothesis)
+        for transcript in transcripts(self, sources, LongformConfig(vad, batch_size)):
+            if isinstance(transcript, AudioError):
+                raise transcript
+            yield transcript
 
     def align(self, source: Source, text: str) -> AlignedText:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
@@ -149,37 +184,15 @@ class Recognizer:
 
         samples = read_audio(source, self.sample_rate)
         duration = len(samples) / self.sample_rate
-        log_probs, _ = self.log_probs(*padded([samples]))
         text = NORMALISERS[self.config.text.normaliser](text)
-        array = log_probs[0].cpu().numpy()
-        words = align_text(array, text, self.tokenizer, self.frame_seconds, duration)
+        (log_probs,) = self.score([samples])
+        words = align_text(log_probs, text, self.tokenizer, self.frame_seconds, duration)
         return AlignedText(name_of(source), duration, words, self.tokenizer.unit, self.name)
 
-    def _transcript(self, source: Source, duration: float, hypothesis: Hypothesis) -> Transcript:
-        """What was said in a recording of ``duration`` seconds, as one segment."""
-        segment = Segment(0.0, duration, hypothesis.text, inside(hypothesis.words, duration))
-        return Transcript(name_of(source), duration, (segment,) if segment.text else (), self.name)
 
-
-def name_of(source: Source) -> str:
-    """What a transcript calls its recording."""
-    return str(source) if isinstance(source, str | Path) else "-"
-
-
-def batches(
-    recordings: Iterable[tuple[Source, np.ndarray]], most: int
-) -> Iterator[list[tuple[Source, np.ndarray]]]:
-    """Recordings that follow each other, so many together as are ``most`` samples, padding included."""
-    batch: list[tuple[Source, np.ndarray]] = []
-    longest = 0
-    for recording in recordings:
-        longest = max(longest, len(recording[1]))
-        if batch and longest * (len(batch) + 1) > most:
-            yield batch
-            batch, longest = [], len(recording[1])
-        batch.append(recording)
-    if batch:
-        yield batch
+def unpadded(rows: Tensor, lengths: Tensor) -> list[np.ndarray]:
+    """The members of a batch ``(batch, frames, ...)`` as arrays of their own lengths."""
+    return [array[:length] for array, length in zip(rows.cpu().numpy(), lengths.tolist(), strict=True)]
 
 
 def new_recognizer(config: ModelConfig, tokenizer: Tokenizer, name: str = "") -> Recognizer:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr import audio
-from asr.audio import AudioError, duration, read_audio
+from asr.audio import AudioError, audio_blocks, duration, read_audio
 
 # Container, encoding, how far a sample may be off.
 FORMATS = [
@@ -188,6 +188,40 @@ def test_a_stretch_may_end_a_little_late(kind, subtype, start, seconds):
 def test_a_stretch_that_is_not_there(kind, subtype, start, seconds, says):
     with pytest.raises(AudioError, match=says):
         read_audio(encoded(tone(), kind, subtype), 16000, start, seconds)
+
+
+# --- in blocks ------------------------------------------------------------------------------------
+
+
+@every_codec
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_blocks_together_are_the_recording(monkeypatch, kind, subtype, rate):
+    content = encoded(np.stack([noise(2), tone(seconds=2)[:, 0]], axis=1), kind, subtype)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7000)
+    blocks = list(audio_blocks(content, rate))
+    assert len(blocks) > 8
+    np.testing.assert_array_equal(np.concatenate(blocks), read_audio(content, rate))
+
+
+def test_what_is_wrong_with_the_end_is_said_there(monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7000)
+    content = encoded(noise(3), "FLAC", "PCM_16")
+    blocks = audio_blocks(content[: len(content) // 2])
+    assert len(next(blocks)) == 7000
+    with pytest.raises(AudioError, match=r"audio bytes: is .*truncated"):
+        list(blocks)
+
+
+def test_samples_that_are_not_finite_are_silent_in_blocks_too(monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 1000)
+    samples = tone()[:, 0]
+    samples[:3000], samples[9000] = np.nan, np.inf
+    content = wav(samples, subtype="FLOAT")
+    np.testing.assert_array_equal(np.concatenate(list(audio_blocks(content))), read_audio(content))
+    with pytest.raises(AudioError, match="none of its samples is a finite number"):
+        list(audio_blocks(wav(np.full(5000, np.nan), subtype="FLOAT")))
+    with pytest.raises(AudioError, match="holds no samples"):
+        list(audio_blocks(wav(tone()[:0])))
 
 
 # --- truncated files ------------------------------------------------------------------------------

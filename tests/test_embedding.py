@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import asr
 from asr.audio import read_audio
-from asr.recognizer import BATCH_SECONDS, Recognizer, batches
+from asr.longform import POOL, LongformConfig
+from asr.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "samples").glob("*.flac"))
@@ -86,7 +86,7 @@ def test_nothing_is_read_before_it_is_needed(model):
     transcripts = model.transcribe_all(sources())
     assert not read
     assert next(transcripts).text == SAID[0]
-    assert len(read) < BATCH_SECONDS / min(soundfile.info(path).duration for path in SAMPLES) < 300
+    assert len(read) == POOL * LongformConfig.batch_size + 1 < 300
 
 
 def test_what_cannot_be_read_is_named(model, tmp_path):
@@ -126,15 +126,3 @@ def test_mistakes_are_user_errors_of_one_line(arguments, named):
     with pytest.raises(asr.UserError, match=named) as failure:
         asr.load(**({"device": "cpu"} | arguments))
     assert "\n" not in str(failure.value)
-
-
-def test_recordings_are_put_together_up_to_a_size():
-    def grouped(*lengths: int) -> list[list[int]]:
-        recordings = [("", np.zeros(length)) for length in lengths]
-        return [[len(samples) for _, samples in batch] for batch in batches(recordings, 10)]
-
-    assert grouped() == []
-    assert grouped(50) == [[50]]
-    assert grouped(3, 3, 3, 3) == [[3, 3, 3], [3]]
-    assert grouped(1, 6, 5, 1, 1, 30, 1) == [[1], [6], [5, 1], [1], [30], [1]]
-    assert grouped(0, 0, 10, 1) == [[0, 0], [10], [1]]

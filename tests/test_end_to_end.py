@@ -76,7 +76,7 @@ def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
     asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
     by_id = {h["id"]: h for h in map(json.loads, (trained / "same.jsonl").read_text().splitlines())}
     files = sorted((trained / "data" / "test").glob("*.wav"))[:4]
-    done = asr("transcribe", "--model", trained / "run", "-f", "jsonl", *files)
+    done = asr("transcribe", "--no-vad", "--model", trained / "run", "-f", "jsonl", *files)
     for file, line in zip(files, done.stdout.splitlines(), strict=True):
         transcript = json.loads(line)
         expected = by_id[f"test-{file.stem}"]
@@ -91,7 +91,9 @@ def test_one_bad_file_among_many_is_named_and_the_others_are_done(trained, tmp_p
     good = trained / "data" / "test" / "000.wav"
     bad = tmp_path / "x.wav"
     bad.write_text("not audio")
-    done = asr("transcribe", "--model", trained / "run", bad, good, tmp_path / "missing.wav", check=False)
+    done = asr(
+        "transcribe", "--no-vad", "--model", trained / "run", bad, good, tmp_path / "missing.wav", check=False
+    )
     assert done.returncode == 1
     assert done.stdout.startswith(f"{good}\t")
     assert done.stdout.count("\n") == 1
@@ -100,14 +102,16 @@ def test_one_bad_file_among_many_is_named_and_the_others_are_done(trained, tmp_p
 
 
 def test_a_single_file_gives_its_text_alone(trained):
-    done = asr("transcribe", "--model", trained / "run", trained / "data" / "test" / "000.wav")
+    done = asr("transcribe", "--no-vad", "--model", trained / "run", trained / "data" / "test" / "000.wav")
     (line, *_) = (trained / "data" / "test.jsonl").read_text().splitlines()
     assert done.stdout == json.loads(line)["text"] + "\n"
 
 
 def test_json_has_the_text_and_its_times(trained):
     path = trained / "data" / "test" / "001.wav"
-    transcript = json.loads(asr("transcribe", "--model", trained / "run", "-f", "json", path).stdout)
+    transcript = json.loads(
+        asr("transcribe", "--no-vad", "--model", trained / "run", "-f", "json", path).stdout
+    )
     assert transcript["audio"] == str(path)
     assert transcript["duration"] == pytest.approx(soundfile.info(path).duration, abs=1e-3)
     assert transcript["text"] == " ".join(segment["text"] for segment in transcript["segments"])
@@ -181,7 +185,7 @@ def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(trained / "run", model)
     (model / "model.safetensors").write_bytes(pickle.dumps(Trap()))
-    done = asr("transcribe", "--model", model, trained / "data" / "test" / "000.wav", check=False)
+    done = asr("transcribe", "--no-vad", "--model", model, trained / "data" / "test" / "000.wav", check=False)
     assert done.returncode == 1
     assert "model.safetensors" in done.stderr
     assert not (tmp_path / "sprung").exists()
@@ -199,7 +203,7 @@ def test_training_frames_are_those_of_transcription(trained):
     log_probs, frames = recognizer.log_probs(batch.samples, batch.sample_lengths)
     from_batch = recognizer.hypotheses(log_probs, frames)
     for utterance, hypothesis in zip(utterances, from_batch, strict=True):
-        assert recognizer.transcribe(utterance.audio).text == hypothesis.text
+        assert recognizer.transcribe(utterance.audio, vad=False).text == hypothesis.text
 
 
 def letters_of_tones(folder: Path, number: int) -> tuple[str, np.ndarray]:
@@ -245,7 +249,9 @@ def test_phones_are_learned_and_counted(trained_on_phones):
     assert result["word_counts"]["reference_length"] == sum(
         len(line["text"].replace(" ", "")) for line in manifest
     )
-    said = asr("transcribe", "--model", "phones", "data/test/000.wav", cwd=trained_on_phones).stdout
+    said = asr(
+        "transcribe", "--no-vad", "--model", "phones", "data/test/000.wav", cwd=trained_on_phones
+    ).stdout
     assert said == " ".join(manifest[0]["text"].replace(" ", "").upper()) + "\n"
 
 
@@ -257,7 +263,8 @@ def test_words_are_found_by_their_pronunciations(trained_on_phones):
     result = json.loads(asr("evaluate", "data/test.jsonl", "--json", *model, cwd=trained_on_phones).stdout)
     assert result["unit"] == "words"
     assert result["wer"] <= 0.05  # no token stands between words: the language model has to know
-    said = asr("transcribe", *model, "data/test/000.wav", cwd=trained_on_phones).stdout
+    said = asr("transcribe", "--no-vad", *model, "data/test/000.wav", cwd=trained_on_phones).stdout
     assert said == texts[0] + "\n"
-    hot = asr("transcribe", *model, "--hotwords", texts[0], "data/test/000.wav", cwd=trained_on_phones)
+    model += ["--hotwords", texts[0]]
+    hot = asr("transcribe", "--no-vad", *model, "data/test/000.wav", cwd=trained_on_phones)
     assert hot.stdout == said

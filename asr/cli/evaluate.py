@@ -13,7 +13,7 @@ import click
 from asr.assessment import error_intervals
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
-from asr.cli.searching import described_search, search_options, searching
+from asr.cli.searching import search_options, searching
 from asr.models import DEFAULT_MODEL, model_folder
 from asr.scoring import ScoringError
 
@@ -106,7 +106,7 @@ def result(
         "manifest": str(manifest),
         "model": model,
         "unit": recognizer.unit,
-        "search": described_search(recognizer),
+        "search": recognizer.search_settings,
         "compute_type": recognizer.compute_type,
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),

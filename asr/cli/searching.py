@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -52,12 +51,3 @@ def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Reco
         if asked != size:
             click.echo(f"hot words need a beam search: --beam-size {size} instead of greedy search", err=True)
     return found
-
-
-def described_search(recognizer: Recognizer) -> dict[str, Any] | str:
-    """The search for a results file."""
-    if recognizer.decoder is None:
-        return "greedy"
-    described = asdict(recognizer.decoder.config) | recognizer.decoder.description
-    del described["log_priors"]  # a number for each token, measured, not chosen
-    return described

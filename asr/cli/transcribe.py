@@ -10,20 +10,32 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from asr.audio import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
 from asr.errors import UserError
+from asr.files import write_text
 from asr.formats import FORMATS, JOINABLE, Layout
+from asr.longform import LongformConfig, transcripts
 from asr.models import DEFAULT_MODEL
 from asr.transcript import Transcript
 
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
 STDIN = "-"
+INTERRUPTED = 130  # exit status of what Ctrl-C ended, as shells have it
+PATIENCE_SECONDS = 2.0  # before a bar appears
+
+
+class OutputError(UserError):
+    """A file that cannot be written: a full disk, a folder that is not to be written to."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,18 @@ class Found:
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option(
-    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: as torch does."
+    "--vad/--no-vad",
+    default=LongformConfig.vad,
+    help="Leave out silence, noise and tones; cut long recordings at pauses.",
+)
+@click.option(
+    "--batch-size",
+    default=LongformConfig.batch_size,
+    type=click.IntRange(1),
+    help="Segments that are heard together.",
+)
+@click.option(
+    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: all there are."
 )
 @click.option(
     "--rate", type=click.IntRange(1000, 1_000_000),
@@ -67,6 +90,8 @@ def transcribe(
     max_line_width: int,
     max_line_count: int,
     device: str,
+    vad: bool,
+    batch_size: int,
     threads: int,
     rate: int | None,
     **search: Any,
@@ -93,34 +118,27 @@ def transcribe(
     outputs = {} if out is None else output_files(recordings, out, formats)
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
-    if recordings:
-        import torch
-
-        from asr.recognizer import load_recognizer
-
-        if threads:
-            torch.set_num_threads(threads)
-        recognizer = searching(load_recognizer(model, device), model, search)
-    started, seconds = time.monotonic(), 0.0
-    failed = len(failures)
-    for recording in recordings:
-        try:
-            with opened(recording.path, rate) as source:
-                transcript = recognizer.transcribe(source)
-        except UserError as error:
-            click.echo(f"asr: {error}", err=True)
-            failed += 1
-            continue
-        seconds += transcript.duration
-        if out is None:
-            click.echo(on_stdout(transcript, output_format, layout, several), nl=False)
-        else:
-            write(transcript, outputs[recording.path], layout)
+    tally = Tally(failed=len(failures))
+    try:
+        if recordings:
+            recognizer = ready(model, device, threads, search)
+            tally.started = time.monotonic()
+            for recording, outcome in heard(recognizer, recordings, LongformConfig(vad, batch_size), rate):
+                if isinstance(outcome, UserError):
+                    click.echo(f"asr: {outcome}", err=True)
+                elif out is None:
+                    click.echo(on_stdout(outcome, output_format, layout, several), nl=False)
+                else:
+                    write(outcome, outputs[recording.path], layout)
+                tally.add(outcome)
+    except KeyboardInterrupt:
+        undone = len(recordings) - tally.recordings
+        click.echo(f"asr: stopped; what is written is whole, recordings left undone: {undone}", err=True)
+        tally.interrupted = True
     if out is not None or sys.stderr.isatty():
-        elapsed = time.monotonic() - started
-        click.echo(closing_line(len(recordings), seconds, elapsed, failed), err=True)
-    if failed:
-        sys.exit(1)
+        click.echo(tally.closing_line, err=True)
+    if tally.interrupted or tally.failed:
+        sys.exit(INTERRUPTED if tally.interrupted else 1)
 
 
 # --- what to transcribe ---------------------------------------------------------------------------
@@ -180,19 +198,79 @@ def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
     return {recording.path: name for recording, name in zip(recordings, names, strict=True)}
 
 
-@contextmanager
-def opened(path: str, rate: int | None) -> Iterator[str | IO[bytes]]:
-    """``path`` itself, or for ``-`` a copy of what stdin holds, where it can be read forth and back."""
-    from asr.audio import bare_wav_header
+# --- hearing it -----------------------------------------------------------------------------------
 
-    if path != STDIN:
-        yield path
-        return
+
+def ready(model: str, device: str, threads: int, search: dict[str, Any]) -> Recognizer:
+    """The recogniser with its search, on so many ``threads``; 0 means all cores there are."""
+    import torch
+
+    from asr.recognizer import load_recognizer
+
+    torch.set_num_threads(threads or usable_cores())
+    return searching(load_recognizer(model, device), model, search)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container or a batch system grants fewer than there are."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")  # microseconds of work, in so many that pass
+    if quota.exists():
+        granted, period = quota.read_text().split()
+        if granted != "max":
+            cores = min(cores, max(1, int(granted) // int(period)))
+    return cores
+
+
+def heard(
+    recognizer: Recognizer, recordings: Sequence[Found], config: LongformConfig, rate: int | None
+) -> Iterator[tuple[Found, Transcript | AudioError]]:
+    """Each recording with what was said in it, or why it cannot be read; a terminal shows how far it is."""
+    with stdin_copied(rate, STDIN in [recording.path for recording in recordings]) as stdin:
+        sources = [stdin if recording.path == STDIN else recording.path for recording in recordings]
+        with progress_bar(sources) as bar:
+            outcomes = transcripts(recognizer, sources, config, bar.update)
+            done = 0.0
+            for recording, outcome in zip(recordings, outcomes, strict=True):
+                bar.clear()
+                yield recording, outcome
+                done += outcome.duration if isinstance(outcome, Transcript) else 0.0
+                bar.n = max(bar.n, done)  # what was passed over is done, too
+
+
+@contextmanager
+def stdin_copied(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
+    """A file with what stdin holds, where it can be read forth and back; empty where it is not ``wanted``."""
     with tempfile.TemporaryFile() as file:
-        if rate is not None:
-            file.write(bare_wav_header(rate))
-        shutil.copyfileobj(sys.stdin.buffer, file)
+        if wanted:
+            if rate is not None:
+                file.write(bare_wav_header(rate))
+            shutil.copyfileobj(sys.stdin.buffer, file)
         yield file
+
+
+def progress_bar(sources: Sequence[Source]) -> Any:
+    """A bar over the seconds in ``sources`` that shows itself on a terminal, after a while."""
+    from tqdm import tqdm
+
+    quiet = not sys.stderr.isatty()
+    return tqdm(
+        total=0.0 if quiet else sum(map(known_duration, sources)),
+        bar_format="{percentage:3.0f} % |{bar:40}| {remaining} left",
+        delay=PATIENCE_SECONDS,
+        disable=quiet,
+        leave=False,
+    )
+
+
+def known_duration(source: Source) -> float:
+    """Seconds in a recording; none in one that cannot be read, which is said when its turn comes."""
+    try:
+        return duration(source)
+    except AudioError:
+        return 0.0
 
 
 # --- what comes of it -----------------------------------------------------------------------------
@@ -206,15 +284,36 @@ def on_stdout(transcript: Transcript, output_format: str, layout: Layout, named:
 
 
 def write(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:
-    """Write every file, each of them whole or not at all."""
-    from asr.files import write_text
-
+    """Write every file, each of them whole or not at all; raises ``OutputError`` where that fails."""
     for kind, path in files.items():
-        write_text(path, FORMATS[kind](transcript, layout))
+        try:
+            write_text(path, FORMATS[kind](transcript, layout))
+        except OSError as error:  # a full disk is no reason to go on with the next recording
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def closing_line(recordings: int, seconds: float, elapsed: float, failed: int) -> str:
-    """How much was done, how fast, and what failed."""
-    files = f"{recordings} recording{'' if recordings == 1 else 's'}"
-    speed = f"{seconds / 3600:.2f} hours at {seconds / max(elapsed, 1e-9):.0f} times real time"
-    return f"{files}, {speed}, {failed} failed"
+@dataclass
+class Tally:
+    """What was done."""
+
+    failed: int = 0
+    recordings: int = 0
+    seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    interrupted: bool = False
+
+    def add(self, outcome: Transcript | AudioError) -> None:
+        """One recording more."""
+        self.recordings += 1
+        if isinstance(outcome, AudioError):
+            self.failed += 1
+        else:
+            self.seconds += outcome.duration
+
+    @property
+    def closing_line(self) -> str:
+        """How much was done, how fast, and what failed."""
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        files = f"{self.recordings} recording{'' if self.recordings == 1 else 's'}"
+        speed = f"{self.seconds / 3600:.2f} hours at {self.seconds / elapsed:.0f} times real time"
+        return f"{files}, {speed}, {self.failed} failed"

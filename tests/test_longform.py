@@ -1,0 +1,320 @@
+"""Recordings of any length: what is cut is all heard, and what is put together is as if it were never cut."""
+
+from __future__ import annotations
+
+import io
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from asr import longform
+from asr.audio import AudioError, read_audio
+from asr.longform import (
+    BLANK,
+    CONTEXT_SECONDS,
+    LONGEST,
+    LONGEST_SECONDS,
+    OVERLAP_SECONDS,
+    PADDING,
+    PAUSE,
+    POOL,
+    SHORTEST_PAUSE,
+    LongformConfig,
+    next_cut,
+    pieces,
+    seam,
+    transcripts,
+)
+from asr.recognizer import Recognizer, load_recognizer
+from asr.transcript import Hypothesis, Transcript, Word
+from asr.vad import hop_samples, num_frames, spoken
+
+RATE = 1000
+FRAME = 40  # samples from one row of log-probs to the next
+TOKENS = 20
+HOP = hop_samples(RATE)
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+SAID = ["four", "seven", "one eight seven two"]
+
+
+class Fake:
+    """A model that hears sample values as tokens, but near the ends of what it is given only nonsense.
+
+    It places all tokens of a piece a row or two late, how many differs from piece to piece.
+    """
+
+    name, sample_rate, frame_samples, settings = "fake", RATE, FRAME, {"search": "greedy"}
+
+    def __init__(self, deaf_seconds: float = 0.0) -> None:
+        self.deaf = round(deaf_seconds * RATE / FRAME)
+        self.batches: list[list[int]] = []
+        self.generator = np.random.default_rng(1)
+
+    def score(self, samples):
+        self.batches.append([len(array) for array in samples])
+        return [self.log_probs(array) for array in samples]
+
+    def log_probs(self, samples):
+        rows = -(-len(samples) // FRAME)
+        tokens = np.zeros(rows, int)
+        places = np.flatnonzero(samples)
+        late = np.minimum(places // FRAME + self.generator.integers(0, 3), rows - 1)
+        tokens[late] = np.rint(100 * samples[places])
+        ends = np.r_[: min(self.deaf, rows), max(0, rows - self.deaf) : rows]
+        tokens[ends] = self.generator.integers(0, TOKENS, len(ends))
+        return np.log(0.9 * np.eye(TOKENS)[tokens] + 0.1 / TOKENS)
+
+    def search(self, log_probs):
+        return [self.collapsed(rows) for rows in log_probs]
+
+    def collapsed(self, log_probs):
+        best = log_probs.argmax(axis=1)
+        rows = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or best[i - 1] != token)]
+        seconds = FRAME / RATE
+        words = tuple(Word(str(best[i]), i * seconds, (i + 1) * seconds, 1.0) for i in rows)
+        return Hypothesis(tuple(best[rows]), " ".join(word.text for word in words), 0.0, words)
+
+
+def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+def heard(model: Fake, samples: np.ndarray, **options) -> Transcript:
+    (transcript,) = transcripts(model, [wav(samples)], LongformConfig(**options))
+    assert isinstance(transcript, Transcript), transcript
+    return transcript
+
+
+def words_of(transcript: Transcript) -> list[Word]:
+    return [word for segment in transcript.segments for word in segment.words]
+
+
+# --- what is put together -------------------------------------------------------------------------
+
+
+@given(
+    seconds=st.floats(10, 500),
+    gaps=st.lists(st.integers(5, 20), min_size=5, max_size=40),
+    tokens=st.lists(st.integers(1, TOKENS - 1), min_size=7, max_size=40),
+    batch_size=st.integers(1, 5),
+)
+@example(seconds=30.0, gaps=[5] * 5, tokens=[1] * 7, batch_size=8)
+@example(seconds=30.001, gaps=[5] * 5, tokens=[1] * 7, batch_size=8)
+@example(seconds=450.0, gaps=[5] * 5, tokens=[*range(1, 20)], batch_size=8)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_at_the_seams_no_token_is_lost_or_doubled(seconds, gaps, tokens, batch_size):
+    samples = np.zeros(int(seconds * RATE))
+    first, last = round(CONTEXT_SECONDS * RATE), len(samples) - round(CONTEXT_SECONDS * RATE) - 3 * FRAME
+    places = first + FRAME * np.cumsum(np.resize(gaps, 3000))
+    places = places[places < last]
+    spoken_tokens = np.resize(tokens, len(places))
+    samples[places] = spoken_tokens / 100
+    transcript = heard(Fake(CONTEXT_SECONDS - 0.1), samples, vad=False, batch_size=batch_size)
+    assert transcript.duration == pytest.approx(len(samples) / RATE)
+    inner = [w for w in words_of(transcript) if first / RATE <= w.start < last / RATE + 0.1]
+    assert [word.text for word in inner] == [str(token) for token in spoken_tokens]
+    late = np.array([word.start for word in inner]) - places / RATE
+    assert -FRAME / RATE <= late.min(initial=0) <= late.max(initial=0) <= 2 * FRAME / RATE + 1e-6
+    ends = [time for segment in transcript.segments for time in (segment.start, segment.end)]
+    assert ends == sorted(ends)
+    assert ends[-1] <= transcript.duration
+    assert max(segment.end - segment.start for segment in transcript.segments) < 250
+
+
+def rows(text: str) -> np.ndarray:
+    """Log-probs of letters, ``-`` for the blank."""
+    return np.log(0.9 * np.eye(27)[["-abcdefghijklmnopqrstuvwxyz".index(c) for c in text]] + 0.1 / 27)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "margin", "place"),
+    [
+        ("aa-bb------c-d", "aa-bb------c-d", 0, 8),  # the middle of the longest pause
+        ("a---b", "a---b", 0, 2),
+        ("a----b-", "-a----b", 0, 3),  # a token earlier than in the other: behind it in both
+        ("----aaaa-aaaa", "----aaaa-aaaa", 2, 3),  # no seam where one of them guesses
+        ("xxxx-a---b-c", "yyyy-a---b-c", 4, 7),
+        ("", "", 5, 0),
+        ("-", "a", 5, 0),
+    ],
+)
+def test_the_seam_is_in_the_longest_pause_of_both(before, after, margin, place):
+    assert seam(rows(before), rows(after), margin) == place
+
+
+def test_without_a_pause_the_seam_is_where_the_blank_is_surest():
+    log_probs = rows("abcdefgh")
+    log_probs[5, BLANK] = np.log(0.3)
+    assert seam(log_probs, log_probs, 1) == 5
+    assert 2 <= seam(log_probs[:, ::-1], rows("abcdefgh"), 2) < 6
+
+
+# --- what is cut ----------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.one_of(st.integers(1, 60), st.integers(1, 3000)), min_size=1, max_size=30),
+    block=st.integers(1, 400),
+    begins_with_speech=st.booleans(),
+)
+@example(lengths=[4000], block=50, begins_with_speech=True)
+@example(lengths=[1490, 29, 1490], block=50, begins_with_speech=True)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_with_speech):
+    flags = np.repeat((np.arange(len(lengths)) + begins_with_speech) % 2 == 1, lengths)
+    samples = np.arange(len(flags) * HOP - 7, dtype=np.float32)
+    size = block * HOP
+    waiting = [
+        (samples[i : i + size], flags[i // HOP : i // HOP + num_frames(len(samples[i : i + size]), RATE)])
+        for i in range(0, len(samples), size)
+    ]
+    cut = list(pieces(waiting, RATE, FRAME))
+    covered = np.zeros(len(samples), int)
+    for piece in cut:
+        np.testing.assert_array_equal(piece.samples, samples[piece.begin : piece.end])
+        assert 0 < len(piece.samples) <= LONGEST_SECONDS * RATE
+        covered[piece.begin : piece.end] += 1
+    for first, last in spoken(flags):
+        assert covered[first * HOP : last * HOP].all()
+    if len(samples) > LONGEST_SECONDS * RATE:
+        for before, after in pairwise(cut):
+            if after.joined:
+                assert OVERLAP_SECONDS * RATE <= before.end - after.begin < OVERLAP_SECONDS * RATE + FRAME
+                assert (after.begin - before.begin) % FRAME == 0
+            else:
+                assert after.begin >= before.end
+        silent = np.repeat(~flags, HOP)[: len(samples)]
+        assert (covered.astype(bool) & silent).sum() <= (2 * PADDING + PAUSE) * HOP * (
+            len(lengths) + len(cut)
+        )
+    else:
+        assert covered.all() == bool(spoken(flags)) == covered.any()
+
+
+def frames(*lengths: int) -> np.ndarray:
+    """Speech, pause, speech and so on."""
+    return np.repeat(np.arange(len(lengths)) % 2 == 0, lengths)
+
+
+def test_a_pause_ends_a_piece():
+    cut = next_cut(frames(400, PAUSE, 400), joined=False, final=False)
+    assert (cut.begin, cut.end, cut.overlapping) == (0, 400 + PADDING, False)
+    assert next_cut(frames(400, PAUSE - 1, 400), joined=False, final=False) is None
+
+
+def test_of_short_pauses_the_longest_is_cut_in_the_middle():
+    longer = SHORTEST_PAUSE + 6
+    cut = next_cut(frames(600, longer, 300, SHORTEST_PAUSE, 900), joined=False, final=False)
+    assert (cut.end, cut.overlapping) == (600 + longer // 2, False)
+
+
+def test_without_a_pause_pieces_overlap():
+    cut = next_cut(frames(600, SHORTEST_PAUSE - 1, 1200), joined=False, final=False)
+    assert (cut.begin, cut.end, cut.overlapping) == (0, LONGEST, True)
+
+
+def test_silence_before_speech_is_passed_over():
+    silence = ~frames(500)
+    cut = next_cut(silence, joined=False, final=False)
+    assert (cut.begin, cut.end) == (500 - PADDING, 500 - PADDING)
+    cut = next_cut(np.concatenate([silence, frames(100)]), joined=False, final=True)
+    assert (cut.begin, cut.end) == (500 - PADDING, 600)
+
+
+def test_no_more_than_a_minute_waits(monkeypatch):
+    waits = []
+    cut = longform.next_cut
+
+    def watched(flags, joined, final):
+        waits.append(len(flags))
+        return cut(flags, joined, final)
+
+    monkeypatch.setattr(longform, "next_cut", watched)
+    seconds = ((np.zeros(RATE, np.float32), np.ones(RATE // HOP, bool)) for _ in range(1000))
+    assert sum(1 for _ in pieces(seconds, RATE, FRAME)) > 30
+    assert max(waits) < 2 * LONGEST
+
+
+# --- many recordings ------------------------------------------------------------------------------
+
+
+def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
+    (tmp_path / "x.wav").write_text("not audio")
+    lengths = [3, 80, 1, 20, 9, 45, 2, 2, 31]
+    sources = [wav(np.full(seconds * RATE, 0.01)) for seconds in lengths]
+    sources.insert(4, tmp_path / "x.wav")
+    model, progress = Fake(), []
+    found = list(transcripts(model, sources, LongformConfig(vad=False, batch_size=3), progress.append))
+    assert isinstance(found.pop(4), AudioError)
+    assert [transcript.duration for transcript in found] == lengths
+    assert all(transcript.text == "1" for transcript in found)
+    assert all(len(batch) <= 3 for batch in model.batches)
+    first_pool = list(chain(*model.batches[:POOL]))
+    assert first_pool == sorted(first_pool, reverse=True)
+    assert len(first_pool) == 3 * POOL
+    assert sum(progress) == pytest.approx(sum(sum(batch) for batch in model.batches) / RATE)
+
+
+def test_a_recording_that_fails_at_its_end_takes_nothing_along():
+    broken = wav(np.full(90 * RATE, 0.03))
+    flac = io.BytesIO()
+    soundfile.write(flac, np.full(90 * 8000, 0.02), 8000, format="FLAC")
+    sources = [wav(np.full(RATE, 0.01)), flac.getvalue()[:-2000], wav(np.full(RATE, 0.04)), broken]
+    found = list(transcripts(Fake(), sources, LongformConfig(vad=False)))
+    assert [getattr(outcome, "text", "failed") for outcome in found] == ["1", "failed", "4", "3"]
+    assert found[3].segments[0].end == 90
+
+
+def test_the_settings_are_told():
+    transcript = heard(Fake(), np.zeros(RATE), vad=False, batch_size=2)
+    assert transcript.settings == {"search": "greedy", "vad": False, "batch_size": 2}
+    assert transcript.segments == ()
+
+
+# --- real speech ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits() -> Recognizer:
+    return load_recognizer("digits")
+
+
+def concatenated(pause: float, count: int) -> tuple[np.ndarray, list[str], list[float]]:
+    """Samples one behind the other, what is said in them, and when each begins."""
+    recordings = [read_audio(path, 8000) for path in SAMPLES]
+    order = np.random.default_rng(2).integers(0, len(SAMPLES), count)
+    parts, begins = [], []
+    for number in order:
+        begins.append(sum(map(len, parts)) / 8000)
+        parts += [recordings[number], 1e-4 * np.random.default_rng(3).standard_normal(int(8000 * pause))]
+    return np.concatenate(parts).astype(np.float32), [SAID[number] for number in order], begins
+
+
+@pytest.mark.parametrize("vad", [True, False])
+@pytest.mark.parametrize("pause", [0.15, 0.45, 3.0])
+def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
+    samples, said, begins = concatenated(pause, 40)
+    transcript = digits.transcribe(wav(samples, 8000), vad)
+    assert transcript.text.split() == " ".join(said).split()
+    starts = [word.start for word in words_of(transcript)]
+    assert starts == sorted(starts)
+    firsts = np.cumsum([0] + [len(text.split()) for text in said[:-1]])
+    np.testing.assert_allclose(np.array(starts)[firsts], begins, atol=0.6)
+    assert transcript.segments[-1].end <= transcript.duration
+    assert (len(transcript.segments) >= len(said)) == (vad and pause > 1)
+
+
+def test_a_short_recording_is_one_segment(digits):
+    samples, said, _ = concatenated(1.5, 8)
+    assert len(samples) < LONGEST_SECONDS * 8000
+    transcript = digits.transcribe(wav(samples, 8000))
+    (segment,) = transcript.segments
+    assert (segment.start, segment.end) == (0, transcript.duration)
+    assert transcript.text.split() == " ".join(said).split()

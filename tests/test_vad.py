@@ -1,0 +1,106 @@
+"""Speech detection: what is speech and what is not, and the same decisions however samples arrive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio import read_audio
+from asr.vad import (
+    BANDS,
+    HOP_SECONDS,
+    band_edges,
+    detected,
+    hop_samples,
+    num_frames,
+    runs,
+    spoken,
+    undetected,
+)
+from tests.synthetic import NO_SPEECH, white_noise
+
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+RATES = [8000, 11025, 16000, 44100]
+
+
+def flags(samples: np.ndarray, rate: int, size: int = 1 << 16) -> np.ndarray:
+    blocks = [samples[i : i + size].astype(np.float32) for i in range(0, len(samples), size)]
+    found = list(detected(blocks, rate))
+    np.testing.assert_array_equal(np.concatenate([block for block, _ in found]), samples.astype(np.float32))
+    return np.concatenate([decisions for _, decisions in found])
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("name", NO_SPEECH)
+def test_what_is_no_speech(name, rate):
+    found = flags(NO_SPEECH[name](rate), rate)
+    assert not spoken(found)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
+@pytest.mark.parametrize("gain", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("rate", RATES)
+def test_speech_is_speech_however_loud(path, gain, rate):
+    found = flags(gain * read_audio(path, rate), rate)
+    assert found.mean() > 0.15
+
+
+@pytest.mark.parametrize("snr", [20, 10, 5])
+def test_speech_in_noise_is_found_where_it_is(snr):
+    rate, speech = 8000, read_audio(SAMPLES[2], 8000)
+    noise = white_noise(rate, 20) * np.sqrt((speech**2).mean()) * 10 ** (-snr / 20)
+    noise[rate * 10 : rate * 10 + len(speech)] += speech
+    seconds = np.flatnonzero(flags(noise, rate)) * HOP_SECONDS
+    assert 10 <= seconds.min() < seconds.max() < 10 + len(speech) / rate
+    assert len(seconds) * HOP_SECONDS > 0.5
+
+
+@given(sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=6), reach=st.integers(0, 2))
+@settings(max_examples=30, deadline=None)
+def test_decisions_do_not_depend_on_how_samples_arrive(sizes, reach):
+    speech = np.tile(read_audio(SAMPLES[2], 8000), 1 + 3 * reach)[: sum(sizes)]
+    cuts = np.cumsum(sizes)[:-1]
+    for detect in (detected, undetected):
+        whole, pieces = list(detect([speech], 8000)), list(detect(np.split(speech, cuts), 8000))
+        for (block, decisions), (other_block, other_decisions) in zip(whole, pieces, strict=True):
+            np.testing.assert_array_equal(block, other_block)
+            np.testing.assert_array_equal(decisions, other_decisions)
+        assert sum(len(decisions) for _, decisions in whole) == num_frames(len(speech), 8000)
+
+
+def test_without_detection_all_is_speech():
+    assert all(decisions.all() for _, decisions in undetected([np.zeros(20_000, np.float32)], 8000))
+
+
+def test_samples_are_handed_on_before_the_recording_ends():
+    taken = []
+
+    def blocks():
+        for number in range(100):
+            taken.append(number)
+            yield np.zeros(8000, np.float32)
+
+    next(detected(blocks(), 8000))
+    assert len(taken) < 15
+
+
+@pytest.mark.parametrize("rate", [1000, *RATES, 192_000])
+def test_bands_are_there_at_any_rate(rate):
+    edges = band_edges(rate)
+    assert len(edges) == BANDS + 1
+    assert (np.diff(edges) > 0).all()
+    if rate >= 8000:
+        assert edges[-1] <= hop_samples(rate) + 1
+
+
+def test_clicks_are_no_speech():
+    assert spoken(np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)) == [(4, 8)]
+
+
+def test_runs_are_where_flags_are_set():
+    assert runs(np.array([], bool)) == []
+    assert runs(np.array([1, 1, 0, 1], bool)) == [(0, 2), (3, 4)]
