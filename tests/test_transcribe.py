@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +16,20 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from asr.audio import resampled
+from asr.audio import duration, resampled
 from asr.cli import cli
-from asr.cli.transcribe import Found, distinct_names
+from asr.cli.transcribe import Found, distinct_names, progress_bar
+from tests.synthetic import NO_SPEECH, spoken
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 FOUR, SEVEN = SAMPLES / "digit-4-george.flac", SAMPLES / "digit-7-jackson.flac"
 STRING = SAMPLES / "digits-lucas.flac"
 
 
-def transcribe(*arguments: object, stdin: bytes = b"", status: int = 0) -> Result:
+def transcribe(*arguments: object, stdin: bytes = b"", status: int | None = 0) -> Result:
     done = CliRunner().invoke(cli, ["transcribe", "--model", "digits", *map(str, arguments)], input=stdin)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert done.exit_code == status, done.output
+    assert status is None or done.exit_code == status, done.output
     return done
 
 
@@ -210,6 +216,18 @@ def test_json_lines_hold_the_words_of_every_recording():
         assert all(0 <= word["start"] < word["end"] <= line["duration"] for word in words)
 
 
+def test_json_says_how_a_recording_was_transcribed():
+    plain = json.loads(transcribe(FOUR, "-f", "json", "--device", "cpu").stdout)["settings"]
+    assert plain == {
+        "device": "cpu", "compute_type": "float32", "search": "greedy", "vad": True, "batch_size": 8,
+    }  # fmt: skip
+    options = ["--no-vad", "--batch-size", 2, "--beam-size", 4, "--hotwords", "Four"]
+    settings = json.loads(transcribe(FOUR, "-f", "json", *options).stdout)["settings"]
+    assert (settings["vad"], settings["batch_size"]) == (False, 2)
+    assert settings["search"]["beam_size"] == 4
+    assert settings["search"]["phrases"] == ["four"]
+
+
 # --- recordings that are unlike others ------------------------------------------------------------
 
 
@@ -240,12 +258,121 @@ def test_a_recording_without_samples_is_named(tmp_path):
     assert "none.wav: holds no samples" in transcribe(tmp_path / "none.wav", status=1).stderr
 
 
-@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
-def test_a_recording_that_is_corrupt_in_the_middle_leaves_no_output(tmp_path, kind):
+@pytest.mark.parametrize("seconds", [0.01, 0.05])
+def test_a_moment_of_speech_or_noise_is_transcribed(tmp_path, seconds):
+    samples, rate = soundfile.read(SEVEN, dtype="float32")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(len(samples))
+    for content in (samples[len(samples) // 2 :], noise):
+        assert said(content[: int(rate * seconds)], rate, tmp_path / "a.wav") == "\n"
+
+
+@pytest.mark.parametrize("name", NO_SPEECH)
+def test_silence_noise_and_tones_have_no_words(tmp_path, name):
+    samples = NO_SPEECH[name](8000)
+    assert said(samples, 8000, tmp_path / "a.wav") == "\n"
+    assert said(np.tile(samples, 4), 8000, tmp_path / "a.wav") == "\n"
+
+
+def test_without_speech_detection_everything_is_heard(tmp_path):
+    soundfile.write(tmp_path / "a.wav", spoken("abc", np.random.default_rng(0)), 8000)
+    assert transcribe(tmp_path / "a.wav").stdout == "\n"
+    assert transcribe(tmp_path / "a.wav", "--no-vad").stdout != "\n"
+
+
+def test_a_file_of_no_bytes_is_named(tmp_path):
+    (tmp_path / "zero.wav").touch()
+    done = transcribe(tmp_path / "zero.wav", FOUR, status=1)
+    assert done.stdout == f"{FOUR}\tfour\n"
+    assert done.stderr == f"asr: {tmp_path / 'zero.wav'}: is empty\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that nobody can read")
+def test_a_file_that_cannot_be_read_is_named():
+    done = transcribe("/proc/self/mem", FOUR, status=1)
+    assert done.stdout == f"{FOUR}\tfour\n"
+    assert done.stderr == "asr: /proc/self/mem: cannot be read: Input/output error\n"
+
+
+@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3", "wav"])
+@pytest.mark.parametrize("damage", ["cut off", "zeros", "noise"])
+def test_a_recording_that_is_corrupt_in_the_middle_is_named_or_transcribed(tmp_path, kind, damage):
     path = tmp_path / f"a.{kind}"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(80_000), 8000)
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    done = transcribe(path, "-o", tmp_path / "out", status=1)
-    assert str(path) in done.stderr
-    assert not (tmp_path / "out").exists()
+    middle, size = len(content) // 2, len(content) // 10
+    spoiled = np.random.default_rng(1).bytes(size) if damage == "noise" else bytes(size)
+    path.write_bytes(content[:middle] + (b"" if damage == "cut off" else spoiled + content[middle + size :]))
+    done = transcribe(path, "-o", tmp_path / "out", status=None)
+    named = [line for line in done.stderr.splitlines() if line.startswith(f"asr: {path}: ")]
+    assert len(named) == done.exit_code <= 1
+    assert len(done.stderr.splitlines()) == 1 + len(named)
+    assert (tmp_path / "out" / "a.txt").exists() == (not named)
+    assert named or damage != "cut off"
+
+
+# --- long work ------------------------------------------------------------------------------------
+
+
+def run_apart(*arguments: object, **options) -> subprocess.Popen:
+    """The program in a process of its own, which Ctrl-C reaches wherever the tests were started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "asr", "transcribe", "--model", "digits", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def test_what_ctrl_c_interrupts_leaves_whole_files(tmp_path):
+    samples, rate = soundfile.read(STRING)
+    soundfile.write(tmp_path / "0.wav", np.tile(samples, 20), rate)
+    for number in range(1, 150):
+        (tmp_path / f"{number}.wav").symlink_to(tmp_path / "0.wav")
+    out = tmp_path / "out"
+    process = run_apart(
+        tmp_path, "-o", out, "-f", "json", "--batch-size", 1,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while process.poll() is None and not list(out.glob("[0-9]*.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    done = written(out)
+    assert 0 < len(done) < 150
+    expected = " ".join(["one eight seven two"] * 20)
+    assert {json.loads(text)["text"] for text in done.values()} == {expected}
+    assert all(name.removesuffix(".json").isdigit() for name in done)  # no file under a temporary name
+    stopped, closing = stderr.splitlines()
+    assert stopped == f"asr: stopped; what is written is whole, recordings left undone: {150 - len(done)}"
+    assert closing.startswith(f"{len(done)} recording")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits to the size of files")
+def test_a_full_disk_is_named_and_leaves_whole_files(tmp_path):
+    import resource
+
+    process = run_apart(
+        FOUR, STRING, SEVEN, "-o", tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6, 6)),
+    )  # fmt: skip
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr == f"asr: {tmp_path / STRING.stem}.txt: cannot be written: File too large\n"
+    assert written(tmp_path) == {f"{FOUR.stem}.txt": "four\n"}
+
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("asr.cli.transcribe.PATIENCE_SECONDS", 0.0)
+    (tmp_path / "x.wav").write_text("not audio")
+    sources = [str(FOUR), str(STRING), str(tmp_path / "x.wav")]
+    for terminal, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress_bar(sources) as bar:
+            bar.update(duration(FOUR))
+            bar.refresh()
+        assert (" 13 % |" in terminal.getvalue()) == shown
+        assert ("left" in terminal.getvalue()) == shown
+        assert bool(terminal.getvalue()) == shown

@@ -1,0 +1,114 @@
+"""Whether long recordings are transcribed as well as short ones: utterances one by one and end to end.
+
+    python tools/hour.py data/english/dev.jsonl --model english
+
+makes one recording of the manifest's utterances in an order drawn by a seed, each as often as it takes
+to fill the hours, transcribes it, then transcribes the utterances one by one, and prints both word error
+rates. The exit status is 1 when they differ by more than half a point.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import click
+import soundfile
+
+from asr.batching import evaluation_examples, sample_reader
+from asr.cli.searching import search_options, searching
+from asr.data import Utterance, read_manifest
+from asr.evaluation import evaluate
+from asr.recognizer import Recognizer, load_recognizer
+from asr.scoring import Score, score_texts
+from asr.text import NORMALISERS
+
+MOST_POINTS = 0.5
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="A model folder, or the name of a shipped model.")
+@click.option("--hours", default=1.0, type=click.FloatRange(0, min_open=True), help="Of audio.")
+@click.option("--seed", default=0, help="Of the order.")
+@click.option("--vad/--no-vad", default=True, help="Whether the long recording is cut at pauses.")
+@search_options
+def main(manifest: Path, model: str, hours: float, seed: int, vad: bool, **search: Any) -> None:
+    """Compare the word error rates of MANIFEST's utterances end to end and one by one."""
+    recognizer = searching(load_recognizer(model), model, search)
+    utterances = list(chosen(read_manifest(manifest), hours * 3600, seed))
+    whole = end_to_end(recognizer, utterances, vad)
+    single = one_by_one(recognizer, utterances)
+    points = 100 * (whole.error_rate - single.error_rate)
+    print(f"{points:+.2f} points; {MOST_POINTS} to either side are the most")
+    if abs(points) > MOST_POINTS:
+        sys.exit(1)
+
+
+def chosen(utterances: Sequence[Utterance], seconds: float, seed: int) -> Iterator[Utterance]:
+    """Utterances in a drawn order, again and again until they last so many seconds."""
+    order = random.Random(seed).sample(utterances, len(utterances))
+    for utterance in cycle(order):
+        if seconds <= 0:
+            return
+        yield utterance
+        seconds -= utterance.duration or 0.0
+
+
+def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> Score:
+    """The errors in one recording of all utterances, and what it took."""
+    read, rate = sample_reader(recognizer.sample_rate, keep=False), recognizer.sample_rate
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hour.wav"
+        with soundfile.SoundFile(path, "w", rate, 1, "FLOAT") as sound:
+            for utterance in utterances:
+                sound.write(read(utterance))
+        started = time.monotonic()
+        transcript = recognizer.transcribe(path, vad)
+        elapsed = time.monotonic() - started
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    reference = " ".join(recognizer.reference(normalise(utterance.text)) for utterance in utterances)
+    score = score_texts({"all": reference}, {"all": transcript.text}).words
+    report("end to end", score)
+    heard = sum(segment.end - segment.start for segment in transcript.segments) / transcript.duration
+    longest = max((segment.end - segment.start for segment in transcript.segments), default=0.0)
+    print(
+        f"  {transcript.duration / 3600:.2f} hours at {transcript.duration / elapsed:.0f} times real time, "
+        f"{megabytes:.0f} MB at most; {len(transcript.segments)} segments with {heard:.0%} of it, "
+        f"the longest {longest:.0f} s"
+    )
+    return score
+
+
+def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Score:
+    """The errors in the utterances themselves."""
+    named = {f"{utterance.id}-{number}": utterance for number, utterance in enumerate(utterances)}
+    examples = evaluation_examples(
+        [replace(utterance, id=name) for name, utterance in named.items()],
+        recognizer.tokenizer,
+        recognizer.config.text,
+    )
+    evaluation = evaluate(recognizer, examples, sample_reader(recognizer.sample_rate, keep=False))
+    report("one by one", evaluation.comparison.words)
+    return evaluation.comparison.words
+
+
+def report(name: str, score: Score) -> None:
+    """One line with an error rate and what it is made of."""
+    counts = (
+        f"{score.substitutions} substitutions, {score.deletions} deletions, {score.insertions} insertions"
+    )
+    print(f"{name}: WER {100 * score.error_rate:.2f} %; {counts}, {score.reference_length} words", flush=True)
+
+
+if __name__ == "__main__":
+    main()
