@@ -80,3 +80,9 @@ def test_a_result_says_what_was_computed_in(tmp_path):
         result = json.loads(CliRunner().invoke(cli, [*command, *options]).stdout)
         assert (result["compute_type"], result["wer"]) == (compute_type, 0.0)
     assert asr.load(device="cpu", compute_type="int8").compute_type == "int8"
+
+
+def test_a_transcript_says_what_was_computed_in():
+    command = ["transcribe", str(SAMPLES[1]), "--device", "cpu", "-f", "json", "--compute-type", "bfloat16"]
+    transcript = json.loads(CliRunner().invoke(cli, command).stdout)
+    assert (transcript["text"], transcript["settings"]["compute_type"]) == (SAID[1], "bfloat16")

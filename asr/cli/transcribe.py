@@ -61,6 +61,7 @@ class Found:
 @click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--compute-type", default="float32", help="auto, float32, bfloat16 or int8.")
 @click.option(
     "--vad/--no-vad",
     default=LongformConfig.vad,
@@ -90,6 +91,7 @@ def transcribe(
     max_line_width: int,
     max_line_count: int,
     device: str,
+    compute_type: str,
     vad: bool,
     batch_size: int,
     threads: int,
@@ -121,7 +123,7 @@ def transcribe(
     tally = Tally(failed=len(failures))
     try:
         if recordings:
-            recognizer = ready(model, device, threads, search)
+            recognizer = ready(model, device, compute_type, threads, search)
             tally.started = time.monotonic()
             for recording, outcome in heard(recognizer, recordings, LongformConfig(vad, batch_size), rate):
                 if isinstance(outcome, UserError):
@@ -201,14 +203,14 @@ def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
 # --- hearing it -----------------------------------------------------------------------------------
 
 
-def ready(model: str, device: str, threads: int, search: dict[str, Any]) -> Recognizer:
+def ready(model: str, device: str, compute_type: str, threads: int, search: dict[str, Any]) -> Recognizer:
     """The recogniser with its search, on so many ``threads``; 0 means all cores there are."""
     import torch
 
-    from asr.recognizer import load_recognizer
+    from asr.recognizer import computing_in, load_recognizer
 
     torch.set_num_threads(threads or usable_cores())
-    return searching(load_recognizer(model, device), model, search)
+    return computing_in(searching(load_recognizer(model, device), model, search), compute_type)
 
 
 def usable_cores() -> int:
