@@ -248,7 +248,7 @@ def test_another_text_is_not_believed():
 def test_words_have_the_times_of_a_transcript():
     import asr
 
-    model = asr.load(device="cpu")
+    model = asr.load("digits", device="cpu")
     transcript = model.transcribe(STRING)
     aligned = model.align(io.BytesIO(STRING.read_bytes()), transcript.text)
     words = [word for segment in transcript.segments for word in segment.words]

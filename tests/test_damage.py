@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_damaged_files_are_transcribed_or_named(tmp_path, capfd):
-    model = asr.load(device="cpu")
+    model = asr.load("digits", device="cpu")
     paths = damage.write_damaged(tmp_path, 90, seed=1)
     assert len({path.suffix for path in paths}) > 10
     named = 0

@@ -18,13 +18,14 @@ from asr.longform import POOL, LongformConfig
 from asr.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
-SAMPLES = sorted((ROOT / "samples").glob("*.flac"))
+SAMPLES = sorted((ROOT / "samples").glob("digit*.flac"))
+ENGLISH = sorted((ROOT / "samples").glob("english-*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 
 @pytest.fixture(scope="module")
 def model() -> Recognizer:
-    return asr.load(device="cpu")
+    return asr.load("digits", device="cpu")
 
 
 def loaded_by(program: str) -> set[str]:
@@ -43,13 +44,15 @@ def test_importing_the_package_is_cheap():
 def test_the_program_in_the_readme_runs(tmp_path, monkeypatch, capsys):
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "samples").symlink_to(ROOT / "samples")
-    shutil.copy(SAMPLES[0], tmp_path / "a.flac")
-    shutil.copy(SAMPLES[1], tmp_path / "b.mp3")
+    for name, sample in zip(["a.flac", "b.mp3"], ENGLISH, strict=True):
+        shutil.copy(sample, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     exec(program, {})
-    text, *words = capsys.readouterr().out.splitlines()
-    assert text == SAID[2]
-    assert [(row.split()[0], row.split()[3]) for row in words] == [("a.flac", "four"), ("b.mp3", "seven")]
+    text, *rows = capsys.readouterr().out.splitlines()
+    said = {name: asr.load().transcribe(name).text for name in ("a.flac", "b.mp3")}
+    assert text == said["a.flac"]
+    words = [(row.split()[0], row.split()[3]) for row in rows]
+    assert words == [(name, word) for name, text in said.items() for word in text.split()]
 
 
 def test_paths_bytes_and_open_files_are_transcribed(model):
@@ -98,7 +101,10 @@ def test_what_cannot_be_read_is_named(model, tmp_path):
 
 
 def test_threads_share_a_model():
-    models = [asr.load(device="cpu"), asr.load(device="cpu", beam_size=4, hotwords=["Eight"])]
+    models = [
+        asr.load("digits", device="cpu"),
+        asr.load("digits", device="cpu", beam_size=4, hotwords=["Eight"]),
+    ]
     for model in models:
         expected = {path: model.transcribe(path) for path in SAMPLES}
         with ThreadPoolExecutor(8) as pool:
@@ -107,12 +113,12 @@ def test_threads_share_a_model():
 
 
 def test_the_search_is_that_of_the_command_line():
-    assert asr.load(device="cpu").decoder is None
-    model = asr.load(device="cpu", beam_size=3, hotwords=["Jackson, Lucas"], hotword_weight=2)
+    assert asr.load("digits", device="cpu").decoder is None
+    model = asr.load("digits", device="cpu", beam_size=3, hotwords=["Jackson, Lucas"], hotword_weight=2)
     assert model.decoder is not None
     assert (model.decoder.config.beam_size, model.decoder.config.hotword_weight) == (3, 2.0)
     assert model.transcribe(SAMPLES[2]).text == SAID[2]
-    assert asr.load(device="cpu", lm="none").decoder is None
+    assert asr.load("digits", device="cpu", lm="none").decoder is None
 
 
 @pytest.mark.parametrize(
@@ -124,5 +130,5 @@ def test_the_search_is_that_of_the_command_line():
 )  # fmt: skip
 def test_mistakes_are_user_errors_of_one_line(arguments, named):
     with pytest.raises(asr.UserError, match=named) as failure:
-        asr.load(**({"device": "cpu"} | arguments))
+        asr.load(**({"model": "digits", "device": "cpu"} | arguments))
     assert "\n" not in str(failure.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from asr.errors import UserError
 
 SHIPPED = Path(__file__).parent
-DEFAULT_MODEL = "digits"
+DEFAULT_MODEL = "english"
 CONFIG_FILE = "config.toml"
 
 
