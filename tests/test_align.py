@@ -219,7 +219,7 @@ def test_ctm_and_json_read_back(aligned):
 
 
 def run(*arguments: object, status: int = 0, stdin: str = "") -> Result:
-    done = CliRunner().invoke(cli, ["align", *map(str, arguments)], input=stdin)
+    done = CliRunner().invoke(cli, ["align", "--model", "digits", *map(str, arguments)], input=stdin)
     assert done.exception is None or isinstance(done.exception, SystemExit | UserError), done.exception
     assert (done.exit_code if not isinstance(done.exception, UserError) else 1) == status, done.output
     return done

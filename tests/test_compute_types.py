@@ -20,7 +20,7 @@ from asr.features import FeatureConfig
 from asr.recognizer import ModelConfig, Recognizer, computing_in, load_recognizer, new_recognizer, to_device
 from asr.text import BLANK, Tokenizer
 
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 
@@ -31,7 +31,7 @@ def log_probs(recognizer: Recognizer) -> np.ndarray:
 
 @pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
 def test_fewer_bits_give_nearly_the_same_log_probs_and_the_same_words(compute_type):
-    exact = load_recognizer()
+    exact = load_recognizer("digits")
     before = log_probs(exact)
     rounded = computing_in(exact, compute_type)
     found = log_probs(rounded)
@@ -54,7 +54,7 @@ def test_every_kind_of_cell_computes_in_fewer_bits(cell, compute_type):
 
 
 def test_float32_changes_nothing_and_auto_is_what_the_processor_is_good_at(monkeypatch):
-    exact = load_recognizer()
+    exact = load_recognizer("digits")
     np.testing.assert_array_equal(log_probs(computing_in(exact, "float32")), log_probs(exact))
     for native, compute_type in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
@@ -63,26 +63,27 @@ def test_float32_changes_nothing_and_auto_is_what_the_processor_is_good_at(monke
 
 def test_what_cannot_be_is_said():
     with pytest.raises(UserError, match="'int4' is not one of auto, float32, bfloat16, int8"):
-        computing_in(load_recognizer(), "int4")
-    elsewhere = to_device(load_recognizer(), torch.device("meta"))
+        computing_in(load_recognizer("digits"), "int4")
+    elsewhere = to_device(load_recognizer("digits"), torch.device("meta"))
     with pytest.raises(UserError, match="int8 is for processors"):
         computing_in(elsewhere, "int8")
     with pytest.raises(UserError, match="'half'"):
-        asr.load(device="cpu", compute_type="half")
+        asr.load("digits", device="cpu", compute_type="half")
 
 
 def test_a_result_says_what_was_computed_in(tmp_path):
     write_manifest(
         tmp_path / "m.jsonl", [Utterance(p.stem, str(p), text=t) for p, t in zip(SAMPLES, SAID, strict=True)]
     )
-    command = ["evaluate", str(tmp_path / "m.jsonl"), "--device", "cpu", "--json"]
+    command = ["evaluate", str(tmp_path / "m.jsonl"), "--model", "digits", "--device", "cpu", "--json"]
     for options, compute_type in (([], "float32"), (["--compute-type", "int8"], "int8")):
         result = json.loads(CliRunner().invoke(cli, [*command, *options]).stdout)
         assert (result["compute_type"], result["wer"]) == (compute_type, 0.0)
-    assert asr.load(device="cpu", compute_type="int8").compute_type == "int8"
+    assert asr.load("digits", device="cpu", compute_type="int8").compute_type == "int8"
 
 
 def test_a_transcript_says_what_was_computed_in():
-    command = ["transcribe", str(SAMPLES[1]), "--device", "cpu", "-f", "json", "--compute-type", "bfloat16"]
+    options = ["--model", "digits", "--device", "cpu", "-f", "json", "--compute-type", "bfloat16"]
+    command = ["transcribe", str(SAMPLES[1]), *options]
     transcript = json.loads(CliRunner().invoke(cli, command).stdout)
     assert (transcript["text"], transcript["settings"]["compute_type"]) == (SAID[1], "bfloat16")

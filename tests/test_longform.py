@@ -38,7 +38,7 @@ RATE = 1000
 FRAME = 40  # samples from one row of log-probs to the next
 TOKENS = 20
 HOP = hop_samples(RATE)
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 
