@@ -21,9 +21,9 @@ from asr.transcript import Hypothesis, Segment, Transcript, inside
 from asr.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 
 LONGEST_SECONDS = 30.0  # that the model hears at once; it learned from utterances that are hardly longer
-PAUSE_SECONDS = 0.6  # without speech: a segment ends
-SHORTEST_PAUSE_SECONDS = 0.3  # the longest of these is cut at where no longer one comes in time
-PADDING_SECONDS = 0.3  # kept of a pause at either end of a segment: weak sounds begin and end words
+PAUSE_SECONDS = 0.3  # without speech: a segment ends, for behind it somebody else may speak
+SHORTEST_PAUSE_SECONDS = 0.2  # the longest of these is cut at where no longer one comes in time
+PADDING_SECONDS = 0.3  # of a pause, or half of it, are kept at either end: weak sounds begin and end words
 CONTEXT_SECONDS = 2.0  # that every frame has on both sides of it, where the speech goes on
 OVERLAP_SECONDS = 5.0  # of two pieces: the context of both, and a second to choose the seam from
 LONGEST_JOINED_SECONDS = 200.0  # of log-probs put together, however long nobody pauses
@@ -287,8 +287,10 @@ def next_cut(flags: np.ndarray, joined: bool, final: bool) -> Cut | None:
     ends = [end for _, end in speech]
     pauses = list(zip(ends, [first for first, _ in speech[1:]] + [len(flags)], strict=True))
     for first, last in pauses:
-        if last - first >= PAUSE and first + PADDING <= begin + LONGEST:
-            return Cut(begin, first + PADDING)
+        kept = min(PADDING, (last - first) // 2)
+        ended = last < len(flags) or kept == PADDING
+        if last - first >= PAUSE and ended and first + kept <= begin + LONGEST:
+            return Cut(begin, first + kept)
     if len(flags) >= begin + LONGEST:
         middles = [
             (last - first, (first + last) // 2) for first, last in pauses if last - first >= SHORTEST_PAUSE
