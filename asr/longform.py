@@ -27,6 +27,7 @@ PADDING_SECONDS = 0.3  # of a pause, or half of it, are kept at either end: weak
 CONTEXT_SECONDS = 2.0  # that every frame has on both sides of it, where the speech goes on
 OVERLAP_SECONDS = 5.0  # of two pieces: the context of both, and a second to choose the seam from
 LONGEST_JOINED_SECONDS = 200.0  # of log-probs put together, however long nobody pauses
+BATCH_SECONDS = 60.0  # that the model hears at the same time, however many segments: they take memory
 POOL = 4  # batches that are read before they are sorted by length
 BLANK = 0
 
@@ -174,14 +175,24 @@ def scored(
 ) -> list[np.ndarray]:
     """The log-probs of each piece in ``pool``; those that are heard together are about equally long."""
     pieces = [item.samples for item in pool if isinstance(item, Piece)]
-    order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index]))
     found: dict[int, np.ndarray] = {}
-    for begin in range(0, len(order), batch_size):
-        indices = order[begin : begin + batch_size]
+    for indices in batches([len(piece) / listener.sample_rate for piece in pieces], batch_size):
         batch = [pieces[index] for index in indices]
         found.update(zip(indices, listener.score(batch), strict=True))
         progress(sum(map(len, batch)) / listener.sample_rate)
     return [found[index] for index in range(len(pieces))]
+
+
+def batches(seconds: Sequence[float], size: int) -> Iterator[list[int]]:
+    """Indices of pieces, longest first, at most ``size`` and ``BATCH_SECONDS`` together, padding included."""
+    batch: list[int] = []
+    for index in sorted(range(len(seconds)), key=lambda index: -seconds[index]):
+        if batch and (len(batch) == size or seconds[batch[0]] * (len(batch) + 1) > BATCH_SECONDS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def segment(stretch: Stretch, hypothesis: Hypothesis, rate: int) -> list[Segment]:

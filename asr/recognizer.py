@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -309,6 +310,8 @@ def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> R
 
     Raises ``ModelError`` naming the folder or file when something is missing or does not fit.
     """
+    # oneDNN keeps what it makes for each shape of a batch. Recordings have many; that was half a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     folder = model_folder(model)
     recognizer = new_recognizer(read_model_config(folder), load_tokenizer(folder), name=folder.resolve().name)
     path = folder / WEIGHTS_FILE

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from asr import longform
 from asr.audio import AudioError, read_audio
 from asr.longform import (
+    BATCH_SECONDS,
     BLANK,
     CONTEXT_SECONDS,
     LONGEST,
@@ -25,6 +26,7 @@ from asr.longform import (
     POOL,
     SHORTEST_PAUSE,
     LongformConfig,
+    batches,
     next_cut,
     pieces,
     seam,
@@ -264,10 +266,16 @@ def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
     assert [transcript.duration for transcript in found] == lengths
     assert all(transcript.text == "1" for transcript in found)
     assert all(len(batch) <= 3 for batch in model.batches)
-    first_pool = list(chain(*model.batches[:POOL]))
+    first_pool = list(chain(*model.batches))[: 3 * POOL]
     assert first_pool == sorted(first_pool, reverse=True)
-    assert len(first_pool) == 3 * POOL
     assert sum(progress) == pytest.approx(sum(sum(batch) for batch in model.batches) / RATE)
+
+
+def test_batches_are_neither_too_many_nor_too_long():
+    assert list(batches([1.0, 20.0, 2.0, 20.0, 20.0, 20.0, 1.5], 3)) == [[1, 3, 4], [5, 2, 6], [0]]
+    assert list(batches([BATCH_SECONDS / 2, BATCH_SECONDS / 2, BATCH_SECONDS], 3)) == [[2], [0, 1]]
+    assert list(batches([2 * BATCH_SECONDS], 3)) == [[0]]
+    assert list(batches([], 3)) == []
 
 
 def test_a_recording_that_fails_at_its_end_takes_nothing_along():
