@@ -76,24 +76,21 @@ def changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
 # Statistics
 
 
-def speakers_of(references: Texts) -> list[str]:
-    """The speaker of every reference; nothing unless all are known and there are two at least."""
-    speakers = [utterance.speaker for utterance in references.utterances]
+def speakers_of(utterances: Sequence[Utterance]) -> list[str]:
+    """The speaker of every utterance; nothing unless all are known and there are two at least."""
+    speakers = [utterance.speaker for utterance in utterances]
     return speakers if all(speakers) and len(set(speakers)) > 1 else []
 
 
-def intervals(system: System, speakers: Sequence[str], draws: int = DRAWS) -> dict[str, Interval | None]:
-    """Bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``."""
-    counts = system.comparison.word_counts
-    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
+def intervals(
+    comparison: Comparison, speakers: Sequence[str], draws: int = DRAWS
+) -> dict[str, Interval | None]:
+    """Bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``.
 
-
-def error_intervals(comparison: Comparison, speakers: Mapping[str, str]) -> dict[str, Interval | None]:
-    """As ``intervals``, with the speaker of each utterance by its id."""
-    named = [speakers.get(name, "") for name in comparison.references]
-    known = named if all(named) and len(set(named)) > 1 else []
+    ``speakers`` are those of the references, in their order, or nothing.
+    """
     counts = comparison.word_counts
-    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], known, LEVEL, DRAWS)
+    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
 
 
 def bootstrapped(

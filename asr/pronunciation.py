@@ -68,12 +68,6 @@ class Gathered(Mapping[str, Pronunciations]):
     def __len__(self) -> int:
         return len(self._words)
 
-    def __eq__(self, other: object) -> bool:
-        return self._words == other
-
-    def __hash__(self) -> int:
-        return id(self)
-
 
 @dataclass(frozen=True)
 class Lexicon:

@@ -293,12 +293,12 @@ def test_segments_are_those_of_sc_stats(tmp_path):
 def test_a_difference_that_means_something_is_said_to():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 2, 0.10), "second")
-    found = difference(first, second, speakers_of(references))
+    found = difference(first, second, speakers_of(references.utterances))
     assert found.means_something is True
     assert found.in_words.startswith("The difference means something: second beats first by ")
     assert found.difference > 0
     assert found.by_speaker.units == 12
-    turned = difference(second, first, speakers_of(references))
+    turned = difference(second, first, speakers_of(references.utterances))
     assert turned.in_words == found.in_words
     assert turned.words.p == pytest.approx(found.words.p)
 
@@ -306,10 +306,10 @@ def test_a_difference_that_means_something_is_said_to():
 def test_a_difference_by_chance_is_said_to_mean_nothing():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 3, 0.20), "second")
-    found = difference(first, second, speakers_of(references))
+    found = difference(first, second, speakers_of(references.utterances))
     assert found.means_something is False
     assert "means nothing so far" in found.in_words
-    same = difference(first, first, speakers_of(references))
+    same = difference(first, first, speakers_of(references.utterances))
     assert (same.words.p, same.sentences.p, same.means_something) == (1.0, 1.0, False)
     assert same.in_words.startswith("first and first have the same word error rate.")
 
@@ -318,7 +318,7 @@ def test_what_one_speaker_brought_about_is_undecided():
     texts = spoken(240, 1, 0.10)
     broken = {id: "x " * 12 if id.startswith("s00") else text for id, text in texts.items()}
     references, first = system(texts, "first")
-    found = difference(first, system(broken, "second")[1], speakers_of(references))
+    found = difference(first, system(broken, "second")[1], speakers_of(references.utterances))
     assert found.by_utterance.excludes_zero
     assert not found.by_speaker.excludes_zero
     assert found.means_something is None
@@ -329,8 +329,8 @@ def test_what_one_speaker_brought_about_is_undecided():
 def test_cautions():
     references, first = system(spoken(60, 1, 0.2), "first", speakers=False)
     _, second = system(spoken(60, 2, 0.2), "second", speakers=False)
-    assert speakers_of(references) == []
-    assert intervals(first, [])["by_speaker"] is None
+    assert speakers_of(references.utterances) == []
+    assert intervals(first.comparison, [])["by_speaker"] is None
     assert "The speakers are not known" in difference(first, second, []).in_words
     few = difference(first, second, ["a", "b", "c"] * 20).in_words
     assert "There are only 3 speakers" in few

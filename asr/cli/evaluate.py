@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.assessment import error_intervals
+from asr.assessment import intervals, speakers_of
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import search_options, searching
@@ -62,7 +62,8 @@ def evaluate(
         write_hypotheses(hyp_out, evaluation)
     comparison = evaluation.comparison
     if as_json:
-        speakers = {utterance.id: utterance.speaker for utterance in utterances}
+        by_id = {utterance.id: utterance for utterance in utterances}
+        speakers = speakers_of([by_id[name] for name in comparison.references])
         click.echo(json.dumps(result(recognizer, model, manifest, evaluation, speakers), indent=2))
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
@@ -95,7 +96,7 @@ def result(
     model: str,
     manifest: Path,
     evaluation: Evaluation,
-    speakers: Mapping[str, str],
+    speakers: Sequence[str],
 ) -> dict[str, Any]:
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.config import read_toml
@@ -110,7 +111,7 @@ def result(
         "compute_type": recognizer.compute_type,
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
-        "intervals": interval_results(error_intervals(evaluation.comparison, speakers)),
+        "intervals": interval_results(intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
         "parameters": sum(p.numel() for p in recognizer.model.parameters()),

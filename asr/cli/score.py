@@ -139,8 +139,8 @@ def score(
         if missing := system.raw.missing:
             note = f"no hypothesis for {listed(missing)}: their words are deletions"
             click.echo(f"{shown(system.name)}: {note}", err=True)
-    speakers = speakers_of(references)
-    found = [intervals(system, speakers, draws) for system in systems]
+    speakers = speakers_of(references.utterances)
+    found = [intervals(system.comparison, speakers, draws) for system in systems]
     between = differences(systems, speakers, draws)
     if as_json:
         results = [

@@ -31,6 +31,7 @@ class Entries:
     """Words with a pronunciation each, in the order of their sounds: those that sound alike side by side.
 
     tokens: uint8, all pronunciations; that of entry ``p`` is ``tokens[bounds[p]:bounds[p + 1]]``.
+    new: bool, whether an entry sounds otherwise than the one before.
     numbers: int32, what the language model calls the words. fees: float64, what a word adds besides the
     language model's opinion. heat: int32, what the automaton of hot phrases calls the words.
     """
@@ -38,6 +39,7 @@ class Entries:
     words: Sequence[str]
     tokens: np.ndarray
     bounds: np.ndarray
+    new: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
     heat: np.ndarray
@@ -230,12 +232,12 @@ def entries_of(
     columns = with_pronunciations(tokenizer.lexicon, heat).columns
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
     tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
-    order, tokens, bounds = in_order(tokens, columns.bounds)
+    order, tokens, bounds, new = in_order(tokens, columns.bounds)
     words = [columns.words[place] for place in order.tolist()]
     hot = np.array([heat.get(word, 0) for word in words], np.int32)
     fees = np.full(len(words), float(config.word_bonus))
     if model is None:
-        return Entries(words, tokens, bounds, np.zeros(len(words), np.int32), fees, hot)
+        return Entries(words, tokens, bounds, new, np.zeros(len(words), np.int32), fees, hot)
     known = model.vocabulary.numbers
     numbers = np.array([known.get(word, -1) for word in words], np.int32)
     strange = numbers < 0
@@ -246,11 +248,11 @@ def entries_of(
         if np.isneginf(fees).all():
             raise SearchError("no word of the language model is in the model's lexicon")
     numbers[strange] = model.unknown
-    return Entries(words, tokens, bounds, numbers, fees, hot)
+    return Entries(words, tokens, bounds, new, numbers, fees, hot)
 
 
-def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The order that sorts pronunciations, and their tokens and bounds in that order.
+def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The order that sorts pronunciations, their tokens and bounds in that order, and which are new there.
 
     Tokens are above 0, the blank, so that shorter ones filled up with zeros come before those that go on.
     """
@@ -258,9 +260,16 @@ def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.nda
     columns = np.arange(lengths.max(initial=1))
     table = np.zeros((len(lengths), len(columns)), np.uint8)
     table[columns < lengths[:, None]] = tokens
-    order = np.argsort(table.view(f"S{len(columns)}")[:, 0], kind="stable")
-    lengths = lengths[order]
-    return order, table[order][columns < lengths[:, None]], np.append(0, np.cumsum(lengths))
+    keys = table.view(f"S{len(columns)}")[:, 0]
+    order = np.argsort(keys, kind="stable")
+    lengths, keys = lengths[order], keys[order]
+    in_use = columns < lengths[:, None]
+    return (
+        order,
+        table[order][in_use],
+        np.append(0, np.cumsum(lengths)),
+        np.append(True, keys[1:] != keys[:-1]),
+    )
 
 
 def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Lexicon:
@@ -278,16 +287,15 @@ def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Lexicon:
 def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWords) -> Sounds:
     """The entries as arrays."""
     words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
-    new = differing(entries)
-    firsts = np.append(np.flatnonzero(new), len(entries)).astype(np.int32)
+    firsts = np.append(np.flatnonzero(entries.new), len(entries)).astype(np.int32)
     lengths = np.diff(entries.bounds)
     highest = entries.fees + config.hotword_weight * (entries.heat > 0)
     if model is not None:
         highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
     return Sounds(
         tree=lexicon_of(
-            entries.tokens[np.repeat(new, lengths)],
-            np.append(0, np.cumsum(lengths[new])),
+            entries.tokens[np.repeat(entries.new, lengths)],
+            np.append(0, np.cumsum(lengths[entries.new])),
             np.arange(len(firsts) - 1, dtype=np.int32),
             np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
         ),
@@ -298,18 +306,3 @@ def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, 
         hot=hot,
         heat=entries.heat,
     )
-
-
-def differing(entries: Entries) -> np.ndarray:
-    """Which entries sound otherwise than the one before."""
-    lengths, tokens = np.diff(entries.bounds), entries.tokens
-    new = np.append(True, lengths[1:] != lengths[:-1])
-    behind = np.flatnonzero(~new)
-    # Where both are equally long, each token stands as far behind that of the entry before as it is long.
-    inside = np.repeat(~new, lengths)
-    places = np.flatnonzero(inside)
-    unlike = tokens[places] != tokens[places - np.repeat(lengths[behind], lengths[behind])]
-    if len(behind):
-        starts = np.append(0, np.cumsum(lengths[behind])[:-1])
-        new[behind] = np.logical_or.reduceat(unlike, starts)
-    return new

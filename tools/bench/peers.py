@@ -25,7 +25,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from asr.assessment import error_intervals
+from asr.assessment import intervals, speakers_of
 from asr.audio import read_audio
 from asr.cli.score import interval_results, result
 from asr.data import Utterance, read_manifest
@@ -83,7 +83,7 @@ def main() -> None:
         "search": "its own",
         "normaliser": "letters-v1",
         **result(comparison),
-        "intervals": interval_results(error_intervals(comparison, {u.id: u.speaker for u in utterances})),
+        "intervals": interval_results(intervals(comparison, speakers_of(utterances))),
         "hours": round(audio / 3600, 4),
         "rtf": round(sum(answer["seconds"] for answer in found) / audio, 6),
         "parameters": None,
