@@ -36,6 +36,9 @@ def test_all_of_the_priors_off_is_bayes_rule():
         np.exp(searchable(log_probs, config)), expected / expected.sum(axis=1, keepdims=True), atol=1e-6
     )
     np.testing.assert_array_equal(searchable(log_probs, replace(config, prior_weight=0.0)), log_probs)
+    half = np.array([0.6, 0.3, 0.1]) / np.sqrt([0.5, 0.25, 0.25])
+    found = np.exp(searchable(log_probs, replace(config, prior_weight=0.5))[0])
+    np.testing.assert_allclose(found, half / half.sum(), atol=1e-6)
 
 
 def test_a_rare_token_is_found_that_blanks_had_hidden():

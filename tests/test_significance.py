@@ -18,7 +18,7 @@ from asr.assessment import compared as compared_texts
 from asr.assessment import difference, differences, intervals, speakers_of
 from asr.data import Utterance
 from asr.scorefiles import Texts
-from asr.scoring import aligned
+from asr.scoring import aligned, score_texts
 from asr.significance import (
     drawn_sums,
     expanded_tail,
@@ -341,3 +341,15 @@ def test_cautions():
     assert three[0].threshold == pytest.approx(0.05 / 3)
     assert three[0].by_utterance.level == pytest.approx(1 - 0.05 / 3)
     assert "One of 3 comparisons, each held to p < 0.017." in three[0].in_words
+
+
+def test_an_interval_is_around_all_kinds_of_errors():
+    references = {str(i): "a b c d" for i in range(40)}
+    hypotheses = {name: ("a x c d", "a c d", "a b c d e e")[int(name) % 3] for name in references}
+    comparison = score_texts(references, hypotheses)
+    found = intervals(comparison, [str(i % 4) for i in range(40)])
+    for interval, units in ((found["by_utterance"], 40), (found["by_speaker"], 4)):
+        assert interval.units == units
+        assert interval.low < comparison.words.error_rate < interval.high
+    least = comparison.words.substitutions + comparison.words.deletions
+    assert found["by_utterance"].low > least / comparison.words.reference_length
