@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 SEARCH_FILE = "search.toml"
+SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`, where the other was tuned with one
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 LANGUAGE_MODEL_FILE = "language-model.bin"
 COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")
@@ -371,16 +372,22 @@ def with_own_search(
     Raises ``ConfigError`` for a setting that there is none of, and as ``with_search``.
     """
     folder = model_folder(model)
-    config = from_table(SearchConfig, to_table(read_search_config(folder)) | dict(settings))
+    config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | dict(settings))
     language_model = own_language_model(folder) if lm is None else None if str(lm) == "none" else lm
     normalise = NORMALISERS[recognizer.config.text.normaliser]
     phrases = [phrase for phrase in map(normalise, hotwords) if phrase.strip()]
     return with_search(recognizer, config, language_model, phrases)
 
 
-def read_search_config(folder: Path) -> SearchConfig:
-    """What ``asr tune`` wrote into a model folder, or the defaults."""
-    path = folder / SEARCH_FILE
+def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConfig:
+    """What ``asr tune`` wrote into a model folder, or the defaults; ``lm`` as for ``with_own_search``.
+
+    A search that was tuned with a language model is of no use without one: nothing holds short words
+    back. So ``"none"`` has a file of its own, and the other one's settings only where that is missing.
+    """
+    path = folder / SEARCH_FILE_WITHOUT_LM
+    if str(lm) != "none" or not path.exists():
+        path = folder / SEARCH_FILE
     if not path.exists():
         return SearchConfig()
     try:

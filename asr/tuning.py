@@ -82,12 +82,16 @@ def prior_weights(
     model: NgramModel | None,
     weights: Sequence[float],
     lm_weights: Sequence[float],
+    word_bonuses: Sequence[float],
 ) -> Iterator[Point]:
-    """The WER for weights of the tokens' priors, which are measured on ``speech``; 0 is always tried."""
+    """The WER for weights of the tokens' priors, which are measured on ``speech``; 0 is always tried.
+
+    Each with all of ``lm_weights`` and ``word_bonuses``, as for ``surface``.
+    """
     measured = replace(config, log_priors=log_priors_of(speech.log_probs.values()))
     plain = replace(config, prior_weight=0.0, log_priors=())
     for point in [plain, *(replace(measured, prior_weight=weight) for weight in weights)]:
-        yield from surface(recognizer, speech, point, model, lm_weights, [point.word_bonus])
+        yield from surface(recognizer, speech, point, model, lm_weights, word_bonuses)
 
 
 def surface(

@@ -103,6 +103,23 @@ def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path)
     assert "search.toml" in str(failed.exception) and "beam_size" in str(failed.exception)
 
 
+def test_a_search_without_a_language_model_has_settings_of_its_own(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    shutil.copy(folder / "digits.arpa", model / "language-model.bin")
+    (model / "search.toml").write_text("beam_size = 6\n")
+    evaluate = ["evaluate", folder / "dev.jsonl", "--model", model, "--json"]
+    assert json.loads(run(*evaluate, "--lm", "none").stdout)["search"]["beam_size"] == 6
+    run("tune", folder / "dev.jsonl", "--model", model, "--lm", "none", "--beam-size", 7)
+    assert read_toml(model / "search.toml") == {"beam_size": 6}
+    tuned = read_toml(model / "search-without-lm.toml")
+    assert tuned["beam_size"] == 7
+    search = json.loads(run(*evaluate, "--lm", "none").stdout)["search"]
+    assert (search["language_model"], search["beam_size"]) == (None, 7)
+    assert search["word_bonus"] == tuned["word_bonus"]
+    assert json.loads(run(*evaluate).stdout)["search"]["beam_size"] == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(["--lm", "nothing.arpa"], "nothing.arpa"), (["--lm", str(STRING)], "ARPA")],

@@ -46,7 +46,7 @@ def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Reco
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
     found = with_own_search(recognizer, model, given["lm"], given["hotwords"].split(","), settings)
     if found.decoder is not None and found.decoder.description["language_model"] is None:
-        asked = settings.get("beam_size", read_search_config(model_folder(model)).beam_size)
+        asked = settings.get("beam_size", read_search_config(model_folder(model), given["lm"]).beam_size)
         size = found.decoder.config.beam_size
         if asked != size:
             click.echo(f"hot words need a beam search: --beam-size {size} instead of greedy search", err=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
 PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
 WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
+BONUSES_WITHOUT_LM = (-8.0, -6.0, -4.0, -2.0, 0.0)  # a word must cost something, or short ones are everywhere
 BEAM, BEAMS = 64, (8, 16, 32, 128, 256)  # the weights are sought with the first, then the others are tried
 
 
@@ -24,7 +25,10 @@ BEAM, BEAMS = 64, (8, 16, 32, 128, 256)  # the weights are sought with the first
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="A model folder; the result is written into it.")
 @click.option(
-    "--lm", type=click.Path(path_type=Path), help="A language model; it becomes part of the model folder."
+    "--lm",
+    metavar="FILE|none",
+    help="A language model, which becomes part of the model folder; "
+    "none tunes the search for transcribing with --lm none.",
 )
 @click.option(
     "--beam-size",
@@ -34,7 +38,7 @@ BEAM, BEAMS = 64, (8, 16, 32, 128, 256)  # the weights are sought with the first
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 def tune(
-    manifest: Path, model: str, lm: Path | None, beam_size: int | None, device: str, dry_run: bool
+    manifest: Path, model: str, lm: str | None, beam_size: int | None, device: str, dry_run: bool
 ) -> None:
     """Find the weights with which MODEL makes the fewest errors on MANIFEST.
 
@@ -42,6 +46,7 @@ def tune(
     a grid and between the best point and its neighbours, then beams of several sizes; every WER is
     printed. Confidences are fitted to how often words are right. The result goes into search.toml in the
     model folder, and with --lm the language model beside it: transcribe and evaluate use both from then on.
+    What is found with --lm none goes into search-without-lm.toml.
     """
     from dataclasses import replace
 
@@ -56,6 +61,7 @@ def tune(
     from asr.recognizer import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,
+        SEARCH_FILE_WITHOUT_LM,
         load_recognizer,
         own_language_model,
         read_search_config,
@@ -64,7 +70,8 @@ def tune(
 
     folder = model_folder(model)
     recognizer = load_recognizer(model, device)
-    source = lm or own_language_model(folder)
+    source = None if lm == "none" else lm or own_language_model(folder)
+    file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
     if not any(example.utterance.text.split() for example in examples):
@@ -72,10 +79,14 @@ def tune(
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
-    config = replace(read_search_config(folder), beam_size=beam_size or BEAM)
-    priors = prior_weights(recognizer, speech, config, language_model, PRIOR_WEIGHTS, LM_WEIGHTS[1:3])
+    config = replace(read_search_config(folder, lm), beam_size=beam_size or BEAM)
+    few: tuple[float, ...] = (config.word_bonus,)
+    bonuses = WORD_BONUSES
+    if language_model is None:
+        few = bonuses = BONUSES_WITHOUT_LM
+    priors = prior_weights(recognizer, speech, config, language_model, PRIOR_WEIGHTS, LM_WEIGHTS[1:3], few)
     config = min(map(told, priors), key=lambda point: point.wer).config
-    grid = surface(recognizer, speech, config, language_model, LM_WEIGHTS, WORD_BONUSES)
+    grid = surface(recognizer, speech, config, language_model, LM_WEIGHTS, bonuses)
     best = min(map(told, grid), key=lambda point: point.wer)
     weights = [best.config.lm_weight + step for step in (-0.15, 0.0, 0.15)]
     bonuses = [best.config.word_bonus + step for step in (-0.5, 0.0, 0.5)]
@@ -94,8 +105,8 @@ def tune(
         return
     if lm is not None and language_model is not None:
         save_model(language_model, folder / LANGUAGE_MODEL_FILE)
-    write_text(folder / SEARCH_FILE, to_toml(chosen, explained=True))
-    click.echo(f"written: {folder / SEARCH_FILE}", err=True)
+    write_text(file, to_toml(chosen, explained=True))
+    click.echo(f"written: {file}", err=True)
 
 
 def told(point: Point) -> Point:
