@@ -11,6 +11,8 @@ import click
 from asr.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asr.search.confidence import Bin
     from asr.tuning import Point
 
@@ -80,8 +82,8 @@ def tune(
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
     config = replace(read_search_config(folder, lm), beam_size=beam_size or BEAM)
-    few: tuple[float, ...] = (config.word_bonus,)
-    bonuses = WORD_BONUSES
+    few: Sequence[float] = (config.word_bonus,)
+    bonuses: Sequence[float] = WORD_BONUSES
     if language_model is None:
         few = bonuses = BONUSES_WITHOUT_LM
     priors = prior_weights(recognizer, speech, config, language_model, PRIOR_WEIGHTS, LM_WEIGHTS[1:3], few)
