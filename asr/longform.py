@@ -64,8 +64,8 @@ class Listener(Protocol):
     def settings(self) -> dict[str, object]:
         """How it searches, and whatever else its results depend on."""
 
-    def score(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Log-probs ``(frames, vocabulary)`` of a batch."""
+    def scores(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+        """Log-probs ``(frames, vocabulary)`` of each batch, in their order."""
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """The best hypothesis for each array of log-probs."""
@@ -176,10 +176,11 @@ def scored(
     """The log-probs of each piece in ``pool``; those that are heard together are about equally long."""
     pieces = [item.samples for item in pool if isinstance(item, Piece)]
     found: dict[int, np.ndarray] = {}
-    for indices in batches([len(piece) / listener.sample_rate for piece in pieces], batch_size):
-        batch = [pieces[index] for index in indices]
-        found.update(zip(indices, listener.score(batch), strict=True))
-        progress(sum(map(len, batch)) / listener.sample_rate)
+    plan = list(batches([len(piece) / listener.sample_rate for piece in pieces], batch_size))
+    scores = listener.scores([[pieces[index] for index in indices] for indices in plan])
+    for indices, arrays in zip(plan, scores, strict=True):
+        found.update(zip(indices, arrays, strict=True))
+        progress(sum(len(pieces[index]) for index in indices) / listener.sample_rate)
     return [found[index] for index in range(len(pieces))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -115,6 +116,23 @@ class Recognizer:
     def score(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log-probs ``(frames, vocabulary)`` for arrays of samples at ``sample_rate``, as one batch."""
         return unpadded(*self.log_probs(*padded(samples)))
+
+    def scores(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+        """What ``score`` makes of each batch, in their order.
+
+        A processor's threads share out the batches: the steps of a recurrent layer follow one another and
+        are too small to be shared, so that two threads are hardly faster than one with a single batch.
+        """
+        threads = torch.get_num_threads()
+        workers = min(threads, len(batches)) if self.device.type == "cpu" else 1
+        if workers <= 1:
+            yield from map(self.score, batches)
+            return
+        try:
+            with ThreadPoolExecutor(workers, "asr", torch.set_num_threads, (threads // workers,)) as pool:
+                yield from pool.map(self.score, batches)
+        finally:
+            torch.set_num_threads(threads)  # or threads that begin later would have as few as the workers
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """The best hypothesis for each array of log-probs."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import asr
 from asr.audio import read_audio
@@ -76,6 +77,23 @@ def test_many_recordings_are_as_one_by_one_and_in_order(model):
         expected = [word for segment in alone.segments for word in segment.words]
         assert [(word.start, word.end) for word in found] == [(word.start, word.end) for word in expected]
         np.testing.assert_allclose([w.confidence for w in found], [w.confidence for w in expected], atol=1e-5)
+
+
+def test_batches_heard_on_several_threads_are_as_one_by_one(model):
+    samples = [read_audio(path, model.sample_rate) for path in SAMPLES]
+    batches = [*([one] for one in samples), samples]
+    expected = [model.score(batch) for batch in batches]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = list(model.scores(batches))
+        with ThreadPoolExecutor(1) as pool:  # a thread that begins later has as many as before
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    for arrays, wanted in zip(found, expected, strict=True):
+        for array, rows in zip(arrays, wanted, strict=True):
+            np.testing.assert_allclose(array, rows, atol=1e-4)
 
 
 def test_nothing_is_read_before_it_is_needed(model):

@@ -57,9 +57,10 @@ class Fake:
         self.batches: list[list[int]] = []
         self.generator = np.random.default_rng(1)
 
-    def score(self, samples):
-        self.batches.append([len(array) for array in samples])
-        return [self.log_probs(array) for array in samples]
+    def scores(self, batches):
+        for samples in batches:
+            self.batches.append([len(array) for array in samples])
+            yield [self.log_probs(array) for array in samples]
 
     def log_probs(self, samples):
         rows = -(-len(samples) // FRAME)

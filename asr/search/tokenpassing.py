@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.compiled import compiled, inlined, lean
 from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWords
@@ -36,6 +36,7 @@ class Sounds(NamedTuple):
     words: int32, the word of each entry. numbers: int32, what the language model calls it.
     fees: float64, what an entry adds besides the language model's opinion, natural logarithm.
     hot: the automaton of hot phrases, which reads words. heat: int32, what it calls the word of each entry.
+    ending: what the end of a word adds to a rank at most, the language model's opinion left out.
     """
 
     tree: Lexicon
@@ -45,6 +46,7 @@ class Sounds(NamedTuple):
     fees: np.ndarray
     hot: HotWords
     heat: np.ndarray
+    ending: float
 
 
 class Limits(NamedTuple):
@@ -127,7 +129,7 @@ def advance(
         if row[BLANK] >= limits.blank_threshold:
             for i in range(passing.numbers[SIZE]):
                 kept = passing.beam[i]
-                kept.blank = np.logaddexp(kept.blank, kept.token) + row[BLANK]
+                kept.blank = log_sum(kept.blank, kept.token) + row[BLANK]
                 kept.token = -np.inf
         else:
             if len(passing.parents) - passing.numbers[HISTORIES] < limits.beam_size:
@@ -137,7 +139,7 @@ def advance(
     return frame
 
 
-@compiled
+@lean
 def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.ndarray) -> int:
     """All that the hypotheses of the beam may become by a frame; returns how many candidates there are."""
     tree, beam = sounds.tree, passing.beam
@@ -148,19 +150,20 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
         new = passing.candidates[place]
         count += 1
         new.history, new.state, new.hot, new.entry = old.history, old.state, old.hot, NONE
-        new.blank = np.logaddexp(old.blank, old.token) + row[BLANK]
+        new.blank = log_sum(old.blank, old.token) + row[BLANK]
         new.token = old.token + row[old.last] if old.last >= 0 else -np.inf
-        best = max(
-            best, np.logaddexp(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot]
-        )
+        best = max(best, log_sum(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot])
     for i in range(passing.numbers[SIZE]):
         old = beam[i]
-        total = np.logaddexp(old.blank, old.token)
+        total = log_sum(old.blank, old.token)
+        most = max(tree.ahead[old.node] + sounds.hot.ahead[old.hot], sounds.ending)
         for child in range(tree.first_child[old.node], tree.first_child[old.node + 1]):
             token = int(tree.letters[child])
             if row[token] <= limits.token_threshold:
                 continue
             mass = (old.blank if token == old.last else total) + row[token]
+            if mass + most < best - limits.beam_threshold:
+                continue
             if tree.first_child[child] < tree.first_child[child + 1]:
                 rank = mass + tree.ahead[child] + sounds.hot.ahead[old.hot]
                 if rank >= best - limits.beam_threshold:
@@ -186,12 +189,12 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
                     count = add(passing, count, said, ROOT, token, ended, old.history, state, hot, entry)
     for i in range(count):
         new = passing.candidates[i]
-        new.rank = np.logaddexp(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
+        new.rank = log_sum(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
         passing.table[new.slot] = NONE
     return count
 
 
-@compiled
+@inlined
 def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
     """Where among ``count`` candidates the one with these words, this node and last token stands.
 
@@ -211,7 +214,7 @@ def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
     return count
 
 
-@compiled
+@inlined
 def add(
     passing: Passing,
     count: int,
@@ -233,8 +236,16 @@ def add(
         return count + 1
     if entry != NONE and new.entry != NONE and mass > new.token:  # the better pronunciation is kept
         new.history, new.entry = history, entry
-    new.token = np.logaddexp(new.token, mass)
+    new.token = log_sum(new.token, mass)
     return count
+
+
+@inlined
+def log_sum(a: float, b: float) -> float:
+    """log(exp(a) + exp(b)), in which what is less than exp(-36) of the other, half a unit of float64's last
+    place, is left out, most often because it is nothing."""
+    low, high = min(a, b), max(a, b)
+    return high if low < high - 36.0 or high == -np.inf else high + np.log1p(np.exp(low - high))
 
 
 @compiled
@@ -268,7 +279,7 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
     numbers[SIZE] = size
 
 
-@compiled
+@inlined
 def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
     """Whether one of the first ``size`` hypotheses has the same future and is better in both endings."""
     for i in range(size):

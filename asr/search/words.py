@@ -292,17 +292,19 @@ def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, 
     highest = entries.fees + config.hotword_weight * (entries.heat > 0)
     if model is not None:
         highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
+    tree = lexicon_of(
+        entries.tokens[np.repeat(entries.new, lengths)],
+        np.append(0, np.cumsum(lengths[entries.new])),
+        np.arange(len(firsts) - 1, dtype=np.int32),
+        np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
+    )
     return Sounds(
-        tree=lexicon_of(
-            entries.tokens[np.repeat(entries.new, lengths)],
-            np.append(0, np.cumsum(lengths[entries.new])),
-            np.arange(len(firsts) - 1, dtype=np.int32),
-            np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
-        ),
+        tree=tree,
         firsts=firsts,
         words=np.array([words[word] for word in entries.words], np.int32),
         numbers=entries.numbers,
         fees=entries.fees,
         hot=hot,
         heat=entries.heat,
+        ending=float(entries.fees.max() + hot.gains.max() + hot.ahead.max() + tree.ahead[ROOT]),
     )
