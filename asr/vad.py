@@ -96,7 +96,8 @@ class Second:
 
 def is_speech(around: list[Second], place: int) -> np.ndarray:
     """Which frames of the second at ``place`` are speech, told from the seconds ``around``."""
-    quiet = np.quantile([second.quiet for second in around], QUIET_SHARE, axis=0, method="lower")
+    quiets = np.sort([second.quiet for second in around], axis=0)
+    quiet = quiets[int(QUIET_SHARE * (len(around) - 1))]
     near = around[max(0, place - 1) : place + 2]
     levels = np.concatenate([second.levels for second in near])
     smooth = averaged(levels, HEARD_FRAMES)
@@ -110,8 +111,9 @@ def is_speech(around: list[Second], place: int) -> np.ndarray:
 
 def averaged(levels: np.ndarray, frames: int) -> np.ndarray:
     """The mean over so many frames around each, an odd number; the first and last are repeated."""
-    padded = np.pad(levels, ((frames // 2, frames // 2), (0, 0)), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, frames, axis=0).mean(axis=-1)
+    reach = frames // 2
+    padded = np.concatenate([levels[:1].repeat(reach, axis=0), levels, levels[-1:].repeat(reach, axis=0)])
+    return np.sum([padded[shift : shift + len(levels)] for shift in range(frames)], axis=0) / frames
 
 
 def typical_changes(levels: np.ndarray, heard: np.ndarray) -> np.ndarray:
