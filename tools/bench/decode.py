@@ -3,12 +3,18 @@
 
     OMP_NUM_THREADS=1 python tools/bench/decode.py CTC_FOLDER TEXT \\
         --peers PEERS_ENVIRONMENT/bin/python [--build-binary kenlm/build/bin/build_binary] [--json]
+    OMP_NUM_THREADS=1 python tools/bench/decode.py MANIFEST --model english --peers ...
 
 CTC_FOLDER has `dev-synthetic.npz` (log_probs, lengths, ids, symbols) and `dev.jsonl` (id, text, speaker);
-TEXT is what the 3-gram (pruned 0 0 1) is estimated from; both sides search with it. The peers, pyctcdecode
-with KenLM and flashlight's lexicon decoder through torchaudio, live in an environment of their own, because
-they need an older numpy and torch. Every side's weights are the best of `TRIES` on a third of the tuning
-speakers at beam 100; the table is measured on the report speakers.
+TEXT is what the 3-gram (pruned 0 0 1) is estimated from; both sides search with it.
+
+With `--model`, log-probs are those of a model for MANIFEST, which has the tuning and the report speakers, and
+both sides search with the model's own language model. Where its tokens are phones, both have the model's
+pronunciations of the language model's words, and get log-probs off which the label priors are taken already.
+
+The peers, pyctcdecode with KenLM (no phones) and flashlight's lexicon decoder through torchaudio, live in an
+environment of their own, because they need an older numpy and torch. Every side's weights are the best of
+`TRIES` on a third of the tuning speakers at beam 100; the table is measured on the report speakers.
 """
 
 from __future__ import annotations
@@ -27,16 +33,23 @@ from typing import Any
 
 import numpy as np
 
-from asr.data import numbered_lines
+from asr.batching import evaluation_examples, sample_reader
+from asr.data import numbered_lines, read_manifest
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, sentence_blocks
+from asr.models import model_folder
+from asr.pronunciation import Lexicon, read_lexicon, write_lexicon
+from asr.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.report import processor
 from asr.scoring import keyed, score_texts
 from asr.search import SearchConfig
-from asr.search.decoder import Decoder
+from asr.search.decoder import Found
+from asr.search.priors import searchable
+from asr.search.words import FoundWords, new_decoder
 from asr.text import BLANK, SPACE, Tokenizer
+from asr.tuning import heard
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 BEAMS = (50, 100, 500)
@@ -48,6 +61,12 @@ TRIES = {
     "pyctcdecode": list(itertools.product((0.3, 0.5, 0.8, 1.2), (0.5, 2.0, 4.0))),
     "flashlight": list(itertools.product((1.4, 1.8, 2.2, 2.6), (0.5, 1.5, 2.5))),
 }
+# The same for phones; flashlight's weights are those of logarithms to base 10.
+PHONE_TRIES = {
+    OURS: list(itertools.product((0.6, 0.8, 1.0, 1.2), (-1.0, 0.0, 1.0))),
+    "flashlight": list(itertools.product((1.4, 1.9, 2.4, 2.9), (-1.0, 0.0, 1.0))),
+}
+LOG_PROBS, TEXTS, LEXICON, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lexicon.txt", "lm.bin"
 
 
 @dataclass(frozen=True)
@@ -72,19 +91,50 @@ class Pass:
 
 def read_task(folder: Path) -> Task:
     """The utterances of CTC_FOLDER, split by speaker."""
-    stored = np.load(folder / "dev-synthetic.npz")
-    lines = [json.loads(line) for _, line in numbered_lines(folder / "dev.jsonl")]
+    stored = np.load(folder / LOG_PROBS)
+    lines = [json.loads(line) for _, line in numbered_lines(folder / TEXTS)]
     by_id = {line["id"]: line for line in lines}
     ids = [str(name) for name in stored["ids"]]
     log_probs, ends = stored["log_probs"].astype(np.float32), np.cumsum(stored["lengths"])
     tune = [row for row, name in enumerate(ids) if by_id[name]["speaker"] in TUNE_SPEAKERS]
+    lexicon = read_lexicon(folder / LEXICON) if (folder / LEXICON).exists() else None
+    symbols = (BLANK, *(SPACE if s == " " else str(s) for s in stored["symbols"][1:]))
     return Task(
         arrays=[log_probs[e - n : e] for e, n in zip(ends, stored["lengths"], strict=True)],
         texts=[by_id[name]["text"] for name in ids],
         tune=tune[::3],
         report=sorted(set(range(len(ids))) - set(tune)),
-        tokenizer=Tokenizer((BLANK, *(SPACE if s == " " else str(s) for s in stored["symbols"][1:]))),
+        tokenizer=Tokenizer(symbols, lexicon=lexicon),
     )
+
+
+def write_task(manifest: Path, name: str, folder: Path) -> None:
+    """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
+    recognizer = load_recognizer(name)
+    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    speech = heard(recognizer, examples, sample_reader(recognizer.sample_rate, keep=False))
+    config = read_search_config(model_folder(name))
+    arrays = [searchable(array, config) for array in speech.log_probs.values()]
+    np.savez(
+        folder / LOG_PROBS,
+        log_probs=np.concatenate(arrays),
+        lengths=[len(array) for array in arrays],
+        ids=list(speech.log_probs),
+        symbols=recognizer.tokenizer.symbols,
+    )
+    speakers = {example.utterance.id: example.utterance.speaker for example in examples}
+    texts = speech.references.items()
+    lines = [json.dumps({"id": key, "text": text, "speaker": speakers[key]}) for key, text in texts]
+    (folder / TEXTS).write_text("\n".join(lines))
+    source = own_language_model(model_folder(name))
+    if source is None:
+        sys.exit(f"{name}: has no language model of its own to search with")
+    model = load_model(source)
+    save_model(model, folder / LANGUAGE_MODEL)
+    lexicon = recognizer.tokenizer.lexicon
+    if lexicon is not None:
+        words = {word: lexicon[word] for word in model.vocabulary.words if word in lexicon}
+        write_lexicon(Lexicon(words), folder / LEXICON)
 
 
 class Ours:
@@ -92,16 +142,22 @@ class Ours:
 
     def __init__(self, task: Task, folder: Path) -> None:
         self.task = task
-        self.model = load_model(folder / "lm.bin")
+        self.model = load_model(folder / LANGUAGE_MODEL)
 
     def answer(self, rows: Sequence[int], beam: int, lm_weight: float, word_bonus: float) -> dict[str, Any]:
         """Search ``rows``."""
         config = SearchConfig(beam_size=beam, lm_weight=lm_weight, word_bonus=word_bonus, unknown_score=-2.0)
-        decoder = Decoder(config, self.task.tokenizer, self.model)
+        decoder = new_decoder(config, self.task.tokenizer, self.model)
         decoder.find(self.task.arrays[rows[0]])
         started = time.perf_counter()
-        texts = [self.task.tokenizer.decode(decoder.find(self.task.arrays[row])[0].tokens) for row in rows]
+        texts = [self.text(decoder.find(self.task.arrays[row])[0]) for row in rows]
         return {"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(rows), "mb": 0.0}
+
+    def text(self, found: Found) -> str:
+        """The words of a result."""
+        if isinstance(found, FoundWords):
+            return " ".join(entry.word for entry in found.entries)
+        return self.task.tokenizer.decode(found.tokens)
 
 
 class Peer:
@@ -149,18 +205,19 @@ def own_memory(ctc: Path, folder: Path) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def prepared(text: Path, ctc: Path, folder: Path, build_binary: str | None) -> None:
-    """The language model in every form, and what the peers read."""
-    config = EstimationConfig(order=3, prune=(0, 0, 1))
-    model = estimate(sentence_blocks([str(text)], SentenceConfig()), config)
-    save_model(model, folder / "lm.bin")
+def prepared(text: Path | None, ctc: Path, folder: Path, build_binary: str | None) -> None:
+    """The language model in every form, and what the peers read; without a ``text`` the model is there."""
+    if text is not None:
+        config = EstimationConfig(order=3, prune=(0, 0, 1))
+        save_model(estimate(sentence_blocks([str(text)], SentenceConfig()), config), folder / LANGUAGE_MODEL)
+    model = load_model(folder / LANGUAGE_MODEL)
     write_arpa(model, folder / "lm.arpa")
     if build_binary:
         command = [build_binary, str(folder / "lm.arpa"), str(folder / "lm.binary")]
         subprocess.run(command, check=True, capture_output=True)
     special = {"<s>", "</s>", "<unk>"}
     (folder / "words.txt").write_text("\n".join(w for w in model.vocabulary.words if w not in special))
-    stored = np.load(ctc / "dev-synthetic.npz")
+    stored = np.load(ctc / LOG_PROBS)
     np.savez(folder / "task.npz", **{key: stored[key] for key in ("log_probs", "lengths", "symbols")})
 
 
@@ -168,28 +225,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("ctc", type=Path)
-    parser.add_argument("text", type=Path)
+    parser.add_argument("ctc", type=Path, metavar="CTC_FOLDER|MANIFEST")
+    parser.add_argument("text", type=Path, nargs="?")
+    parser.add_argument("--model", help="whose log-probs are searched, instead of a folder's")
     parser.add_argument("--peers", help="the Python that has pyctcdecode, kenlm and torchaudio's decoder")
     parser.add_argument("--build-binary", help="KenLM's program; the peers then open its binary form")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if (options.model is None) == (options.text is None):
+        parser.error("give either TEXT or --model")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepared(options.text, options.ctc, folder, options.build_binary)
-        task = read_task(options.ctc)
+        ctc = options.ctc
+        if options.model:
+            ctc = folder
+            write_task(options.ctc, options.model, folder)
+        prepared(options.text, ctc, folder, options.build_binary)
+        task = read_task(ctc)
+        phones = task.tokenizer.lexicon is not None
+        tries = PHONE_TRIES if phones else TRIES
         sides: dict[str, Ours | Peer] = {OURS: Ours(task, folder)}
         if options.peers:
-            sides |= {peer: Peer(peer, options.peers, folder) for peer in ("pyctcdecode", "flashlight")}
+            sides |= {peer: Peer(peer, options.peers, folder) for peer in tries if peer != OURS}
         for side_name, side in sides.items():
-            tried = [(measured(task, side, task.tune, 100, w).wer, w) for w in TRIES[side_name]]
+            tried = [(measured(task, side, task.tune, 100, w).wer, w) for w in tries[side_name]]
             wer, weights = min(tried)
             print(f"{side_name}: best of {len(tried)} tries: {weights}, {wer:.2f} %", file=sys.stderr)
             for beam in OUR_BEAMS if side_name == OURS else BEAMS:
                 result = measured(task, side, task.report, beam, weights)
                 rows.append({"search": side_name, "beam": beam, "weights": weights, **vars(result)})
-        memory = own_memory(options.ctc, folder)
+        memory = own_memory(ctc, folder)
         for row in rows:
             if row["search"] == OURS:
                 row["mb"] = memory

@@ -3,7 +3,8 @@
 
     python decode_peers.py pyctcdecode|flashlight FOLDER < tasks.jsonl
 
-FOLDER has ``task.npz`` (log_probs, lengths, symbols), ``lm.arpa`` or ``lm.binary``, and ``words.txt``.
+FOLDER has ``task.npz`` (log_probs, lengths, symbols), ``lm.arpa`` or ``lm.binary``, and ``words.txt``; where
+the symbols are phones, ``lexicon.txt``, a pronunciation a line.
 Each line of stdin asks for one pass, ``{"rows": [...], "beam": N, "lm_weight": W, "word_bonus": B}``; each
 line of stdout answers with the texts, milliseconds per utterance, and megabytes since the imports.
 """
@@ -72,8 +73,14 @@ def flashlight(symbols: list[str], lm: str, words: list[str], folder: Path, arra
     torch.set_num_threads(1)
     before = megabytes()
     tokens = ["|" if symbol == " " else symbol for symbol in symbols]
+    tokens[0] = "-"
     lexicon = folder / "lexicon.txt"
-    lexicon.write_text("".join(f"{word} {' '.join(word)} |\n" for word in words))
+    if lexicon.exists():  # phones: the token between words, which the decoder insists on, never comes
+        tokens.append("|")
+        arrays = [np.pad(array, ((0, 0), (0, 1)), constant_values=-1e3) for array in arrays]
+    else:
+        lexicon = folder / "spelling.txt"
+        lexicon.write_text("".join(f"{word} {' '.join(word)} |\n" for word in words))
 
     def decode(asked: Any) -> Callable[[Any], str]:
         decoder = ctc_decoder(
