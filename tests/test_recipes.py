@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from asr.experiment import Experiment
 from asr.pronunciation import Lexicon, write_lexicon
 from asr.recognizer import load_recognizer
 from asr.training import train
-from tests.synthetic import RATE, sentence, spoken, write_tones
+from tests.synthetic import LETTERS, RATE, sentence, spoken, write_tones
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TOMLS = sorted(RECIPES.glob("*/*.toml"))
@@ -106,7 +107,7 @@ verb=$1; shift
 smaller=()
 if [ "$verb" = train ]; then
     for set in epochs=1 warmup_steps=1 learning_rate=0.005; do smaller+=(--set "training.$set"); done
-    smaller+=(--set encoder.size=16 --set encoder.layers=1 --set encoder.channels=4)
+    smaller+=(--set encoder.size=16 --set encoder.layers=3 --set encoder.channels=4)
     smaller+=(--set text.vocabulary_size=12 --device cpu --threads 1)
 fi
 exec "{python}" -m asr "$verb" "$@" "${{smaller[@]}}"
@@ -128,13 +129,24 @@ def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
         (programs / name).chmod(0o755)
     folders = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(RECIPES.parent)}
-    command = ["bash", "recipes/mini_librispeech/run.sh", str(tmp_path / "corpus")]
+    write_dictionary(tmp_path / "dictionary")
+    command = ["bash", "recipes/mini_librispeech/run.sh", "dictionary", str(tmp_path / "corpus")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = tmp_path / "recipes" / "mini_librispeech" / "results"
     assert json.loads((results / "blstm.dev-report.json").read_text())["word_counts"]["utterances"] == 6
+    assert (
+        json.loads((results / "phones.dev-report.json").read_text())["word_counts"]["reference_length"] > 12
+    )
     assert {"blstm.curve.jsonl", "blstm.curve.png"} <= {path.name for path in results.iterdir()}
     assert "| blstm | dev-report |" in (results.parent / "README.md").read_text()
+
+
+def write_dictionary(path: Path) -> None:
+    """A pronunciation, of as many phones as letters, for every word that tones may say."""
+    phones = dict(zip(LETTERS, ["AA1", "B", "CH", "D", "EH1", "F", "G", "HH"], strict=True))
+    words = [word for length in range(1, 5) for word in permutations(LETTERS, length)]
+    path.write_text("".join(f"{''.join(word)} {' '.join(map(phones.get, word))}\n" for word in words))
 
 
 def write_librispeech(corpus: Path, speakers: dict[str, list[str]]) -> None:
