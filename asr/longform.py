@@ -115,16 +115,8 @@ def transcripts(
     """
     settings = listener.settings | asdict(config)
     rate = listener.sample_rate
-    stitching = Stitching(listener.frame_samples, rate)
     segments: list[Segment] = []
-    for pool in pools(work(listener, sources, config.vad), POOL * config.batch_size):
-        scores = iter(scored(listener, pool, config.batch_size, progress))
-        done: list[Stretch | End] = []
-        for item in pool:
-            if isinstance(item, Piece):
-                done += stitching.add(item, next(scores))
-            else:
-                done += [*stitching.rest(), item]
+    for done in stretches(listener, sources, config, progress):
         hypotheses = iter(listener.search([part.log_probs for part in done if isinstance(part, Stretch)]))
         for part in done:
             if isinstance(part, Stretch):
@@ -133,6 +125,47 @@ def transcripts(
                 duration = part.samples / rate
                 yield part.error or Transcript(part.name, duration, tuple(segments), listener.name, settings)
                 segments = []
+
+
+def whole_log_probs(listener: Listener, source: Source) -> tuple[np.ndarray, int]:
+    """Log-probs ``(frames, vocabulary)`` of a whole recording, silence included, and how many samples it has.
+
+    Raises ``AudioError`` when it cannot be read.
+    """
+    rows: list[np.ndarray] = []
+    for done in stretches(listener, [source], LongformConfig(vad=False)):
+        for part in done:
+            if isinstance(part, Stretch):
+                rows.append(part.log_probs)
+            elif part.error:
+                raise part.error
+            else:
+                samples = part.samples
+    if not rows:  # none is left at the model's rate
+        raise AudioError(f"{name_of(source)}: holds no samples")
+    return np.concatenate(rows), samples
+
+
+def stretches(
+    listener: Listener,
+    sources: Iterable[Source],
+    config: LongformConfig,
+    progress: Callable[[float], object] = lambda seconds: None,
+) -> Iterator[list[Stretch | End]]:
+    """The log-probs of the speech in each recording, then its end, in order; what a pool completes at once.
+
+    The arguments are those of ``transcripts``.
+    """
+    stitching = Stitching(listener.frame_samples, listener.sample_rate)
+    for pool in pools(work(listener, sources, config.vad), POOL * config.batch_size):
+        scores = iter(scored(listener, pool, config.batch_size, progress))
+        done: list[Stretch | End] = []
+        for item in pool:
+            if isinstance(item, Piece):
+                done += stitching.add(item, next(scores))
+            else:
+                done += [*stitching.rest(), item]
+        yield done
 
 
 def work(listener: Listener, sources: Iterable[Source], vad: bool) -> Iterator[Piece | End]:
@@ -227,7 +260,7 @@ def pieces(
             yield from waiting.cut(frame)
     if waiting.end > longest:
         yield from waiting.cut(frame, final=True)
-    elif spoken(waiting.flags):
+    elif waiting.end and (spoken(waiting.flags) or waiting.flags.all()):  # the latter however short
         yield Piece(0, waiting.samples)
     return waiting.end
 

@@ -18,14 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from asr.audio import AudioError, Source, read_audio
+from asr.audio import AudioError, Source
 from asr.config import from_table, option, read_toml, section, to_table, to_toml
 from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
 from asr.files import replacing, write_text
-from asr.longform import LongformConfig, name_of, transcripts
+from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text import NORMALISERS, TextConfig, Tokenizer, load_tokenizer, save_tokenizer
@@ -197,15 +197,15 @@ class Recognizer:
     def align(self, source: Source, text: str) -> AlignedText:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
 
-        Raises ``AudioError`` for a recording that cannot be read, ``TextError`` or ``AlignmentError``
-        for a text that does not fit the model or the recording.
+        The recording may last hours; one of up to ``asr.longform.LONGEST_SECONDS`` is heard in one piece.
+        Raises ``AudioError`` for a recording that cannot be read, ``TextError`` or ``AlignmentError`` for a
+        text that does not fit the model or the recording.
         """
         from asr.align import align_text  # brings a compiler
 
-        samples = read_audio(source, self.sample_rate)
-        duration = len(samples) / self.sample_rate
         text = NORMALISERS[self.config.text.normaliser](text)
-        (log_probs,) = self.score([samples])
+        log_probs, samples = whole_log_probs(self, source)
+        duration = samples / self.sample_rate
         words = align_text(log_probs, text, self.tokenizer, self.frame_seconds, duration)
         return AlignedText(name_of(source), duration, words, self.tokenizer.unit, self.name)
 

@@ -45,6 +45,28 @@ def ctc_log_probability(log_probs: np.ndarray, tokens: Sequence[int]) -> float:
     return float(np.logaddexp.reduce(scores, initial=-np.inf))
 
 
+def best_ctc_path(log_probs: np.ndarray, tokens: Sequence[int]) -> list[int]:
+    """Viterbi's table in full: the state of each frame, ``2 * i`` the blank before token ``i``.
+
+    Of equal predecessors the one is taken from which the path advances least.
+    """
+    symbols = [BLANK, *(symbol for token in tokens for symbol in (token, BLANK))]
+    table = np.full((len(log_probs), len(symbols)), -np.inf)
+    steps = np.zeros(table.shape, int)
+    for frame, row in enumerate(log_probs):
+        for state, symbol in enumerate(symbols):
+            skips = state > 1 and symbol not in (BLANK, symbols[state - 2])
+            before = [table[frame - 1, state - step] for step in range(min(state, 1 + skips) + 1)]
+            best = (0.0 if state < 2 else -np.inf) if frame == 0 else max(before)
+            table[frame, state] = best + row[symbol]
+            steps[frame, state] = 0 if frame == 0 else before.index(best)
+    state = max(range(max(0, len(symbols) - 2), len(symbols)), key=lambda state: (table[-1, state], state))
+    path = [state]
+    for frame in range(len(log_probs) - 1, 0, -1):
+        path.append(path[-1] - steps[frame, path[-1]])
+    return path[::-1]
+
+
 Ngrams = Mapping[tuple[str, ...], tuple[float, float]]
 
 

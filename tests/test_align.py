@@ -6,23 +6,28 @@ import io
 import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr import align as aligning
 from asr.align import AlignmentError, align, align_text
+from asr.audio import read_audio
 from asr.cli import cli
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
+from asr.longform import LONGEST_SECONDS
 from asr.pronunciation import lexicon_of
 from asr.text import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript import AlignedText, AlignedWord, Word
-from tests.reference import collapse, read_textgrid
+from tests.reference import best_ctc_path, collapse, read_textgrid
 
 STRING = Path(__file__).parent.parent / "samples" / "digits-lucas.flac"
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))
@@ -70,16 +75,67 @@ def test_the_alignment_is_the_best_path(seed, frames, data):
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 10**6), frames=st.integers(1, 60), count=st.integers(1, 20))
-def test_a_long_path_is_found_piece_by_piece(seed, frames, count):
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(1, 40),
+    count=st.integers(1, 20),
+    block=st.integers(1, 45),
+    ties=st.booleans(),
+)
+@example(seed=0, frames=40, count=20, block=1, ties=False)
+@example(seed=1, frames=39, count=20, block=2, ties=True)
+def test_block_by_block_the_path_is_that_of_the_whole_table(seed, frames, count, block, ties):
     log_probs = drawn(seed, frames)
-    tokens = np.random.default_rng(seed).integers(1, 4, min(count, (frames + 1) // 2))
+    if ties:  # to multiples of which sums are exact
+        log_probs = np.round(log_probs * 2) / 2
+    tokens = np.random.default_rng(seed).integers(1, 4, min(count, (frames + 1) // 2)).astype(np.int32)
+    expected = best_ctc_path(log_probs, tokens.tolist())
+    np.testing.assert_array_equal(aligning._best_path(log_probs, tokens, block), expected)
+
+
+def test_a_path_whose_steps_are_too_many_is_the_same():
+    log_probs, tokens = drawn(5, 300), np.random.default_rng(5).integers(1, 4, 120)
     whole = align(log_probs, tokens)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligning, "STEPS_KEPT", 0)
         pieces = align(log_probs, tokens)
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+LONG = """
+import re
+from pathlib import Path
+import numpy as np
+from asr.align import align
+
+def memory():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+frames, count = 24_000, 12_000  # twenty minutes of the English model's frames
+generator = np.random.default_rng(1)
+tokens = generator.integers(1, 40, count)
+begins = np.arange(0, frames, 2) + generator.integers(0, 2, count)
+begins[1:][tokens[1:] == tokens[:-1]] |= 1  # a blank between equal ones
+begins[:-1][tokens[1:] == tokens[:-1]] &= ~1
+log_probs = np.full((frames, 40), np.log(0.1 / 39), np.float32)
+path = np.zeros(frames, int)
+path[begins] = tokens
+log_probs[np.arange(frames), path] = np.log(0.9)
+align(log_probs[:10], tokens[:2])
+Path("/proc/self/clear_refs").write_text("5")  # the most memory in use so far is what is in use now
+before = memory()
+found = align(log_probs, tokens)
+print(memory() - before, (found.begins == begins).all())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells how much memory was in use at most")
+def test_a_long_path_takes_little_memory():
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    kilobytes, right = done.stdout.split()
+    assert right == "True"
+    assert int(kilobytes) < 40_000  # the whole table has 576,000
 
 
 # --- words and their units ------------------------------------------------------------------------
@@ -183,6 +239,7 @@ def alignments(draw: st.DrawFn) -> AlignedText:
     return AlignedText("a b.wav", (now + draw(GAPS)) / 1e4, tuple(words), "phones", "digits")
 
 
+@settings(deadline=None)
 @given(alignments())
 def test_a_textgrid_reads_back(aligned):
     end, tiers = read_textgrid(ALIGNMENT_FORMATS["textgrid"](aligned))
@@ -199,6 +256,7 @@ def test_a_textgrid_reads_back(aligned):
         assert all(start < stop for start, stop, _ in intervals)
 
 
+@settings(deadline=None)
 @given(alignments())
 def test_ctm_and_json_read_back(aligned):
     units = [unit for word in aligned.words for unit in word.units]
@@ -257,6 +315,26 @@ def test_words_have_the_times_of_a_transcript():
         assert abs(found.word.start - word.start) <= model.frame_seconds + 1e-9
         assert abs(found.word.end - word.end) <= model.frame_seconds + 1e-9
     assert (aligned.audio, aligned.unit, aligned.model) == ("-", "pieces", "digits")
+
+
+def test_a_long_recording_is_aligned_as_its_parts_are():
+    import asr
+
+    model = asr.load("digits", device="cpu")
+    samples = read_audio(STRING, model.sample_rate)
+    many = 12
+    assert many * len(samples) > LONGEST_SECONDS * model.sample_rate
+    joined = io.BytesIO()
+    soundfile.write(joined, np.tile(samples, many), model.sample_rate, format="WAV", subtype="FLOAT")
+    text = "one eight seven two"
+    (once, long) = model.align(STRING, text).words, model.align(joined, " ".join([text] * many)).words
+    assert len(long) == many * len(once)
+    for place, word in enumerate(long):
+        repeat, number = divmod(place, len(once))
+        begin = repeat * len(samples) / model.sample_rate
+        assert word.word.start - begin == pytest.approx(once[number].word.start, abs=0.1)
+        assert word.word.end - begin == pytest.approx(once[number].word.end, abs=0.1)
+        assert word.word.confidence > 0.5
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,29 @@ def test_at_the_seams_no_token_is_lost_or_doubled(seconds, gaps, tokens, batch_s
     assert max(segment.end - segment.start for segment in transcript.segments) < 250
 
 
+@pytest.mark.parametrize("seconds", [0.001, 0.06, 12.0, 29.99, 30.0, 31.0, 640.0])
+def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
+    samples = np.zeros(int(seconds * RATE))
+    places = np.arange(100 * FRAME, len(samples) - 100 * FRAME, 25 * FRAME)
+    samples[places] = np.resize(np.arange(1, TOKENS), len(places)) / 100
+    log_probs, count = longform.whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), wav(samples))
+    assert count == len(samples)
+    assert len(log_probs) == -(-count // FRAME)
+    heard_tokens = log_probs.argmax(axis=1)
+    inner = np.flatnonzero(heard_tokens[80:-80]) + 80
+    np.testing.assert_array_equal(heard_tokens[inner], np.rint(100 * samples[places]))
+    assert ((inner - places // FRAME >= 0) & (inner - places // FRAME <= 2)).all()
+
+
+def test_a_short_recording_is_heard_as_if_it_were_never_cut():
+    samples = np.zeros(int(LONGEST_SECONDS * RATE))
+    samples[::170] = 0.07
+    expected = Fake().log_probs(samples)
+    np.testing.assert_array_equal(longform.whole_log_probs(Fake(), wav(samples))[0], expected)
+    with pytest.raises(AudioError, match=r"no\.wav: cannot be read: no such file"):
+        longform.whole_log_probs(Fake(), "no.wav")
+
+
 def rows(text: str) -> np.ndarray:
     """Log-probs of letters, ``-`` for the blank."""
     return np.log(0.9 * np.eye(27)[["-abcdefghijklmnopqrstuvwxyz".index(c) for c in text]] + 0.1 / 27)
@@ -198,7 +221,7 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
             len(lengths) + len(cut)
         )
     else:
-        assert covered.all() == bool(spoken(flags)) == covered.any()
+        assert covered.all() == (bool(spoken(flags)) or flags.all()) == covered.any()
 
 
 def frames(*lengths: int) -> np.ndarray:
