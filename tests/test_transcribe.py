@@ -376,3 +376,15 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
         assert (" 13 % |" in terminal.getvalue()) == shown
         assert ("left" in terminal.getvalue()) == shown
         assert bool(terminal.getvalue()) == shown
+
+
+def test_a_program_that_ends_does_not_look_for_garbage():
+    code = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects())))
+sys.argv = ["asr", "models"]
+from asr.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
