@@ -53,7 +53,7 @@ class Cell(nn.Module):
         """One frame, ``(batch, ...)`` of ``project``'s result.
 
         ``keep``, ``(batch, size)``, multiplies the hidden state on its way into the products, and
-        nowhere else: the recurrent half of Gal & Ghahramani's dropout.
+        nowhere else: the recurrent half of Gal & Ghahramani's dropout (2016, equation 7).
         """
         raise NotImplementedError
 
@@ -400,7 +400,7 @@ def scan(
         reverse: read each utterance from its own last frame to its first; the result stays in
             the order of the input.
         dropout: in training, the share of hidden units that the recurrent products do not hear,
-            the same ones in all frames of an utterance (Gal & Ghahramani 2016).
+            the same ones in all frames of an utterance (Gal & Ghahramani 2016, equation 7).
         zoneout: in training, the share of units that stay as they were, drawn anew for every frame;
             in evaluation every unit moves by the rest only (Krueger et al. 2017).
 
@@ -457,7 +457,11 @@ def unrolled(
 
 
 def zoned_out(before: Tensor, after: Tensor, zoneout: float, training: bool) -> Tensor:
-    """``after`` with a share of it, drawn at random or everywhere alike, left as it was ``before``."""
+    """``after`` with a share of it, drawn at random or everywhere alike, left as it was ``before``.
+
+    Zoneout (Krueger et al. 2017), ``s_t = d_t * s_{t-1} + (1 - d_t) * s'_t`` for hidden and cell states
+    alike: in training ``d_t`` is 1 with probability ``zoneout`` and else 0, in evaluation it is ``zoneout``.
+    """
     if not training:
         return torch.lerp(after, before, zoneout)
     return torch.where(torch.rand_like(after) < zoneout, before, after)

@@ -128,7 +128,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def heard(self, states: Tensor) -> Tensor:
-        """A layer's input with the variational dropout of Gal & Ghahramani (2016)."""
+        """A layer's input with the variational dropout of Gal & Ghahramani (2016, equation 7)."""
         if not (self.training and self.input_dropout):
             return states
         return states * kept_units(states, states.shape[2], self.input_dropout)[:, None]
