@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from asr.batching import load_batch
+from asr.data import json_object, numbered_lines
 from asr.evaluation import Evaluation, batch_statistics
 from asr.run import Run
 
@@ -127,6 +130,32 @@ def tensorboard_writer(run: Run) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.progress.step + 1)
+
+
+# --- what was written -----------------------------------------------------------------------------
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of a run folder's ``metrics.jsonl``, without the line that a kill cut off.
+
+    Raises ``ManifestError`` for a file that cannot be read, or a line that is no JSON object.
+    """
+    path = folder / METRICS_FILE
+    for number, line in numbered_lines(path):
+        if line.endswith("}"):
+            yield json_object(line, f"{path}:{number}")
+
+
+def training_speed(folder: Path) -> float | None:
+    """Hours of audio that a run's steps heard in an hour, the median over its epochs.
+
+    The time that validation takes is not in it. ``None`` for a model folder without such records:
+    one that was shipped, or trained before they had a speed.
+    """
+    if not (folder / METRICS_FILE).exists():
+        return None
+    speeds = {r["epoch"]: r["speed"] for r in records(folder) if "loss" in r and "speed" in r}
+    return round(median(speeds.values()), 1) if speeds else None
 
 
 # --- what is heard --------------------------------------------------------------------------------

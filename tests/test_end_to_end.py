@@ -62,6 +62,7 @@ def test_tones_are_learned_without_an_error(trained):
     result = json.loads(done.stdout)
     assert result["wer"] == 0.0
     assert result["word_counts"]["utterances"] == 24
+    assert result["training_speed"] > 0
     intervals = result["intervals"]
     assert (intervals["by_utterance"]["units"], intervals["by_speaker"]["units"]) == (24, 3)
     assert intervals["by_speaker"]["low"] == intervals["by_speaker"]["high"] == 0.0

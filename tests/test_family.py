@@ -12,25 +12,40 @@ from asr.config import from_table, read_toml
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.experiment import Experiment
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "family").glob("*.toml"))
+FAMILY = Path(__file__).parent.parent / "recipes" / "family"
+MINI = sorted(FAMILY.glob("mini-*.toml"))
+DIGITS = sorted(set(FAMILY.glob("*.toml")) - set(MINI))
+PHONES = 41  # with the blank and the space
 
 
 def experiment(path: Path) -> Experiment:
     return from_table(Experiment, read_toml(path))
 
 
-def test_every_cell_but_the_unbounded_one_and_every_kind_has_a_recipe():
-    configs = [experiment(path).encoder for path in RECIPES]
-    assert {config.cell for config in configs} == set(CELLS) - {"rnn-relu"}
+def test_every_cell_and_every_kind_has_a_recipe():
+    configs = [experiment(path).encoder for path in DIGITS]
+    assert {config.cell for config in configs} == set(CELLS)
     assert {config.kind for config in configs} == set(ENCODERS)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_three_textbook_networks_read_english_from_one_end_and_from_both():
+    names = {path.stem for path in MINI}
+    assert names == {f"mini-{cell}{ahead}" for cell in ("rnn", "gru", "lstm") for ahead in ("", "-ahead")}
+
+
+@pytest.mark.parametrize("path", [*DIGITS, *MINI], ids=lambda path: path.stem)
 def test_a_million_weights_and_nothing_else_differs(path):
     own = experiment(path)
+    siblings = MINI if path in MINI else DIGITS
     encoder = ENCODERS[own.encoder.kind](own.encoder, own.features.size)
-    projection = (encoder.output_size + 1) * own.text.vocabulary_size
-    total = sum(parameter.numel() for parameter in encoder.parameters()) + projection
+    tokens = PHONES if own.text.tokens == "phones" else own.text.vocabulary_size
+    total = sum(parameter.numel() for parameter in encoder.parameters()) + (encoder.output_size + 1) * tokens
     assert total == pytest.approx(1_000_000, rel=0.01)
     assert encoder.subsampling == 4
-    assert replace(own, encoder=EncoderConfig()) == replace(experiment(RECIPES[0]), encoder=EncoderConfig())
+    assert replace(own, encoder=EncoderConfig()) == replace(experiment(siblings[0]), encoder=EncoderConfig())
+
+
+@pytest.mark.parametrize("path", MINI, ids=lambda path: path.stem)
+def test_english_is_read_by_the_networks_that_hear_digits(path):
+    twin = FAMILY / path.name.removeprefix("mini-")
+    assert experiment(path).encoder == experiment(twin).encoder

@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from asr.monitoring import training_speed
+from tools import results
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(ROOT.glob("recipes/*/results/*.json"))
@@ -45,3 +49,89 @@ def test_the_curve_is_that_of_the_epochs_and_skips_half_lines(tmp_path):
     kept = [json.loads(line) for line in (tmp_path / "out.curve.jsonl").read_text().splitlines()]
     assert [record["train_loss"] for record in kept] == [9.0, 4.0]
     assert (tmp_path / "out.curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- systems side by side -------------------------------------------------------------------------
+
+
+def write_result(folder: Path, name: str, errors: int, rtf: float, speed: float | None, **more: Any) -> None:
+    """What is looked at of a result, with ``errors`` of 200 words wrong."""
+    counts = {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_length": 200}
+    result = {"word_counts": counts, "rtf": rtf, "parameters": 5, "hardware": "a machine", "commit": "c" * 40}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(
+        json.dumps(result | ({} if speed is None else {"training_speed": speed}) | more)
+    )
+
+
+@pytest.fixture
+def compared_folder(tmp_path, monkeypatch) -> Path:
+    """A recipe with three seeds of one system and one seed of another, trained before speeds were kept."""
+    folder = tmp_path / "recipes" / "r"
+    for seed, errors, rtf, speed in (
+        ("", 4, 0.01, 50.0),
+        ("-seed2", 8, 0.02, 70.0),
+        ("-seed3", 6, 0.04, None),
+    ):
+        write_result(folder / "results", f"gated{seed}.test", errors, rtf, speed)
+    write_result(folder / "results", "plain.test", 100, 0.005, None)
+    write_result(folder / "results", "plain.elsewhere", 1, 0.005, 9.0)
+    (folder / "README.md").write_text(
+        "before\n<!-- comparison: r test -->\n<!-- end of comparison -->\nafter\n"
+    )
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    return folder
+
+
+def test_seeds_are_one_row_with_their_spread_and_one_point(compared_folder):
+    results.main()
+    text = (compared_folder / "README.md").read_text()
+    rows = [line for line in text.splitlines() if "a machine" in line]
+    assert [row.removesuffix(" | a machine | `ccccccccc` |") for row in rows] == [
+        "| gated | 5 | 3 | **3.00 (2.00 to 4.00)** | 60.0 (50.0 to 70.0) | 58.3 (25.0 to 100)",
+        "| plain | 5 | 1 | **50.0** |  | 200",
+    ]
+    assert "![WER over speed](results/test.png)" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    points = json.loads(results.drawn(compared_folder / "results" / "test.png"))
+    assert [point["system"] for point in points] == ["gated", "plain"]
+    assert points[0]["errors"] == {"mean": 3.0, "low": 2.0, "high": 4.0, "seeds": 3}
+    assert points[1]["training"] is None
+
+
+def test_a_picture_of_other_results_is_found_and_only_that_one_drawn_anew(compared_folder, monkeypatch):
+    results.main()
+    picture = compared_folder / "results" / "test.png"
+    before = picture.stat().st_mtime_ns
+    results.main()
+    assert picture.stat().st_mtime_ns == before
+    write_result(compared_folder / "results", "plain.test", 50, 0.005, None)
+    monkeypatch.setattr(sys, "argv", ["results.py", "--check"])
+    with pytest.raises(SystemExit, match=r"recipes/r/README.md, recipes/r/results/test.png"):
+        results.main()
+    assert picture.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("search", "counted"), [("greedy", "phone errors"), ({"beam_size": 8}, "WER")])
+def test_phones_are_called_phones_unless_words_were_searched_for(compared_folder, search, counted):
+    write_result(compared_folder / "results", "heard.other", 50, 0.01, None, unit="phones", search=search)
+    assert results.unit("r", "other") == counted
+
+
+def test_the_speed_of_training_is_that_of_the_middle_epoch_without_its_validation(tmp_path):
+    lines = [
+        '{"step": 0, "event": "started"}',
+        '{"step": 1, "epoch": 1, "loss": 9.0, "speed": 5.0}',
+        '{"step": 2, "epoch": 1, "loss": 8.0, "speed": 20.0}',
+        '{"step": 2, "epoch": 1, "train_loss": 8.5, "speed": 1.0}',
+        '{"step": 4, "epoch": 2, "loss": 7.0, "speed": 40.0}',
+        '{"step": 6, "epoch": 3, "loss": 7.0, "speed": 90.04}',
+        '{"step": 6, "epo',
+    ]
+    assert training_speed(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 1, "loss": 9.0}\n')
+    assert training_speed(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert training_speed(tmp_path) == 40.0

@@ -14,26 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asr.data import json_object, numbered_lines
 from asr.errors import UserError
 from asr.files import replacing, write_text
+from asr.monitoring import records
 
 
-def epochs(metrics: Path) -> list[dict[str, Any]]:
+def epochs(run: Path) -> list[dict[str, Any]]:
     """The last record of each epoch's end; an epoch that was taken twice, after a kill, has two."""
-    found = {}
-    for number, line in numbered_lines(metrics):
-        if not line.endswith("}"):  # cut off by a kill
-            continue
-        record = json_object(line, f"{metrics}:{number}")
-        if "train_loss" in record:
-            found[record["epoch"]] = record
+    found = {record["epoch"]: record for record in records(run) if "train_loss" in record}
     if not found:
-        raise UserError(f"{metrics}: no epoch has been finished yet")
+        raise UserError(f"{run}: no epoch has been finished yet")
     return [found[epoch] for epoch in sorted(found)]
 
 
-def draw(records: list[dict[str, Any]], path: Path) -> None:
+def draw(ends: list[dict[str, Any]], path: Path) -> None:
     """Losses in nats per utterance to the left, error rates in percent to the right."""
     import matplotlib
 
@@ -46,7 +40,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         (right, {"valid_wer": "WER, validation", "valid_cer": "CER, validation"}, 100),
     ):
         for key, label in keys.items():
-            points = [(r["epoch"], factor * r[key]) for r in records if r.get(key) is not None]
+            points = [(r["epoch"], factor * r[key]) for r in ends if r.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), label=label)
         axes.set_xlabel("epoch")
@@ -69,12 +63,12 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="where to, without an ending")
     options = parser.parse_args()
     try:
-        records = epochs(options.run / "metrics.jsonl")
+        ends = epochs(options.run)
     except UserError as error:
         sys.exit(f"curve: {error}")
-    lines = "".join(json.dumps(record) + "\n" for record in records)
+    lines = "".join(json.dumps(record) + "\n" for record in ends)
     write_text(options.out.with_name(options.out.name + ".curve.jsonl"), lines)
-    draw(records, options.out.with_name(options.out.name + ".curve.png"))
+    draw(ends, options.out.with_name(options.out.name + ".curve.png"))
 
 
 if __name__ == "__main__":

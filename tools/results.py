@@ -1,28 +1,41 @@
 #!/usr/bin/env python3
-"""Make the tables of results from the files that `asr evaluate --json` wrote.
+"""Make the tables of results, and the pictures, from the files that `asr evaluate --json` wrote.
 
     asr evaluate data/fsdd/test.jsonl --model digits --json > recipes/fsdd/results/blstm.test.json
     python tools/results.py            # writes the tables into the Markdown files that ask for them
-    python tools/results.py --check    # exit status 1 when a table is not what the files say
+    python tools/results.py --check    # exit status 1 when a table or picture is not what the files say
 
 A result's file is named `{system}.{set}.json`. A Markdown file asks for a table with a line
 `<!-- results: fsdd -->`, or `<!-- results: fsdd blstm -->` for one system only; what stands from
 there to `<!-- end of results -->` is replaced. Systems `{name}-without-{speaker}`, trained without
 the speaker they are tested on, are also pooled into one row.
+
+`<!-- comparison: family test-connected -->`, to `<!-- end of comparison -->`, asks for the systems
+of a recipe side by side on one set: errors and speeds, in a table and in a picture. Systems
+`{name}-seed{n}` are other seeds of `{name}`: one row and one point, with the spread over seeds.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
+
+from asr.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(
     r"(<!-- results: (?P<recipe>\S+)(?: (?P<system>\S+))? -->\n).*?(<!-- end of results -->)", re.S
 )
+COMPARISON = re.compile(
+    r"(<!-- comparison: (?P<recipe>\S+) (?P<tested>\S+) -->\n).*?(<!-- end of comparison -->)", re.S
+)
+SEED = re.compile(r"-seed\d+$")
 HEADER = (
     "| system | test set | WER | 95 % interval | substitutions, deletions, insertions | words | CER | SER "
     "| hours | times real time | hardware | commit |\n|" + " --- |" * 12 + "\n"
@@ -99,24 +112,214 @@ def error_rate(counts: dict[str, int]) -> float:
     return (counts["substitutions"] + counts["deletions"] + counts["insertions"]) / counts["reference_length"]
 
 
-def with_tables(text: str) -> str:
-    """A Markdown text with every table that it asks for made anew."""
-    return PLACE.sub(lambda place: place[1] + table(place["recipe"], place["system"]) + place[4], text)
+# --- systems side by side -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the seeds of a system."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        if self.seeds == 1:
+            return figure(self.mean)
+        return f"{figure(self.mean)} ({figure(self.low)} to {figure(self.high)})"
+
+
+def figure(value: float) -> str:
+    """Two places of what is below ten, none of what is a hundred or more."""
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def spread(values: list[float]) -> Spread:
+    """Mean and ends of a figure of one or more seeds."""
+    return Spread(mean(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A system on one set, all of its seeds together; errors in percent, speeds in times real time."""
+
+    system: str
+    parameters: int
+    errors: Spread
+    training: Spread | None
+    recognition: Spread
+    hardware: str
+    commit: str
+
+    @property
+    def row(self) -> str:
+        """One line of the table."""
+        cells = [
+            self.system,
+            f"{self.parameters:,}",
+            str(self.errors.seeds),
+            f"**{self.errors}**",
+            "" if self.training is None else str(self.training),
+            str(self.recognition),
+            self.hardware,
+            self.commit,
+        ]
+        return "| " + " | ".join(cells) + " |\n"
+
+
+def compared(recipe: str, tested: str) -> list[Compared]:
+    """The systems of a recipe on one set, those with the fewest errors first."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for (system, name), result in results(recipe).items():
+        if name == tested:
+            groups.setdefault(SEED.sub("", system), []).append(result)
+    systems = [seeds_together(system, group) for system, group in groups.items()]
+    return sorted(systems, key=lambda system: (system.errors.mean, system.system))
+
+
+def seeds_together(system: str, group: list[dict[str, Any]]) -> Compared:
+    """The results of one system's seeds as one."""
+    known = [speed for result in group if (speed := result.get("training_speed")) is not None]
+    return Compared(
+        system=system,
+        parameters=group[0]["parameters"],
+        errors=spread([100 * error_rate(result["word_counts"]) for result in group]),
+        training=spread(known) if known else None,
+        recognition=spread([1 / result["rtf"] for result in group]),
+        hardware=agreed({result["hardware"] for result in group}),
+        commit=agreed({f"`{result['commit'][:9]}`" for result in group}),
+    )
+
+
+def agreed(values: set[str]) -> str:
+    """The one value that there is."""
+    return values.pop() if len(values) == 1 else "various"
+
+
+def unit(recipe: str, tested: str) -> str:
+    """What is counted: models of phones that search no lexicon make phones, not words."""
+    greedy_phones = [
+        result.get("unit") == "phones" and result["search"] == "greedy"
+        for (_, name), result in results(recipe).items()
+        if name == tested
+    ]
+    return "phone errors" if greedy_phones and all(greedy_phones) else "WER"
+
+
+def comparison(recipe: str, tested: str, folder: Path) -> str:
+    """Table and picture of a recipe's systems on one set, for a Markdown file in ``folder``."""
+    header = (
+        f"| system | weights | seeds | {unit(recipe, tested)}, % | training, times real time "
+        "| recognition, times real time | hardware | commit |\n|" + " --- |" * 8 + "\n"
+    )
+    systems = compared(recipe, tested)
+    text = header + "".join(system.row for system in systems)
+    if systems:
+        path = os.path.relpath(picture(recipe, tested), folder)
+        text += f"\n![{unit(recipe, tested)} over speed]({path})\n"
+    return text
+
+
+def picture(recipe: str, tested: str) -> Path:
+    """Where the picture of a comparison is."""
+    return ROOT / "recipes" / recipe / "results" / f"{tested}.png"
+
+
+def drawn(path: Path) -> str:
+    """What a picture says it was drawn from; nothing for one that is not there."""
+    from PIL import Image  # matplotlib brings it along
+
+    if not path.exists():
+        return ""
+    with Image.open(path) as image:
+        return str(image.info.get("Description", ""))
+
+
+def drawing(systems: list[Compared]) -> str:
+    """What a picture is drawn from, as it is written into the file.
+
+    The file itself cannot be compared: other versions of matplotlib make other pixels.
+    """
+    keys = ("system", "errors", "training", "recognition")
+    return json.dumps([{key: asdict(system)[key] for key in keys} for system in systems])
+
+
+def draw(systems: list[Compared], counted: str, path: Path) -> None:
+    """Errors over the speed of training, where that is known, and of recognition, both on log scales."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = {
+        f"{what}, times real time": [(s, speed) for s in systems if (speed := getattr(s, what)) is not None]
+        for what in ("training", "recognition")
+    }
+    panels = {label: points for label, points in panels.items() if points}
+    page, row = plt.subplots(
+        1, len(panels), figsize=(6 * len(panels), 5), squeeze=False, layout="constrained"
+    )
+    for axes, (label, points) in zip(row[0], panels.items(), strict=True):
+        by_speed = sorted(points, key=lambda point: point[1].mean)
+        for number, (system, speed) in enumerate(by_speed):
+            errors, colour = system.errors, f"C{number % 10}"
+            axes.errorbar(
+                speed.mean, errors.mean, fmt="o", ms=5, capsize=3, elinewidth=1, color=colour,
+                xerr=[[speed.mean - speed.low], [speed.high - speed.mean]],
+                yerr=[[errors.mean - errors.low], [errors.high - errors.mean]],
+            )  # fmt: skip
+            # Names of neighbours go above and below in turn, or they would be written over each other.
+            place = (0, (7, -15, 19, -27)[number % 4])
+            axes.annotate(
+                system.system, (speed.mean, errors.mean), place,
+                textcoords="offset points", ha="center", fontsize=8, color=colour,
+            )  # fmt: skip
+        axes.set(xscale="log", xlabel=label, ylabel=f"{counted}, %")
+        axes.set_yscale("log", nonpositive="clip")
+        axes.margins(0.12)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
+        axes.tick_params(which="both", labelsize=8, pad=4)
+        axes.grid(which="both", alpha=0.2)
+    with replacing(path) as temporary:
+        page.savefig(temporary, dpi=110, metadata={"Description": drawing(systems)})
+    plt.close(page)
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """The text of a Markdown file in ``folder`` with every table that it asks for made anew."""
+    text = PLACE.sub(lambda place: place[1] + table(place["recipe"], place["system"]) + place[4], text)
+    return COMPARISON.sub(
+        lambda place: place[1] + comparison(place["recipe"], place["tested"], folder) + place[4], text
+    )
 
 
 def main() -> None:
-    """Write or check the tables of every Markdown file at the top and beside the recipes."""
+    """Write or check the tables and pictures of every Markdown file at the top and beside the recipes."""
+    check = "--check" in sys.argv
     stale = []
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("docs/*.md")]):
         text = path.read_text(encoding="utf-8")
-        new = with_tables(text)
-        if new == text:
-            continue
-        stale.append(str(path.relative_to(ROOT)))
-        if "--check" not in sys.argv:
-            path.write_text(new, encoding="utf-8")
-    if "--check" in sys.argv and stale:
-        sys.exit(f"tables that are not what the results say: {', '.join(stale)}; run tools/results.py")
+        new = with_tables(text, path.parent)
+        if new != text:
+            stale.append(path)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+        for place in COMPARISON.finditer(text):
+            systems = compared(place["recipe"], place["tested"])
+            wanted = picture(place["recipe"], place["tested"])
+            if systems and drawn(wanted) != drawing(systems):
+                stale.append(wanted)
+                if not check:
+                    draw(systems, unit(place["recipe"], place["tested"]), wanted)
+    if check and stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"tables and pictures that are not what the results say: {names}; run tools/results.py")
 
 
 if __name__ == "__main__":

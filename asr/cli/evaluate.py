@@ -100,9 +100,11 @@ def result(
 ) -> dict[str, Any]:
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.config import read_toml
+    from asr.monitoring import training_speed
     from asr.report import provenance
 
-    config = read_toml(model_folder(model) / "config.toml")
+    folder = model_folder(model)
+    config = read_toml(folder / "config.toml")
     return {
         "manifest": str(manifest),
         "model": model,
@@ -114,6 +116,7 @@ def result(
         "intervals": interval_results(intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
+        "training_speed": training_speed(folder),
         "parameters": sum(p.numel() for p in recognizer.model.parameters()),
         "seed": config.get("training", {}).get("seed"),
         **provenance(recognizer.device),

@@ -14,10 +14,7 @@ if [ $# -eq 1 ]; then
     python tools/fetch.py train-clean-5 dev-clean --into "$corpus"
 fi
 if [ ! -e "$data/lexicon.txt" ]; then
-    asr prepare librispeech "$corpus" --out "$data"
-    # Ten speakers of dev-clean: five to choose weights by, five for the table.
-    grep -E '"speaker": "(1272|1462|1673|174|1919)"' "$data/dev-clean.jsonl" > "$data/dev-tune.jsonl"
-    grep -E '"speaker": "(1988|1993|2035|2078|2086)"' "$data/dev-clean.jsonl" > "$data/dev-report.jsonl"
+    bash recipes/$name/prepare.sh "$corpus" "$data"
     # Words that are only tested are in the lexicon, too, or their phones could not be counted.
     asr lexicon --words "$data/train-clean-5.jsonl" --words "$data/dev-clean.jsonl" \
         --dictionary "$dictionary" -o "$data/lexicon.txt"
