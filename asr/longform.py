@@ -27,7 +27,7 @@ PADDING_SECONDS = 0.3  # of a pause, or half of it, are kept at either end: weak
 CONTEXT_SECONDS = 2.0  # that every frame has on both sides of it, where the speech goes on
 OVERLAP_SECONDS = 5.0  # of two pieces: the context of both, and a second to choose the seam from
 LONGEST_JOINED_SECONDS = 200.0  # of log-probs put together, however long nobody pauses
-BATCH_SECONDS = 60.0  # that the model hears at the same time, however many segments: they take memory
+BATCH_SECONDS = 40.0  # that the model hears at the same time, however many segments: they take memory
 POOL = 4  # batches that are read before they are sorted by length
 BLANK = 0
 
