@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 import shutil
 import struct
 import subprocess
@@ -247,6 +248,7 @@ def complaint(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     errors.seek(0)
     lines = errors.read(1 << 16).decode("utf-8", "replace").split("\n")
     said = next((line.strip() for line in lines if line.strip()), "")
+    said = re.sub(r" @ 0x[0-9a-f]+", "", said)  # where in ffmpeg's memory helps nobody
     if not status and not said:
         return ""
     reason = said if said.isprintable() and said else f"exit status {status}"
