@@ -184,7 +184,7 @@ def test_an_installed_ffmpeg_is_used(ffmpeg, tmp_path):
         ("sys.exit('moov atom not found\\nmore')", "damaged or truncated; ffmpeg says: moov atom not found$"),
         ("sys.exit(3)", "ffmpeg says: exit status 3"), ("", "holds no sound"),
         (STEREO + "sys.exit('partial file')", "ffmpeg says: partial file"),
-        (STEREO + "print('[aac @ 0x56f0] channel missing', file=sys.stderr)", r"ffmpeg says: \[aac\] channel"),
+        (STEREO + "print('[aac @ 0x56f0] channel lost', file=sys.stderr)", r"ffmpeg says: \[aac\] channel"),
         ("sys.stdout.write('x' * 100)", "wrote no AU file"),
         (STEREO.replace("16000, 2", "16000, 0"), "wrote no AU file"),
         (STEREO.replace("16000, 2", "7, 2"), "its sampling rate is 7 Hz"),
