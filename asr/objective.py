@@ -1,8 +1,8 @@
-"""What training makes small: the CTC loss, of the output and of a layer on the way to it."""
+"""What training makes small: CTC losses, of the output and a layer on the way, and how two views disagree."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from asr.ctc import CTCModel
 from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.evaluation import losses_of
+from asr.features import mask
 from asr.recognizer import precise
 
 
@@ -37,15 +38,24 @@ class Objective(nn.Module):
     With ``intermediate_layer`` (from 1; 0: none) the states of that encoder layer go through a
     projection of their own to a second CTC loss, mixed in with ``weight``. The projection is trained
     and saved in checkpoints; the model is shipped without it.
+
+    A batch may come in two views, masked in different ways: every loss is then the mean of both, and
+    ``consistency`` times their ``disagreement`` is added.
     """
 
     def __init__(
-        self, model: CTCModel, precision: str = "float32", intermediate_layer: int = 0, weight: float = 0.3
+        self,
+        model: CTCModel,
+        precision: str = "float32",
+        intermediate_layer: int = 0,
+        weight: float = 0.3,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
         self.weight = weight
+        self.consistency = consistency
         self.intermediate: nn.Linear | None = None
         self._states: Tensor | None = None
         if intermediate_layer:
@@ -54,14 +64,21 @@ class Objective(nn.Module):
             self.intermediate = nn.Linear(model.encoder.output_size, model.projection.out_features)
 
     def forward(self, features: Tensor, lengths: Tensor, batch: Batch) -> Outcome:
-        """The losses of a batch whose features are ``(batch, frames, features)``."""
+        """The losses of a batch whose features are ``(views * batch, frames, features)``, view after view."""
+        size = len(batch.ids)
+        views = len(features) // size
+        targets = replace(
+            batch, tokens=batch.tokens.repeat(views, 1), token_lengths=batch.token_lengths.repeat(views)
+        )
         with precise(features.device, self.precision):
             log_probs, frames = self.model(features, lengths)
-        losses = ctc = losses_of(log_probs, frames, batch)
+        losses = ctc = losses_of(log_probs, frames, targets).view(views, size).mean(dim=0)
         if self.intermediate is not None:
-            between = losses_of(self._intermediate_log_probs(log_probs.shape[1]), frames, batch)
-            losses = (1 - self.weight) * ctc + self.weight * between
-        return Outcome(losses, ctc.detach(), log_probs.detach(), frames)
+            between = losses_of(self._intermediate_log_probs(log_probs.shape[1]), frames, targets)
+            losses = (1 - self.weight) * ctc + self.weight * between.view(views, size).mean(dim=0)
+        if views == 2:
+            losses = losses + self.consistency * disagreement(log_probs, frames)
+        return Outcome(losses, ctc.detach(), log_probs[:size].detach(), frames[:size])
 
     def _remember(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         if self.training:
@@ -79,6 +96,22 @@ class Objective(nn.Module):
         with precise(states.device, self.precision):
             logits = self.intermediate(states)
         return F.log_softmax(logits.float(), dim=2)
+
+
+def disagreement(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """How far two views of each utterance are from each other, nats, summed over frames: ``(batch,)``.
+
+    Half the Kullback-Leibler divergence of each view from the other, which is taken as it is: gradients
+    teach a view to say what the other one says (the loss L_CR of Yao et al. 2024, "CR-CTC").
+
+    Args:
+        log_probs: ``(2 * batch, frames, vocabulary)``, all first views before all second ones.
+        frames: of each, ``(2 * batch,)``.
+    """
+    one, other = log_probs.chunk(2)
+    apart = F.kl_div(one, other.detach(), reduction="none", log_target=True)
+    apart = apart + F.kl_div(other, one.detach(), reduction="none", log_target=True)
+    return 0.5 * (apart.sum(dim=2) * mask(frames[: len(one)], one.shape[1])).sum(dim=1)
 
 
 def encoder_layer(model: CTCModel, number: int) -> nn.Module:

@@ -184,7 +184,11 @@ def assembled_run(
     if training.initial and checkpoint is None:
         begin_with(recognizer, training.initial)
     objective = Objective(
-        recognizer.model, training.precision, training.intermediate_layer, training.intermediate_weight
+        recognizer.model,
+        training.precision,
+        training.intermediate_layer,
+        training.intermediate_weight,
+        training.consistency_weight,
     ).to(device)
     if training.truncate_seconds:
         truncate_recurrence(objective, max(1, round(training.truncate_seconds / recognizer.frame_seconds)))

@@ -348,15 +348,23 @@ def batch_outcome(run: Run, batch: Batch) -> Outcome:
     statistics = batch_statistics(run.statistics, batch, recognizer.device)
     samples, sample_lengths = treated(batch.samples, batch.sample_lengths, batch.treatment)
     features, lengths = recognizer.features(samples, sample_lengths, statistics)
-    config = experiment.augment
-    if config.frequency_masks or config.time_masks:
-        generators = [
-            utterance_generator(experiment.training.seed, run.progress.epoch, f"masks/{name}")
-            for name in batch.ids
-        ]
-        hop_ms = 1000 * experiment.features.frame_seconds
-        features = spec_augmented(features, lengths, config, hop_ms, generators)
-    return run.parallel(features, lengths, batch)
+    views = 2 if experiment.training.consistency_weight else 1
+    features = torch.cat([masked_view(run, batch, features, lengths, view) for view in range(views)])
+    return run.parallel(features, lengths.repeat(views), batch)
+
+
+def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view: int) -> Tensor:
+    """The features with masks that are drawn for each utterance and view."""
+    config = run.experiment.augment
+    if not config.frequency_masks and not config.time_masks:
+        return features
+    kind = "masks" if view == 0 else f"masks {view}"
+    generators = [
+        utterance_generator(run.experiment.training.seed, run.progress.epoch, f"{kind}/{name}")
+        for name in batch.ids
+    ]
+    hop_ms = 1000 * run.experiment.features.frame_seconds
+    return spec_augmented(features, lengths, config, hop_ms, generators)
 
 
 def blank_frames(outcome: Outcome) -> Tensor:

@@ -42,7 +42,9 @@ def experiment(tmp_path_factory) -> Experiment:
         features=FeatureConfig(sample_rate=8000, n_mels=20, normalisation="global"),
         encoder=EncoderConfig(layers=2, size=24, front_end="conv2", channels=4),
         data=DataConfig(folder=str(folder)),
-        training=TrainingConfig(epochs=2, batch_seconds=4.0, accumulate=3, intermediate_layer=1),
+        training=TrainingConfig(
+            epochs=2, batch_seconds=4.0, accumulate=3, intermediate_layer=1, consistency_weight=0.2
+        ),
     )
 
 

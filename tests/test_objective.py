@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import nn
 from asr.batching import Batch
 from asr.ctc import CTCModel, ctc_loss
 from asr.encoders import ENCODERS, EncoderConfig
-from asr.objective import Objective, ObjectiveError, truncate_recurrence
+from asr.objective import Objective, ObjectiveError, disagreement, truncate_recurrence
 
 
 def new_model(**keys) -> CTCModel:
@@ -68,6 +69,37 @@ def test_the_layer_on_the_way_does_not_see_padding():
     names, tokens = targets.ids[1:], targets.tokens[1:]
     alone = Batch(names, names, targets.samples[1:], lengths[1:], tokens, targets.token_lengths[1:])
     torch.testing.assert_close(together, objective(features[1:, :31], lengths[1:], alone).losses[0])
+
+
+def test_two_views_count_half_each_and_their_disagreement():
+    objective = Objective(new_model(), intermediate_layer=2, consistency=0.2)
+    features, lengths, targets = batch(40, 31)
+    views = [features, features.flip(2)]
+    alone = [objective(view, lengths, targets) for view in views]
+    together = objective(torch.cat(views), lengths.repeat(2), targets)
+    probs = [outcome.log_probs.exp().double().numpy() for outcome in alone]
+    apart = [
+        sum(
+            0.5 * (one - other) @ (np.log(one) - np.log(other))
+            for one, other in zip(probs[0][row, :count], probs[1][row, :count], strict=True)
+        )
+        for row, count in enumerate(alone[0].frames.tolist())
+    ]
+    assert min(apart) > 0.1
+    expected = (alone[0].losses + alone[1].losses) / 2 + 0.2 * torch.tensor(apart)
+    torch.testing.assert_close(together.losses, expected.float())
+    torch.testing.assert_close(together.ctc, (alone[0].ctc + alone[1].ctc) / 2)
+    torch.testing.assert_close(together.log_probs, alone[0].log_probs)
+    torch.testing.assert_close(together.frames, alone[0].frames)
+
+
+def test_a_view_learns_from_the_other_as_it_is():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 4, dtype=torch.double, requires_grad=True)
+    disagreement(F.log_softmax(logits, dim=2), torch.tensor([5, 5])).sum().backward()
+    probs = F.softmax(logits.detach(), dim=2)
+    # What a divergence to a distribution p that stays teaches logits of q is q - p.
+    torch.testing.assert_close(logits.grad, 0.5 * (probs - probs.flip(0)))
 
 
 def test_the_projection_on_the_way_is_no_part_of_the_model():

@@ -371,6 +371,7 @@ def test_accumulated_batches_are_one_large_batch(tones, tmp_path):
         {"optimiser": "sgd", "learning_rate": 0.01, "schedule": "onecycle", "clip_value": 1.0},
         {"optimiser": "rmsprop", "schedule": "constant", "accumulate": 2},
         {"optimiser": "adam", "truncate_seconds": 0.3},
+        {"consistency_weight": 0.2},
     ],
 )
 def test_choices_train(tones, tmp_path, keys):
