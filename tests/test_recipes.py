@@ -110,6 +110,7 @@ if [ "$verb" = train ]; then
     smaller+=(--set encoder.size=16 --set encoder.layers=3 --set encoder.channels=4)
     smaller+=(--set text.vocabulary_size=12 --device cpu --threads 1)
 fi
+[ "$verb" != lm ] || smaller+=(--discount-fallback)
 exec "{python}" -m asr "$verb" "$@" "${{smaller[@]}}"
 """
 ONE_PROCESS = """#!/usr/bin/env bash
@@ -118,28 +119,50 @@ exec "$@"
 """
 
 
-def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
+def scripted(folder: Path, *command: str, **variables: str) -> Path:
+    """A script of recipes/ run in ``folder``, which gets a corpus and a dictionary; where its recipes are."""
     for name in ("recipes", "tools"):
-        shutil.copytree(RECIPES.parent / name, tmp_path / name)
-    write_librispeech(tmp_path / "corpus", {"train-clean-5": ["7"], "dev-clean": ["1272", "1988"]})
-    programs = tmp_path / "bin"
+        shutil.copytree(RECIPES.parent / name, folder / name)
+    write_librispeech(folder / "corpus", {"train-clean-5": ["7"], "dev-clean": ["1272", "1988"]})
+    write_dictionary(folder / "dictionary")
+    programs = folder / "bin"
     programs.mkdir()
     for name, text in {"asr": SHIM.format(python=sys.executable), "torchrun": ONE_PROCESS}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     folders = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(RECIPES.parent)}
-    write_dictionary(tmp_path / "dictionary")
-    command = ["bash", "recipes/mini_librispeech/run.sh", "dictionary", str(tmp_path / "corpus")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", *command], cwd=folder, env=environment | variables, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    results = tmp_path / "recipes" / "mini_librispeech" / "results"
+    return folder / "recipes"
+
+
+def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
+    recipes = scripted(tmp_path, "recipes/mini_librispeech/run.sh", "dictionary", "corpus")
+    results = recipes / "mini_librispeech" / "results"
     assert json.loads((results / "blstm.dev-report.json").read_text())["word_counts"]["utterances"] == 6
     assert (
         json.loads((results / "phones.dev-report.json").read_text())["word_counts"]["reference_length"] > 12
     )
     assert {"blstm.curve.jsonl", "blstm.curve.png"} <= {path.name for path in results.iterdir()}
     assert "| blstm | dev-report |" in (results.parent / "README.md").read_text()
+
+
+def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_path):
+    generator = np.random.default_rng(1)
+    (tmp_path / "text").write_text("".join(sentence(generator) + "\n" for _ in range(400)))
+    command = ["recipes/family/run.sh", "mini", "corpus", "text", "dictionary", "1", "2"]
+    recipes = scripted(tmp_path, *command, NETWORKS="mini-rnn-ahead")
+    for tested in ("dev-report", "dev-report-phones"):
+        name = f"mini-rnn-ahead-seed2.{tested}.json"
+        result = json.loads((recipes / "family" / "results" / name).read_text())
+        assert (result["seed"], result["word_counts"]["utterances"]) == (2, 6)
+        assert result["training_speed"] > 0
+    table = (recipes / "family" / "README.md").read_text()
+    assert len(re.findall(r"\| mini-rnn-ahead \| [\d,]+ \| 2 \|", table)) == 2
+    assert (recipes / "family" / "results" / "dev-report.png").exists()
 
 
 def write_dictionary(path: Path) -> None:
