@@ -127,6 +127,7 @@ def test_the_speed_of_training_is_that_of_the_middle_epoch_without_its_validatio
         '{"step": 2, "epoch": 1, "loss": 8.0, "speed": 20.0}',
         '{"step": 2, "epoch": 1, "train_loss": 8.5, "speed": 1.0}',
         '{"step": 4, "epoch": 2, "loss": 7.0, "speed": 40.0}',
+        '{"step": 4, "epoch": 2, "train_loss": 7.5, "speed": 2.0}',
         '{"step": 6, "epoch": 3, "loss": 7.0, "speed": 90.04}',
         '{"step": 6, "epo',
     ]
