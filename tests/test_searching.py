@@ -90,7 +90,7 @@ def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path)
     assert not (model / "search.toml").exists()
     done = run(*command)
     assert done.stdout == dry.stdout
-    assert done.stdout.count("WER") == 4 * 2 + 5 * 5 + 3 * 3 + 5 + 1
+    assert done.stdout.count("WER") == 4 * 2 + 5 * 5 + 3 * 3 + 6 + 1
     assert read_toml(model / "search.toml")["beam_size"] == 8  # as good as any, and the narrowest
     run(*command, "--beam-size", 5)
     assert read_toml(model / "search.toml")["beam_size"] == 5
