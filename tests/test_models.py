@@ -22,7 +22,7 @@ SAID = {
         "digits-lucas.flac": "one eight seven two",
     },
     "english": {
-        "english-1272.flac": "this is physically impossible when conscious",
+        "english-1272.flac": "this is physically impossible unconscious",
         "english-1462.flac": "she listened intently but she heard nothing but the creaking of his chair",
     },
 }
