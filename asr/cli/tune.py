@@ -20,7 +20,7 @@ LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
 PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
 WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
 BONUSES_WITHOUT_LM = (-8.0, -6.0, -4.0, -2.0, 0.0)  # a word must cost something, or short ones are everywhere
-BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # the weights are sought with the first, then the others are tried
+BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are sought with the first, then the others are tried
 
 
 @click.command()
