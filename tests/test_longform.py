@@ -296,7 +296,8 @@ def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
 
 
 def test_batches_are_neither_too_many_nor_too_long():
-    assert list(batches([1.0, 20.0, 2.0, 20.0, 20.0, 20.0, 1.5], 3)) == [[1, 3, 4], [5, 2, 6], [0]]
+    long = BATCH_SECONDS / 3
+    assert list(batches([1.0, long, 2.0, long, long, long, 1.5], 3)) == [[1, 3, 4], [5, 2, 6], [0]]
     assert list(batches([BATCH_SECONDS / 2, BATCH_SECONDS / 2, BATCH_SECONDS], 3)) == [[2], [0, 1]]
     assert list(batches([2 * BATCH_SECONDS], 3)) == [[0]]
     assert list(batches([], 3)) == []
