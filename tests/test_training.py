@@ -384,6 +384,20 @@ def test_choices_train(tones, tmp_path, keys):
     assert losses[-1] < 0.75 * losses[0]
 
 
+def test_the_two_views_of_an_utterance_differ_in_their_masks_alone(tones, tmp_path):
+    run = prepared_run(experiment(tones, consistency_weight=0.2), tmp_path / "run", CPU)
+    seen = []
+    run.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    first_step(run)
+    features, lengths, batch = seen[0]
+    assert len(features) == len(lengths) == 2 * len(batch.ids)
+    one, other = features.chunk(2)
+    heard = (one != 0) & (other != 0)
+    assert torch.equal(one[heard], other[heard])
+    differing = (one != other).flatten(1).any(dim=1)
+    assert differing.float().mean() > 0.5
+
+
 def test_a_run_can_begin_with_the_weights_of_another(tones, tmp_path):
     train(experiment(tones, epochs=1), tmp_path / "first", CPU, quiet)
     given = network(load_recognizer(tmp_path / "first")).state_dict()

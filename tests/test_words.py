@@ -130,6 +130,23 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
 
 
 @UNHURRIED
+@given(
+    seed=st.integers(0, 10**6),
+    threshold=st.floats(0.5, 6.0),
+    word_bonus=st.floats(-2.0, 2.0),
+    with_model=st.booleans(),
+    phrases=st.sampled_from([[], ["two"], ["u tea", "tea", "tea u to"]]),
+)
+def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word_bonus, with_model, phrases):
+    config = replace(WIDE, beam_size=50, beam_threshold=threshold, word_bonus=word_bonus)
+    decoder = WordDecoder(config, TOKENIZER, MODEL if with_model else None, phrases)
+    log_probs = drawn(seed, 12)
+    found = decoder.find(log_probs, n_best=50)
+    decoder.sounds = decoder.sounds._replace(ending=np.inf)  # nothing is skipped
+    assert found == decoder.find(log_probs, n_best=50)
+
+
+@UNHURRIED
 @given(seed=st.integers(0, 10**6))
 def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
     log_probs = drawn(seed, 5)

@@ -242,8 +242,8 @@ def add(
 
 @inlined
 def log_sum(a: float, b: float) -> float:
-    """log(exp(a) + exp(b)), in which what is less than exp(-36) of the other, half a unit of float64's last
-    place, is left out, most often because it is nothing."""
+    """log(exp(a) + exp(b)); what is less than exp(-36) of the other, about as much as float64 can tell from
+    nothing, is left out."""
     low, high = min(a, b), max(a, b)
     return high if low < high - 36.0 or high == -np.inf else high + np.log1p(np.exp(low - high))
 

@@ -64,7 +64,7 @@ TRIES = {
 # The same for phones; flashlight's weights are those of logarithms to base 10.
 PHONE_TRIES = {
     OURS: list(itertools.product((0.6, 0.8, 1.0, 1.2), (-1.0, 0.0, 1.0))),
-    "flashlight": list(itertools.product((1.4, 1.9, 2.4, 2.9), (-1.0, 0.0, 1.0))),
+    "flashlight": list(itertools.product((2.0, 2.6, 3.2, 3.8), (-3.0, -1.5, 0.0))),
 }
 LOG_PROBS, TEXTS, LEXICON, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lexicon.txt", "lm.bin"
 
