@@ -378,13 +378,16 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
         assert bool(terminal.getvalue()) == shown
 
 
-def test_a_program_that_ends_does_not_look_for_garbage():
-    code = """
+@pytest.mark.parametrize(
+    ("arguments", "frozen"), [(["transcribe", str(FOUR), "--model", "digits"], True), (["models"], False)]
+)
+def test_only_a_transcription_ends_without_a_search_for_garbage(arguments, frozen):
+    code = f"""
 import atexit, gc, sys
 atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects())))
-sys.argv = ["asr", "models"]
+sys.argv = ["asr", *{arguments!r}]
 from asr.cli import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "True"
+    assert done.stdout.splitlines()[-1] == str(frozen)

@@ -6,7 +6,6 @@ start without torch.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -73,8 +72,6 @@ def main() -> None:
         complain(str(error))
     except OSError as error:  # a full disk, a folder that may not be written to
         complain(f"{error.filename or 'output'}: {error.strerror}")
-    finally:
-        gc.freeze()  # or Python ends with a search for garbage among all there is, which is much with torch
 
 
 def complain(message: str) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import glob
 import os
 import shutil
@@ -209,6 +211,9 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
 
     from asr.recognizer import computing_in, load_recognizer
 
+    # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
+    # here: training must let go of what its processes share before they end.
+    atexit.register(gc.freeze)
     torch.set_num_threads(threads or usable_cores())
     return computing_in(searching(load_recognizer(model, device), model, search), compute_type)
 
