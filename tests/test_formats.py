@@ -13,7 +13,7 @@ import soundfile
 import srt
 import webvtt
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr import __version__
@@ -44,6 +44,8 @@ def transcripts(draw: st.DrawFn) -> Transcript:
     return Transcript("a b.wav", (now + draw(GAPS)) / 1000, tuple(segments), "digits")
 
 
+# How long examples take depends on what else the machine does, and says nothing about them.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LAYOUTS = st.builds(Layout, st.integers(1, 50), st.integers(1, 3), st.booleans())
 
 
@@ -63,6 +65,7 @@ def check_times(times: list[tuple[timedelta, timedelta]], duration: float) -> No
     assert not edges or timedelta(0) <= edges[0] <= edges[-1] <= timedelta(seconds=duration)
 
 
+@UNHURRIED
 @given(transcripts(), LAYOUTS)
 def test_srt_reads_back(transcript, layout):
     written = FORMATS["srt"](transcript, layout)
@@ -73,6 +76,7 @@ def test_srt_reads_back(transcript, layout):
     assert srt.compose(read, reindex=False, strict=True) == written
 
 
+@UNHURRIED
 @given(transcripts(), LAYOUTS)
 def test_vtt_reads_back(transcript, layout):
     written = FORMATS["vtt"](transcript, layout)
@@ -88,6 +92,7 @@ STRICT = {"srt": read_srt, "vtt": read_vtt}
 
 
 @pytest.mark.parametrize("kind", STRICT)
+@UNHURRIED
 @given(transcript=transcripts(), layout=LAYOUTS)
 def test_subtitles_keep_to_the_letter_of_their_format(kind, transcript, layout):
     # The arrow is the one text that SubRip has no way to write.
@@ -127,6 +132,7 @@ def test_the_strict_parser_is_strict(text):
         read_vtt("WEBVTT\n\n" + text)
 
 
+@UNHURRIED
 @given(transcripts(), st.integers(1, 50), st.integers(1, 3))
 def test_cues_keep_to_their_width_and_their_lines(transcript, width, lines):
     for cue in cues(transcript, Layout(width, lines)):
@@ -134,6 +140,7 @@ def test_cues_keep_to_their_width_and_their_lines(transcript, width, lines):
         assert all(len(line) <= width or " " not in line for line in cue.lines)
 
 
+@UNHURRIED
 @given(transcripts())
 def test_every_word_can_have_its_own_cue(transcript):
     found = cues(transcript, Layout(cue_per_word=True))
@@ -143,6 +150,7 @@ def test_every_word_can_have_its_own_cue(transcript):
     assert [cue.end for cue in found] == [round(word.end * 1000) for word in words]
 
 
+@UNHURRIED
 @given(transcripts(), LAYOUTS)
 def test_tsv_reads_back(transcript, layout):
     written = FORMATS["tsv"](transcript, layout)
@@ -152,6 +160,7 @@ def test_tsv_reads_back(transcript, layout):
     check_times(times, transcript.duration)
 
 
+@UNHURRIED
 @given(transcripts())
 def test_ctm_has_six_columns_a_word(transcript):
     rows = [line.split(" ") for line in FORMATS["ctm"](transcript, Layout()).splitlines()]
@@ -161,6 +170,7 @@ def test_ctm_has_six_columns_a_word(transcript):
     assert sum(float(row[3]) for row in rows) <= transcript.duration + 1e-6 * len(rows)
 
 
+@UNHURRIED
 @given(transcripts())
 def test_json_holds_everything(transcript):
     line = FORMATS["jsonl"](transcript, Layout())
