@@ -4,13 +4,15 @@
     OMP_NUM_THREADS=1 python tools/bench/decode.py CTC_FOLDER TEXT \\
         --peers PEERS_ENVIRONMENT/bin/python [--build-binary kenlm/build/bin/build_binary] [--json]
     OMP_NUM_THREADS=1 python tools/bench/decode.py MANIFEST --model english --peers ...
+    OMP_NUM_THREADS=1 python tools/bench/decode.py MANIFEST --model exp/mini_librispeech --lm FILE --peers ...
 
 CTC_FOLDER has `dev-synthetic.npz` (log_probs, lengths, ids, symbols) and `dev.jsonl` (id, text, speaker);
 TEXT is what the 3-gram (pruned 0 0 1) is estimated from; both sides search with it.
 
 With `--model`, log-probs are those of a model for MANIFEST, which has the tuning and the report speakers, and
-both sides search with the model's own language model. Where its tokens are phones, both have the model's
-pronunciations of the language model's words, and get log-probs off which the label priors are taken already.
+both sides search with the model's own language model or the one of `--lm`. Where its tokens are phones, both
+have the model's pronunciations of the language model's words, and get log-probs off which the label priors
+are taken already. Where they are BPE pieces, flashlight has each word as sentencepiece divides it.
 
 The peers, pyctcdecode with KenLM (no phones) and flashlight's lexicon decoder through torchaudio, live in an
 environment of their own, because they need an older numpy and torch. Every side's weights are the best of
@@ -26,8 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, sentence_blocks
 from asr.models import model_folder
-from asr.pronunciation import Lexicon, read_lexicon, write_lexicon
+from asr.pronunciation import Lexicon
 from asr.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.report import processor
 from asr.scoring import keyed, score_texts
@@ -48,7 +50,7 @@ from asr.search import SearchConfig
 from asr.search.decoder import Found
 from asr.search.priors import searchable
 from asr.search.words import FoundWords, new_decoder
-from asr.text import BLANK, SPACE, Tokenizer
+from asr.text import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
 from asr.tuning import heard
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
@@ -66,7 +68,7 @@ PHONE_TRIES = {
     OURS: list(itertools.product((0.6, 0.8, 1.0, 1.2), (-1.0, 0.0, 1.0))),
     "flashlight": list(itertools.product((2.0, 2.6, 3.2, 3.8), (-3.0, -1.5, 0.0))),
 }
-LOG_PROBS, TEXTS, LEXICON, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lexicon.txt", "lm.bin"
+LOG_PROBS, TEXTS, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lm.bin"
 
 
 @dataclass(frozen=True)
@@ -97,18 +99,18 @@ def read_task(folder: Path) -> Task:
     ids = [str(name) for name in stored["ids"]]
     log_probs, ends = stored["log_probs"].astype(np.float32), np.cumsum(stored["lengths"])
     tune = [row for row, name in enumerate(ids) if by_id[name]["speaker"] in TUNE_SPEAKERS]
-    lexicon = read_lexicon(folder / LEXICON) if (folder / LEXICON).exists() else None
     symbols = (BLANK, *(SPACE if s == " " else str(s) for s in stored["symbols"][1:]))
+    own = (folder / TOKENS_FILE).exists()
     return Task(
         arrays=[log_probs[e - n : e] for e, n in zip(ends, stored["lengths"], strict=True)],
         texts=[by_id[name]["text"] for name in ids],
         tune=tune[::3],
         report=sorted(set(range(len(ids))) - set(tune)),
-        tokenizer=Tokenizer(symbols, lexicon=lexicon),
+        tokenizer=load_tokenizer(folder) if own else Tokenizer(symbols),
     )
 
 
-def write_task(manifest: Path, name: str, folder: Path) -> None:
+def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None:
     """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
     recognizer = load_recognizer(name)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
@@ -126,15 +128,16 @@ def write_task(manifest: Path, name: str, folder: Path) -> None:
     texts = speech.references.items()
     lines = [json.dumps({"id": key, "text": text, "speaker": speakers[key]}) for key, text in texts]
     (folder / TEXTS).write_text("\n".join(lines))
-    source = own_language_model(model_folder(name))
+    source = lm or own_language_model(model_folder(name))
     if source is None:
-        sys.exit(f"{name}: has no language model of its own to search with")
+        sys.exit(f"{name}: has no language model of its own to search with; give one with --lm")
     model = load_model(source)
     save_model(model, folder / LANGUAGE_MODEL)
-    lexicon = recognizer.tokenizer.lexicon
-    if lexicon is not None:
-        words = {word: lexicon[word] for word in model.vocabulary.words if word in lexicon}
-        write_lexicon(Lexicon(words), folder / LEXICON)
+    tokenizer = recognizer.tokenizer
+    if tokenizer.lexicon is not None:
+        said = {w: tokenizer.lexicon[w] for w in model.vocabulary.words if w in tokenizer.lexicon}
+        tokenizer = replace(tokenizer, lexicon=Lexicon(said))
+    save_tokenizer(tokenizer, folder)
 
 
 class Ours:
@@ -205,7 +208,21 @@ def own_memory(ctc: Path, folder: Path) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def prepared(text: Path | None, ctc: Path, folder: Path, build_binary: str | None) -> None:
+def spellings(tokenizer: Tokenizer, words: Sequence[str]) -> Iterator[str]:
+    """Words with their tokens, for flashlight, to which ``|`` is what stands between words of characters."""
+    for word in words:
+        if tokenizer.foreign(word):
+            continue
+        if tokenizer.lexicon is not None:
+            yield from (f"{word} {' '.join(phones)}" for phones in tokenizer.lexicon[word])
+        else:
+            tokens = " ".join(tokenizer.symbols[token] for token in tokenizer.encode(word))
+            yield f"{word} {tokens}" + ("" if tokenizer.bpe else " |")
+
+
+def prepared(
+    text: Path | None, tokenizer: Tokenizer, ctc: Path, folder: Path, build_binary: str | None
+) -> None:
     """The language model in every form, and what the peers read; without a ``text`` the model is there."""
     if text is not None:
         config = EstimationConfig(order=3, prune=(0, 0, 1))
@@ -216,7 +233,9 @@ def prepared(text: Path | None, ctc: Path, folder: Path, build_binary: str | Non
         command = [build_binary, str(folder / "lm.arpa"), str(folder / "lm.binary")]
         subprocess.run(command, check=True, capture_output=True)
     special = {"<s>", "</s>", "<unk>"}
-    (folder / "words.txt").write_text("\n".join(w for w in model.vocabulary.words if w not in special))
+    words = [word for word in model.vocabulary.words if word not in special]
+    (folder / "words.txt").write_text("\n".join(words))
+    (folder / "spellings.txt").write_text("".join(f"{line}\n" for line in spellings(tokenizer, words)))
     stored = np.load(ctc / LOG_PROBS)
     np.savez(folder / "task.npz", **{key: stored[key] for key in ("log_probs", "lengths", "symbols")})
 
@@ -228,21 +247,24 @@ def main() -> None:
     parser.add_argument("ctc", type=Path, metavar="CTC_FOLDER|MANIFEST")
     parser.add_argument("text", type=Path, nargs="?")
     parser.add_argument("--model", help="whose log-probs are searched, instead of a folder's")
+    parser.add_argument("--lm", type=Path, help="that both search with, instead of the model's own")
     parser.add_argument("--peers", help="the Python that has pyctcdecode, kenlm and torchaudio's decoder")
     parser.add_argument("--build-binary", help="KenLM's program; the peers then open its binary form")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if (options.model is None) == (options.text is None):
         parser.error("give either TEXT or --model")
+    if options.lm and options.text:
+        parser.error("--lm goes with --model")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ctc = options.ctc
         if options.model:
             ctc = folder
-            write_task(options.ctc, options.model, folder)
-        prepared(options.text, ctc, folder, options.build_binary)
+            write_task(options.ctc, options.model, options.lm, folder)
         task = read_task(ctc)
+        prepared(options.text, task.tokenizer, ctc, folder, options.build_binary)
         phones = task.tokenizer.lexicon is not None
         tries = PHONE_TRIES if phones else TRIES
         sides: dict[str, Ours | Peer] = {OURS: Ours(task, folder)}

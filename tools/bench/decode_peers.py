@@ -3,8 +3,8 @@
 
     python decode_peers.py pyctcdecode|flashlight FOLDER < tasks.jsonl
 
-FOLDER has ``task.npz`` (log_probs, lengths, symbols), ``lm.arpa`` or ``lm.binary``, and ``words.txt``; where
-the symbols are phones, ``lexicon.txt``, a pronunciation a line.
+FOLDER has ``task.npz`` (log_probs, lengths, symbols), ``lm.arpa`` or ``lm.binary``, ``words.txt``, and
+``spellings.txt``, words with the symbols that they are made of, once for each way.
 Each line of stdin asks for one pass, ``{"rows": [...], "beam": N, "lm_weight": W, "word_bonus": B}``; each
 line of stdout answers with the texts, milliseconds per utterance, and megabytes since the imports.
 """
@@ -74,18 +74,15 @@ def flashlight(symbols: list[str], lm: str, words: list[str], folder: Path, arra
     before = megabytes()
     tokens = ["|" if symbol == " " else symbol for symbol in symbols]
     tokens[0] = "-"
-    lexicon = folder / "lexicon.txt"
-    if lexicon.exists():  # phones: the token between words, which the decoder insists on, never comes
+    if "|" not in tokens:  # phones, pieces: the decoder insists on it, but it never comes
         tokens.append("|")
         arrays = [np.pad(array, ((0, 0), (0, 1)), constant_values=-1e3) for array in arrays]
-    else:
-        lexicon = folder / "spelling.txt"
-        lexicon.write_text("".join(f"{word} {' '.join(word)} |\n" for word in words))
 
     def decode(asked: Any) -> Callable[[Any], str]:
         decoder = ctc_decoder(
-            lexicon=str(lexicon), tokens=tokens, lm=lm, beam_size=asked["beam"], beam_threshold=15,
-            lm_weight=asked["lm_weight"], word_score=asked["word_bonus"], blank_token="-", sil_token="|",
+            lexicon=str(folder / "spellings.txt"), tokens=tokens, lm=lm, beam_size=asked["beam"],
+            beam_threshold=15, lm_weight=asked["lm_weight"], word_score=asked["word_bonus"],
+            blank_token="-", sil_token="|",
         )  # fmt: skip
         return lambda array: " ".join(decoder(torch.from_numpy(array)[None])[0][0].words)
 
