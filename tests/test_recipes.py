@@ -140,19 +140,21 @@ def scripted(folder: Path, *command: str, **variables: str) -> Path:
 
 
 def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
-    recipes = scripted(tmp_path, "recipes/mini_librispeech/run.sh", "dictionary", "corpus")
+    write_prose(tmp_path / "text")
+    recipes = scripted(tmp_path, "recipes/mini_librispeech/run.sh", "text", "dictionary", "corpus")
     results = recipes / "mini_librispeech" / "results"
-    assert json.loads((results / "blstm.dev-report.json").read_text())["word_counts"]["utterances"] == 6
-    assert (
-        json.loads((results / "phones.dev-report.json").read_text())["word_counts"]["reference_length"] > 12
-    )
-    assert {"blstm.curve.jsonl", "blstm.curve.png"} <= {path.name for path in results.iterdir()}
-    assert "| blstm | dev-report |" in (results.parent / "README.md").read_text()
+    lengths = {}
+    for system in ("phones", "phones-lm", "pieces", "pieces-lm"):
+        counts = json.loads((results / f"{system}.dev-report.json").read_text())["word_counts"]
+        assert counts["utterances"] == 6
+        lengths[system] = counts["reference_length"]
+    assert lengths["pieces"] == lengths["pieces-lm"] == lengths["phones-lm"] < lengths["phones"]
+    assert {"pieces.curve.jsonl", "pieces.curve.png"} <= {path.name for path in results.iterdir()}
+    assert "| pieces | dev-report |" in (results.parent / "README.md").read_text()
 
 
 def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_path):
-    generator = np.random.default_rng(1)
-    (tmp_path / "text").write_text("".join(sentence(generator) + "\n" for _ in range(400)))
+    write_prose(tmp_path / "text")
     command = ["recipes/family/run.sh", "mini", "corpus", "text", "dictionary", "1", "2"]
     recipes = scripted(tmp_path, *command, NETWORKS="mini-rnn-ahead")
     for tested in ("dev-report", "dev-report-phones"):
@@ -163,6 +165,12 @@ def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_pat
     table = (recipes / "family" / "README.md").read_text()
     assert len(re.findall(r"\| mini-rnn-ahead \| [\d,]+ \| 2 \|", table)) == 2
     assert (recipes / "family" / "results" / "dev-report.png").exists()
+
+
+def write_prose(path: Path) -> None:
+    """Sentences to learn a language model from."""
+    generator = np.random.default_rng(1)
+    path.write_text("".join(sentence(generator) + "\n" for _ in range(400)))
 
 
 def write_dictionary(path: Path) -> None:

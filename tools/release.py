@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Put a run's selected weights into the package.
+"""Put a run's selected weights into the package, or into a model folder of their own.
 
     python tools/release.py exp/fsdd digits
     python tools/release.py exp/english english --int8 --lexicon words.txt --lm words.bin
+    python tools/release.py exp/english exp/english-words --lexicon words.txt --lm words.bin
 
-Writes `asr/models/NAME` but for two files: `search.toml`, which `asr tune MANIFEST --model NAME` writes, and
-`card.md`, which a person writes: what the model is good and bad at, what it was trained on and under which
-licence, and how it was measured.
+Writes `asr/models/NAME`, or the folder, but for two files: `search.toml`, which `asr tune MANIFEST
+--model NAME` writes, and `card.md`, which a person writes: what the model is good and bad at, what it was
+trained on and under which licence, and how it was measured.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> None:
     """Write the folder of a shipped model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("name")
+    parser.add_argument("name", help="of a model that ships; with a slash in it, the folder to write")
     parser.add_argument("--int8", action="store_true", help="matrices in 8 bits instead of 16")
     parser.add_argument("--lexicon", type=Path, help="the words to find, instead of those trained on")
     parser.add_argument("--lm", type=Path, help="a language model to ship along")
@@ -44,8 +45,8 @@ def main() -> None:
     recognizer = load_recognizer(options.run)
     if options.lexicon is not None:
         recognizer = with_lexicon(recognizer, options.lexicon)
-    folder = SHIPPED / options.name
-    folder.mkdir(exist_ok=True)
+    folder = Path(options.name) if "/" in options.name else SHIPPED / options.name
+    folder.mkdir(parents=True, exist_ok=True)
     save_weights(recognizer, folder, torch.int8 if options.int8 else torch.float16)
     shutil.copy(options.run / CONFIG_FILE, folder / CONFIG_FILE)
     if options.lm is not None:
