@@ -127,13 +127,16 @@ def transcripts(
                 segments = []
 
 
-def whole_log_probs(listener: Listener, source: Source) -> tuple[np.ndarray, int]:
+def whole_log_probs(
+    listener: Listener, source: Source, progress: Callable[[float], object] = lambda seconds: None
+) -> tuple[np.ndarray, int]:
     """Log-probs ``(frames, vocabulary)`` of a whole recording, silence included, and how many samples it has.
 
+    ``progress`` is told how many seconds of audio the model has heard since last time.
     Raises ``AudioError`` when it cannot be read.
     """
     rows: list[np.ndarray] = []
-    for done in stretches(listener, [source], LongformConfig(vad=False)):
+    for done in stretches(listener, [source], LongformConfig(vad=False), progress):
         for part in done:
             if isinstance(part, Stretch):
                 rows.append(part.log_probs)

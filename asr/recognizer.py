@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -197,17 +197,21 @@ class Recognizer:
                 raise transcript
             yield transcript
 
-    def align(self, source: Source, text: str) -> AlignedText:
+    def align(
+        self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
+    ) -> AlignedText:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
 
         The recording may last hours; one of up to ``asr.longform.LONGEST_SECONDS`` is heard in one piece.
+        ``progress`` is told how many seconds of it have been heard since last time.
+
         Raises ``AudioError`` for a recording that cannot be read, ``TextError`` or ``AlignmentError`` for a
         text that does not fit the model or the recording.
         """
         from asr.align import align_text  # brings a compiler
 
         text = NORMALISERS[self.config.text.normaliser](text)
-        log_probs, samples = whole_log_probs(self, source)
+        log_probs, samples = whole_log_probs(self, source, progress)
         duration = samples / self.sample_rate
         words = align_text(log_probs, text, self.tokenizer, self.frame_seconds, duration)
         return AlignedText(name_of(source), duration, words, self.tokenizer.unit, self.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.transcribe import progress_bar, usable_cores
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
 from asr.models import DEFAULT_MODEL
@@ -32,18 +33,28 @@ from asr.models import DEFAULT_MODEL
     help="ctm has words, ctm-units what they are spelled with, textgrid and json have both.",
 )
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-def align(audio: Path, text: str, model: str, out: Path | None, output_format: str, device: str) -> None:
+@click.option(
+    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: all there are."
+)
+def align(
+    audio: Path, text: str, model: str, out: Path | None, output_format: str, device: str, threads: int
+) -> None:
     """Find where the words of TEXT are in AUDIO: a text as such, a file that holds it, or - for stdin.
 
     Words are spelled with characters, with pieces or with phones, as the model has them. Everything
     that AUDIO says has to be in TEXT: what is not is taken for a part of some word or for silence.
-    """  # fmt: skip
+    """
     spoken = text_of(text)
+
+    import torch
 
     from asr.recognizer import load_recognizer
 
+    torch.set_num_threads(threads or usable_cores())
+    recognizer = load_recognizer(model, device)
     try:
-        aligned = load_recognizer(model, device).align(audio, spoken)
+        with progress_bar([audio]) as bar:
+            aligned = recognizer.align(audio, spoken, bar.update)
     except UserError as error:
         raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
     written = ALIGNMENT_FORMATS[output_format](aligned)
