@@ -57,7 +57,9 @@ def test_the_curve_is_that_of_the_epochs_and_skips_half_lines(tmp_path):
 def write_result(folder: Path, name: str, errors: int, rtf: float, speed: float | None, **more: Any) -> None:
     """What is looked at of a result, with ``errors`` of 200 words wrong."""
     counts = {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_length": 200}
-    result = {"word_counts": counts, "rtf": rtf, "parameters": 5, "hardware": "a machine", "commit": "c" * 40}
+    counts |= {"utterances": 10, "wrong_utterances": 1}
+    result = {"word_counts": counts, "character_counts": counts, "hours": 0.1, "rtf": rtf, "parameters": 5}
+    result |= {"hardware": "a machine", "commit": "c" * 40}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(
         json.dumps(result | ({} if speed is None else {"training_speed": speed}) | more)
@@ -99,6 +101,19 @@ def test_seeds_are_one_row_with_their_spread_and_one_point(compared_folder):
     assert [point["system"] for point in points] == ["gated", "plain"]
     assert points[0]["errors"] == {"mean": 3.0, "low": 2.0, "high": 4.0, "seeds": 3}
     assert points[1]["training"] is None
+
+
+def test_the_systems_that_are_named_stand_side_by_side_set_by_set(compared_folder):
+    write_result(compared_folder / "results", "other.test", 50, 0.005, None)
+    asked = "<!-- results: r plain other -->\n<!-- end of results -->\n"
+    rows = results.with_tables(asked, compared_folder).splitlines()[3:-1]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| plain", "elsewhere"],
+        ["| other", "test"],
+        ["| plain", "test"],
+    ]
+    everything = results.with_tables("<!-- results: r -->\n<!-- end of results -->\n", compared_folder)
+    assert len(everything.splitlines()) == 4 + len(list((compared_folder / "results").glob("*.json")))
 
 
 def test_a_picture_of_other_results_is_found_and_only_that_one_drawn_anew(compared_folder, monkeypatch):

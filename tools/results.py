@@ -6,7 +6,7 @@
     python tools/results.py --check    # exit status 1 when a table or picture is not what the files say
 
 A result's file is named `{system}.{set}.json`. A Markdown file asks for a table with a line
-`<!-- results: fsdd -->`, or `<!-- results: fsdd blstm -->` for one system only; what stands from
+`<!-- results: fsdd -->`, or `<!-- results: fsdd blstm tdnn -->` for these systems only; what stands from
 there to `<!-- end of results -->` is replaced. Systems `{name}-without-{speaker}`, trained without
 the speaker they are tested on, are also pooled into one row.
 
@@ -21,6 +21,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -30,7 +31,7 @@ from asr.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(
-    r"(<!-- results: (?P<recipe>\S+)(?: (?P<system>\S+))? -->\n).*?(<!-- end of results -->)", re.S
+    r"(<!-- results: (?P<recipe>\S+)(?P<systems>(?: [^\s>]+)*) -->\n).*?(<!-- end of results -->)", re.S
 )
 COMPARISON = re.compile(
     r"(<!-- comparison: (?P<recipe>\S+) (?P<tested>\S+) -->\n).*?(<!-- end of comparison -->)", re.S
@@ -70,12 +71,12 @@ def pooled(group: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def table(recipe: str, system: str | None = None) -> str:
-    """The results of a recipe, or of one system, as a Markdown table."""
+def table(recipe: str, systems: Collection[str] = ()) -> str:
+    """The results of a recipe, or of some of its systems, as a Markdown table, set by set."""
     rows = [
         row(name, tested, result)
-        for (name, tested), result in sorted(results(recipe).items())
-        if system is None or name.split(",")[0] == system
+        for (name, tested), result in sorted(results(recipe).items(), key=lambda item: item[0][::-1])
+        if not systems or name.split(",")[0] in systems
     ]
     return HEADER + "".join(rows)
 
@@ -293,7 +294,9 @@ def draw(systems: list[Compared], counted: str, path: Path) -> None:
 
 def with_tables(text: str, folder: Path) -> str:
     """The text of a Markdown file in ``folder`` with every table that it asks for made anew."""
-    text = PLACE.sub(lambda place: place[1] + table(place["recipe"], place["system"]) + place[4], text)
+    text = PLACE.sub(
+        lambda place: place[1] + table(place["recipe"], place["systems"].split()) + place[4], text
+    )
     return COMPARISON.sub(
         lambda place: place[1] + comparison(place["recipe"], place["tested"], folder) + place[4], text
     )
