@@ -15,21 +15,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The folder is made when it is missing. When the block raises, ``path`` is left as it was
     and the temporary file is removed. The data is synced before the rename, so that a power
-    cut leaves either the old file or the new one.
+    cut leaves either the old file or the new one. An ``OSError`` names ``path``, not the temporary file,
+    of which the user knows nothing; of full disks it would name none.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays last: libraries that choose the format by it (numpy, matplotlib) still can.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    name = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The ending stays last: libraries that choose the format by it (numpy, matplotlib) still can.
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         sync(temporary)
         temporary.chmod(0o666 & ~_umask())  # mkstemp made it private; the result is a normal file
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and (not name or error.filename in (None, name)):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -301,6 +301,7 @@ def test_a_model_is_converted_described_measured_and_tried(folder, monkeypatch):
         (["train", "nothing.txt", "-o", "x.arpa"], 1, "nothing.txt"),
         (["train", "text.txt", "-o", "x.arpa"], 1, "--discount-fallback"),
         (["train", "text.txt"], 2, "--out"),
+        (["train", "text.txt", "-o", "."], 2, "is a directory"),
         (["train", "text.txt", "-o", "x.arpa", "--prune", "1", "0"], 1, "prune is 1 0"),
         (["train", "text.txt", "-o", "x.arpa", "--prune", "0.5"], 2, "--prune"),
         (["train", "text.txt", "-o", "x.arpa", "--prune"], 1, "up to 3 numbers"),

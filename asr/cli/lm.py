@@ -23,7 +23,7 @@ OUT = click.option(
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="FILE.arpa or FILE.arpa.gz; else binary.",
 )
 NORMALISER = click.option(
