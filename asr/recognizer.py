@@ -30,7 +30,7 @@ from asr.files import replacing, write_text
 from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
-from asr.text import NORMALISERS, TextConfig, Tokenizer, load_tokenizer, save_tokenizer
+from asr.text import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
@@ -373,7 +373,8 @@ def with_search(
         language_model: an ARPA file or a binary one; ``None`` for none.
         phrases: hot words and phrases, as the model's text is written.
 
-    Raises ``asr.lm.model.ModelError`` for a language model that cannot be read.
+    Raises ``asr.lm.model.ModelError`` for a language model that cannot be read, ``SearchError`` for one, or
+    for a phrase, whose words the model cannot write.
     """
     if config.beam_size == 1:
         if language_model is None and not phrases:
@@ -401,14 +402,25 @@ def with_own_search(
         hotwords: words and phrases as people write them.
         settings: keys of ``SearchConfig`` with values instead of the folder's.
 
-    Raises ``ConfigError`` for a setting that there is none of, and as ``with_search``.
+    Raises ``ConfigError`` for a setting that there is none of, ``UserError`` for a hot word without a letter
+    that the model knows, and as ``with_search``.
     """
     folder = model_folder(model)
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | dict(settings))
     language_model = own_language_model(folder) if lm is None else None if str(lm) == "none" else lm
-    normalise = NORMALISERS[recognizer.config.text.normaliser]
-    phrases = [phrase for phrase in map(normalise, hotwords) if phrase.strip()]
+    phrases = [written(phrase, recognizer.config.text) for phrase in hotwords if phrase.strip()]
     return with_search(recognizer, config, language_model, phrases)
+
+
+def written(phrase: str, config: TextConfig) -> str:
+    """A hot word or phrase as the model's texts are written; raises ``UserError`` where nothing is left."""
+    text = canonical(NORMALISERS[config.normaliser](phrase))
+    if not text:
+        raise UserError(
+            f"hot words: nothing is left of {phrase.strip()!r} in the form {config.normaliser}; "
+            "write it as it is spoken"
+        )
+    return text
 
 
 def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConfig:

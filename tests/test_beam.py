@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.errors import UserError
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
 from asr.search import SearchConfig, beam, greedy
@@ -204,6 +205,18 @@ def test_hot_words_work_without_a_language_model():
     config = SearchConfig(beam_size=50)
     assert ALPHABET.decode(Decoder(config, ALPHABET).find(heard)[0].tokens) == "marten"
     assert ALPHABET.decode(Decoder(config, ALPHABET, None, ["martin"]).find(heard)[0].tokens) == "martin"
+
+
+def test_hot_words_that_could_never_be_heard_are_an_error():
+    for tokenizer, unit in ((LETTERS, "characters"), (PIECES, "pieces")):
+        with pytest.raises(UserError, match=rf"hot words: 'a cab' .* this model's {unit}: they lack c$"):
+            Decoder(SearchConfig(beam_size=4), tokenizer, None, ["ab a", "a cab"])
+
+
+def test_a_language_model_in_another_form_is_an_error():
+    with pytest.raises(UserError, match=r"no word of the language model .* characters: .*in capitals"):
+        Decoder(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "A1 DOG"))
+    Decoder(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "a1 dog"))  # one word is enough
 
 
 def test_bpe_tokens_with_spaces_inside_find_words():

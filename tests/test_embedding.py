@@ -132,7 +132,7 @@ def test_threads_share_a_model():
 
 def test_the_search_is_that_of_the_command_line():
     assert asr.load("digits", device="cpu").decoder is None
-    model = asr.load("digits", device="cpu", beam_size=3, hotwords=["Jackson, Lucas"], hotword_weight=2)
+    model = asr.load("digits", device="cpu", beam_size=3, hotwords=["Three, Zero"], hotword_weight=2)
     assert model.decoder is not None
     assert (model.decoder.config.beam_size, model.decoder.config.hotword_weight) == (3, 2.0)
     assert model.transcribe(SAMPLES[2]).text == SAID[2]
@@ -144,6 +144,7 @@ def test_the_search_is_that_of_the_command_line():
     [
         ({"model": "nothing"}, "nothing"), ({"beam_sise": 3}, "'beam_size'"), ({"beam_size": 0}, "beam_size"),
         ({"lm": "no.arpa"}, r"no\.arpa"), ({"device": "tpu"}, "tpu"), ({"beam_size": "4"}, "whole number"),
+        ({"hotwords": ["eight", "Jackson"]}, "'jackson' cannot be written with this model's pieces"),
     ],
 )  # fmt: skip
 def test_mistakes_are_user_errors_of_one_line(arguments, named):

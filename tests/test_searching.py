@@ -72,6 +72,37 @@ def test_hot_words_switch_the_beam_on_and_say_so(folder):
     assert hot.stdout == plain.stdout
 
 
+def test_a_hot_word_of_which_nothing_is_left_is_said(folder):
+    done = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "eight,, 42 ", status=1)
+    assert str(done.exception) == (
+        "hot words: nothing is left of '42' in the form letters-v1; write it as it is spoken"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--word-bonus", 1], "--word-bonus does nothing in a greedy search: give --lm or --beam-size, too"),
+        (["--lm-weight", 1], "--lm-weight does nothing in a greedy search: give --lm or --beam-size, too"),
+        (
+            ["--lm-weight", 1, "--beam-size", 4],
+            "--lm-weight does nothing without a language model: give --lm, too",
+        ),
+        (["--hotword-weight", 1], "--hotword-weight does nothing without hot words: give --hotwords, too"),
+        (
+            ["--lm", "digits.arpa", "--beam-size", 1],
+            "a language model needs a beam search: --beam-size 64 instead of greedy search",
+        ),
+        (["--lm", "digits.arpa", "--lm-weight", 0.1, "--word-bonus", 0.1], ""),
+        (["--beam-size", 4, "--hotwords", "Eight", "--hotword-weight", 1], ""),
+    ],
+)
+def test_options_that_change_nothing_are_said(folder, monkeypatch, options, says):
+    monkeypatch.chdir(folder)
+    done = run("transcribe", STRING, "--model", "model", *options)
+    assert done.stderr == (f"{says}\n" if says else "")
+
+
 def test_a_result_tells_how_it_was_searched(folder):
     command = ["evaluate", folder / "dev.jsonl", "--model", folder / "model", "--json"]
     assert json.loads(run(*command).stdout)["search"] == "greedy"
@@ -122,9 +153,16 @@ def test_a_search_without_a_language_model_has_settings_of_its_own(folder, tmp_p
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--lm", "nothing.arpa"], "nothing.arpa"), (["--lm", str(STRING)], "ARPA")],
+    [
+        (["--lm", "nothing.arpa"], "nothing.arpa"),
+        (["--lm", str(STRING)], "ARPA"),
+        (["--lm", "capitals.arpa"], "no word of the language model"),
+    ],
 )
-def test_a_language_model_that_cannot_be_read_is_one_line(folder, arguments, named):
+def test_a_language_model_that_cannot_be_used_is_one_line(folder, monkeypatch, arguments, named):
+    monkeypatch.chdir(folder)
+    Path("capitals.txt").write_text(Path("text.txt").read_text().upper())
+    run("lm", "train", "capitals.txt", "-o", "capitals.arpa", "--discount-fallback")
     done = run("transcribe", STRING, "--model", folder / "model", *arguments, status=1)
     assert isinstance(done.exception, UserError)
     assert named in str(done.exception)

@@ -252,5 +252,6 @@ def test_the_search_follows_from_the_vocabulary():
     assert isinstance(new_decoder(WIDE, Tokenizer((BLANK, "a"))), Decoder)
     with pytest.raises(UserError, match="hot words: 'xyz' cannot be pronounced"):
         new_decoder(WIDE, TOKENIZER, None, ["xyz"])
-    with pytest.raises(UserError, match="no word of the language model"):
-        new_decoder(replace(WIDE, closed=True), TOKENIZER, model_of("other words"))
+    for closed in (True, False):
+        with pytest.raises(UserError, match=r"no word of the language model .* in capitals"):
+            new_decoder(replace(WIDE, closed=closed), TOKENIZER, model_of("TO TWO", "TEA"))

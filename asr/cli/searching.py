@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,10 +24,18 @@ OPTIONS = [
         "--lm", metavar="FILE|none",
         help="A language model, ARPA or what asr lm made.  [default: the model's own, where it has one]",
     ),
-    click.option("--lm-weight", type=click.FloatRange(0), help="Weight of the language model's opinion."),
-    click.option("--word-bonus", type=float, help="Added to the score for every word."),
+    click.option(
+        "--lm-weight", type=click.FloatRange(0),
+        help="Weight of the language model's opinion.  [default: the model's]",
+    ),
+    click.option(
+        "--word-bonus", type=float, help="Added to the score for every word.  [default: the model's]"
+    ),
     click.option("--hotwords", default="", metavar='"A, B C"', help="Words and phrases to listen for."),
-    click.option("--hotword-weight", type=click.FloatRange(0), help="Added for each of their words."),
+    click.option(
+        "--hotword-weight", type=click.FloatRange(0),
+        help="Added for each of their words.  [default: the model's]",
+    ),
 ]  # fmt: skip
 SETTINGS = ("beam_size", "lm_weight", "word_bonus", "hotword_weight")
 
@@ -40,14 +48,39 @@ def search_options(command: Command) -> Command:
 
 
 def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Recognizer:
-    """The recogniser with the search that the options and the model folder ask for."""
+    """The recogniser with the search that the options and the model folder ask for.
+
+    Options that it does not follow to the letter are said on stderr.
+    """
     from asr.recognizer import read_search_config, with_own_search
 
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
     found = with_own_search(recognizer, model, given["lm"], given["hotwords"].split(","), settings)
-    if found.decoder is not None and found.decoder.description["language_model"] is None:
-        asked = settings.get("beam_size", read_search_config(model_folder(model), given["lm"]).beam_size)
-        size = found.decoder.config.beam_size
-        if asked != size:
-            click.echo(f"hot words need a beam search: --beam-size {size} instead of greedy search", err=True)
+    own_size = read_search_config(model_folder(model), given["lm"]).beam_size
+    for note in notes(found, settings, own_size):
+        click.echo(note, err=True)
     return found
+
+
+def notes(recognizer: Recognizer, given: dict[str, Any], own_size: int) -> Iterator[str]:
+    """What became otherwise than ``given``; ``own_size`` is the beam that the model folder asks for."""
+    decoder = recognizer.decoder
+    if decoder is None:
+        for key in ("lm_weight", "word_bonus"):
+            if key in given:
+                yield f"{named(key)} does nothing in a greedy search: give --lm or --beam-size, too"
+    else:
+        size, fused = decoder.config.beam_size, decoder.description["language_model"] is not None
+        if fused and given.get("beam_size", size) != size:
+            yield f"a language model needs a beam search: --beam-size {size} instead of greedy search"
+        if not fused and given.get("beam_size", own_size) != size:
+            yield f"hot words need a beam search: --beam-size {size} instead of greedy search"
+        if not fused and "lm_weight" in given:
+            yield "--lm-weight does nothing without a language model: give --lm, too"
+    if "hotword_weight" in given and (decoder is None or not decoder.description["phrases"]):
+        yield "--hotword-weight does nothing without hot words: give --hotwords, too"
+
+
+def named(key: str) -> str:
+    """A setting as the option that it comes from."""
+    return "--" + key.replace("_", "-")

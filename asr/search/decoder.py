@@ -17,6 +17,7 @@ import numpy as np
 from asr.align import Alignment, align
 from asr.errors import UserError
 from asr.lm.model import NgramModel
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from asr.search import beam
 from asr.search.beam import FREE, SIZE, Search, new_search, with_more_nodes
 from asr.search.confidence import calibrated
@@ -28,6 +29,8 @@ from asr.transcript import Hypothesis, Word, timed_words
 
 BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned
 MOST_NODES = 512  # of the tree, for every prefix in the beam; then half of the best one is decided upon
+
+OTHER_FORM = "it is of texts in another form, as in capitals (asr lm train has --normaliser)"
 
 
 class SearchError(UserError):
@@ -53,7 +56,8 @@ class Found:
 class Decoder:
     """A search made ready for one vocabulary of tokens, one language model and one set of hot words.
 
-    Any number of threads may use it at the same time. Raises ``SearchError`` for tokens that are phones.
+    Any number of threads may use it at the same time. Raises ``SearchError`` for tokens that are phones, for
+    a language model without a word that the tokens can spell, and for a hot word that they cannot.
     """
 
     def __init__(
@@ -67,6 +71,10 @@ class Decoder:
             raise SearchError(
                 "this model's tokens are phones: words are found by WordDecoder, which new_decoder chooses"
             )
+        check_hot_words(tokenizer, phrases)
+        if model is not None and not spells_any(tokenizer, model.vocabulary):
+            unit = tokenizer.unit
+            raise SearchError(f"no word of the language model is made of this model's {unit}: {OTHER_FORM}")
         self.config = config
         self.tokenizer = tokenizer
         self.known = knowledge(config, tokenizer, model, phrases)
@@ -111,6 +119,26 @@ class Decoder:
 
     def _take_back(self, search: Search) -> None:
         self._idle.append(search)
+
+
+def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
+    """Raise ``SearchError`` for one that could never be found."""
+    for phrase in phrases:
+        if missing := tokenizer.foreign(phrase):
+            raise SearchError(
+                f"hot words: {phrase!r} cannot be written with this model's {tokenizer.unit}: "
+                f"they lack {' '.join(sorted(missing))}"
+            )
+
+
+def spells_any(tokenizer: Tokenizer, vocabulary: Vocabulary) -> bool:
+    """Whether there is a word, besides ``<unk>`` and the like, whose every byte some token has."""
+    there = np.zeros(256, bool)
+    there[list("".join(tokenizer.surfaces).replace(" ", "").encode())] = True
+    strange = np.logical_or.reduceat(~there[vocabulary.letters], vocabulary.bounds[:-1])
+    specials = [number for number in map(vocabulary.find, (BEGIN, END, UNKNOWN)) if number >= 0]
+    strange[specials] = True
+    return not strange.all()
 
 
 def on_threads(

@@ -13,7 +13,7 @@ from asr.g2p import G2PError, Pronouncer
 from asr.lm.model import NgramModel, score
 from asr.pronunciation import Lexicon
 from asr.search.confidence import calibrated
-from asr.search.decoder import Decoder, Found, SearchError, on_threads
+from asr.search.decoder import OTHER_FORM, Decoder, Found, SearchError, on_threads
 from asr.search.hotwords import HotWords, hot_phrases
 from asr.search.knowledge import NO_TRIE
 from asr.search.lexicon import ROOT, lexicon_of
@@ -243,10 +243,10 @@ def entries_of(
     strange = numbers < 0
     lengths = np.array([len(word) for word in words])
     fees += np.where(strange & (hot == 0), config.unknown_score * lengths, 0.0)
+    if strange.all():
+        raise SearchError(f"no word of the language model is in the model's lexicon: {OTHER_FORM}")
     if config.closed:
         fees[strange & (hot == 0)] = -np.inf
-        if np.isneginf(fees).all():
-            raise SearchError("no word of the language model is in the model's lexicon")
     numbers[strange] = model.unknown
     return Entries(words, tokens, bounds, new, numbers, fees, hot)
 
