@@ -1,15 +1,17 @@
 """Recordings of any length and number: cut where nobody speaks, heard in batches, put together again.
 
 A recording is read once, from front to back, and never as a whole in memory. Up to ``LONGEST_SECONDS``
-it is heard in one piece. A longer one is cut at its pauses. Speech without a pause is cut into pieces
-that overlap, because a bidirectional encoder needs what comes before and behind; their log-probs, not
-their words, are then joined where both are sure that no token is, so that no word is lost or doubled.
+it is heard in one piece. A longer one is cut at its pauses, and where the voice changes within a piece, each
+voice is heard alone. Speech without a pause is cut into pieces that overlap, because a bidirectional
+encoder needs what comes before and behind. It is the log-probs that are joined again, not the words: those of
+overlapping pieces where both are sure that no token is, so that no word is lost or doubled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ import numpy as np
 from asr.audio import AudioError, Source, audio_blocks
 from asr.config import option
 from asr.transcript import Hypothesis, Segment, Transcript, inside
+from asr.turns import turns
 from asr.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 
 LONGEST_SECONDS = 30.0  # that the model hears at once; it learned from utterances that are hardly longer
@@ -78,6 +81,7 @@ class Piece:
     begin: int  # samples of the recording before it
     samples: np.ndarray
     joined: bool = False  # it overlaps the piece before it, in which the same speech began
+    follows: bool = False  # it begins where the piece before it ends, with another voice
 
     @property
     def end(self) -> int:
@@ -179,7 +183,7 @@ def work(listener: Listener, sources: Iterable[Source], vad: bool) -> Iterator[P
         blocks = audio_blocks(source, rate)
         speech = detected(blocks, rate) if vad else undetected(blocks, rate)
         try:
-            samples = yield from pieces(speech, rate, listener.frame_samples)
+            samples = yield from pieces(speech, rate, listener.frame_samples, by_voice=vad)
         except AudioError as error:
             yield End(name, error=error)
         else:
@@ -246,7 +250,7 @@ def segment(stretch: Stretch, hypothesis: Hypothesis, rate: int) -> list[Segment
 
 
 def pieces(
-    speech: Iterable[tuple[np.ndarray, np.ndarray]], rate: int, frame: int
+    speech: Iterable[tuple[np.ndarray, np.ndarray]], rate: int, frame: int, by_voice: bool = False
 ) -> Generator[Piece, None, int]:
     """A recording as pieces with speech in them; returns how many samples it has.
 
@@ -254,15 +258,21 @@ def pieces(
         speech: samples with a decision for each frame, as ``asr.vad.detected`` yields them.
         rate: their sampling rate in hertz.
         frame: samples from one row of log-probs to the next; overlapping pieces begin whole rows apart.
+        by_voice: a piece ends where the voice changes, too, if the recording is cut at all.
     """
     waiting = Waiting(rate)
+
+    def cut(final: bool = False) -> Iterator[Piece]:
+        for piece in waiting.cut(frame, final):
+            yield from parts(piece, rate, frame) if by_voice else [piece]
+
     longest = round(LONGEST_SECONDS * rate)
     for samples, flags in speech:
         waiting.add(samples, flags)
         if waiting.end > longest:
-            yield from waiting.cut(frame)
+            yield from cut()
     if waiting.end > longest:
-        yield from waiting.cut(frame, final=True)
+        yield from cut(final=True)
     elif waiting.end and (spoken(waiting.flags) or waiting.flags.all()):  # the latter however short
         yield Piece(0, waiting.samples)
     return waiting.end
@@ -310,6 +320,25 @@ class Waiting:
         self.samples, self.flags = self.samples[count * self.hop :].copy(), self.flags[count:].copy()
 
 
+def parts(piece: Piece, rate: int, frame: int) -> Iterator[Piece]:
+    """A piece divided where the voice changes, whole rows of log-probs from its beginning.
+
+    Not where it overlaps the piece before it: there both must have heard enough to be joined.
+    """
+    overlap = round(OVERLAP_SECONDS * rate) if piece.joined else 0
+    places = [place // frame * frame for place in turns(piece.samples, rate)]
+    edges = [0, *(place for place in places if place > overlap), len(piece.samples)]
+    for begin, end in pairwise(edges):
+        samples = piece.samples[begin:end]
+        yield replace(
+            piece,
+            begin=piece.begin + begin,
+            samples=samples,
+            joined=piece.joined and not begin,
+            follows=begin > 0,
+        )
+
+
 @dataclass(frozen=True)
 class Cut:
     """A decision in frames of speech detection: the next piece, which may be empty, and how it ends."""
@@ -354,7 +383,7 @@ def next_cut(flags: np.ndarray, joined: bool, final: bool) -> Cut | None:
 
 
 class Stitching:
-    """Puts the log-probs of overlapping pieces together to stretches of speech."""
+    """Puts the log-probs of pieces that overlap, or follow each other, together to stretches of speech."""
 
     def __init__(self, frame: int, rate: int) -> None:
         self.frame = frame  # samples from one row to the next
@@ -365,6 +394,9 @@ class Stitching:
     def add(self, piece: Piece, log_probs: np.ndarray) -> list[Stretch]:
         """Stretches that are complete now that the next piece is heard."""
         before = self.open
+        if before is not None and piece.follows:
+            self.open = Stretch(before.begin, piece.end, np.concatenate([before.log_probs, log_probs]))
+            return []
         if before is None or not piece.joined:
             self.open = Stretch(piece.begin, piece.end, log_probs)
             return [] if before is None else [before]

@@ -136,8 +136,15 @@ def typical_changes(levels: np.ndarray, heard: np.ndarray) -> np.ndarray:
     return np.where(counts < LEAST_HEARD, np.inf, changes)
 
 
-def band_levels(samples: np.ndarray, beyond: np.ndarray, rate: int) -> np.ndarray:
-    """Power in each band in decibels, ``(frames, BANDS)``; a window is two frames long.
+def band_levels(
+    samples: np.ndarray,
+    beyond: np.ndarray,
+    rate: int,
+    bands: int = BANDS,
+    low_hz: float = LOW_HZ,
+    high_hz: float = HIGH_HZ,
+) -> np.ndarray:
+    """Power in each band in decibels, ``(frames, bands)``; a window is two frames long.
 
     Windows that reach beyond the end of the recording have the levels of the last one that does not:
     filled up with zeros they would hold a click.
@@ -150,17 +157,18 @@ def band_levels(samples: np.ndarray, beyond: np.ndarray, rate: int) -> np.ndarra
     windows = np.lib.stride_tricks.sliding_window_view(known, 2 * hop)[::hop][:whole]
     window = np.hanning(2 * hop).astype(np.float32)
     spectrum = np.abs(np.fft.rfft(windows * window, axis=1) / window.sum()) ** 2
-    power = np.add.reduceat(spectrum, band_edges(rate), axis=1)[:, :BANDS]
+    edges = np.minimum(band_edges(rate, bands, low_hz, high_hz), hop)
+    power = np.add.reduceat(spectrum, edges, axis=1)[:, :bands]
     levels = 10 * np.log10(np.maximum(power, 10 ** (FAINTEST_DB / 10)))
     return levels[np.minimum(np.arange(frames), whole - 1)]
 
 
-def band_edges(rate: int) -> np.ndarray:
+def band_edges(rate: int, bands: int = BANDS, low_hz: float = LOW_HZ, high_hz: float = HIGH_HZ) -> np.ndarray:
     """The first line of the spectrum in each band, and the one behind the last; mel scale (HTK)."""
-    low, high = (np.log1p(hertz / 700) for hertz in (LOW_HZ, min(HIGH_HZ, 0.98 * rate / 2)))
-    hertz = 700 * np.expm1(np.linspace(low, high, BANDS + 1))
+    low, high = (np.log1p(hertz / 700) for hertz in (low_hz, min(high_hz, 0.98 * rate / 2)))
+    hertz = 700 * np.expm1(np.linspace(low, high, bands + 1))
     lines = np.ceil(hertz * 2 * hop_samples(rate) / rate).astype(int)
-    return np.maximum.accumulate(np.maximum(lines, lines[0] + np.arange(BANDS + 1)))
+    return np.maximum.accumulate(np.maximum(lines, lines[0] + np.arange(bands + 1)))
 
 
 # --- blocks ---------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ ORDER = [
     "align",
     "search",
     "vad",
+    "turns",
     "longform",
     "features",
     "augment",

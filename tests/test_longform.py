@@ -26,8 +26,10 @@ from asr.longform import (
     POOL,
     SHORTEST_PAUSE,
     LongformConfig,
+    Piece,
     batches,
     next_cut,
+    parts,
     pieces,
     seam,
     transcripts,
@@ -274,6 +276,60 @@ def test_no_more_than_a_minute_waits(monkeypatch):
     seconds = ((np.zeros(RATE, np.float32), np.ones(RATE // HOP, bool)) for _ in range(1000))
     assert sum(1 for _ in pieces(seconds, RATE, FRAME)) > 30
     assert max(waits) < 2 * LONGEST
+
+
+# --- several voices -------------------------------------------------------------------------------
+
+
+def voices_change(monkeypatch, *places: int) -> None:
+    """Let every piece be one in which somebody else begins to speak at ``places``, as far as it reaches."""
+    monkeypatch.setattr(longform, "turns", lambda samples, rate: [p for p in places if p < len(samples)])
+
+
+def whole(length: int, **options) -> Piece:
+    return Piece(7 * FRAME, np.arange(length, dtype=np.float32), **options)
+
+
+def test_a_piece_is_divided_where_voices_change(monkeypatch):
+    voices_change(monkeypatch, 10 * FRAME + 3, 25 * FRAME)
+    divided = list(parts(whole(30 * FRAME + 1), RATE, FRAME))
+    assert [piece.begin for piece in divided] == [7 * FRAME, 17 * FRAME, 32 * FRAME]
+    assert [piece.follows for piece in divided] == [False, True, True]
+    assert not any(piece.joined for piece in divided)
+    np.testing.assert_array_equal(np.concatenate([p.samples for p in divided]), np.arange(30 * FRAME + 1))
+
+
+def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
+    overlap = round(OVERLAP_SECONDS * RATE)
+    voices_change(monkeypatch, overlap - FRAME, overlap + FRAME)
+    divided = list(parts(whole(2 * overlap, joined=True), RATE, FRAME))
+    assert [piece.begin for piece in divided] == [7 * FRAME, 7 * FRAME + overlap + FRAME]
+    assert [(piece.joined, piece.follows) for piece in divided] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize("seconds", [31.0, 90.0, 450.0])
+def test_words_are_sought_across_changes_of_voice(monkeypatch, seconds):
+    places = [round(time * RATE) for time in (8.03, 16.01, 24.0)]
+    voices_change(monkeypatch, *places)
+    monkeypatch.setattr(longform, "detected", longform.undetected)  # all is speech, without a pause
+    samples = np.zeros(int(seconds * RATE))
+    at = np.arange(2 * FRAME, len(samples) - 5 * FRAME, 9 * FRAME)
+    samples[at] = np.resize(np.arange(1, TOKENS), len(at)) / 100
+    model = Fake()
+    transcript = heard(model, samples)
+    assert transcript.text.split() == [str(round(100 * token)) for token in samples[at]]
+    late = np.array([word.start for word in words_of(transcript)]) - at / RATE
+    assert -FRAME / RATE <= late.min() <= late.max() <= 2 * FRAME / RATE + 1e-6
+    assert len(transcript.segments) == (1 if seconds < 200 else 3)
+    assert max(map(max, model.batches)) < 10 * RATE
+
+
+def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
+    voices_change(monkeypatch, 8 * RATE)
+    monkeypatch.setattr(longform, "detected", longform.undetected)
+    model = Fake()
+    heard(model, np.full(int(LONGEST_SECONDS * RATE), 0.01))
+    assert model.batches == [[LONGEST_SECONDS * RATE]]
 
 
 # --- many recordings ------------------------------------------------------------------------------
