@@ -92,6 +92,9 @@ class AugmentConfig:
         }.items():
             if wrong:
                 raise ConfigError(f"'augment.{key}' cannot be {getattr(self, key)!r}")
+        for count, width in {"frequency_masks": "frequency_width", "time_masks": "time_width_ms"}.items():
+            if getattr(self, count) and not getattr(self, width):
+                raise ConfigError(f"'augment.{count}' does nothing without 'augment.{width}'")
         if recorded != bool(self.noise_folder):
             raise ConfigError("'augment.noise_folder' goes with \"recorded\" in 'augment.noise_kinds'")
 

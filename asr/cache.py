@@ -75,13 +75,26 @@ def stretch(utterance: Utterance) -> tuple[str, float, float | None]:
 def sample_cache(folder: Path, name: str, utterances: Sequence[Utterance], rate: int) -> SampleCache:
     """The cache of a manifest's ``utterances`` at ``rate`` hertz, made when it is not in ``folder``."""
     mark = fingerprint(utterances, rate)
-    path = folder / f"{name}-{rate}-{mark[:12]}.safetensors"
+    path = cache_path(folder, name, mark, rate)
     if not path.exists():
         write_cache(path, utterances, rate, mark)
     cache = open_cache(path, mark)
     if len(cache.ends) != len(utterances):
         raise damaged(path)
     return cache
+
+
+def is_cached(folder: Path, manifests: Iterable[Path], rate: int) -> bool:
+    """Whether ``cached_reader`` would find all that it needs, and make nothing."""
+    return all(
+        cache_path(folder, path.stem, fingerprint(read_manifest(path), rate), rate).exists()
+        for path in manifests
+    )
+
+
+def cache_path(folder: Path, name: str, mark: str, rate: int) -> Path:
+    """Where the cache of a manifest of that name and fingerprint lies."""
+    return folder / f"{name}-{rate}-{mark[:12]}.safetensors"
 
 
 def fingerprint(utterances: Sequence[Utterance], rate: int) -> str:

@@ -10,12 +10,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 Item = TypeVar("Item")
+
+# For which a process waits for the others: as long as one of them may decode a large corpus into the cache.
+# That one of them is gone, torchrun notices at once.
+LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # Gloo carries what is said between the processes, NCCL the gradients of GPUs.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

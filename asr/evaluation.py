@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,6 +24,7 @@ from asr.ctc import ctc_loss, frames_needed
 from asr.distributed import Ranks
 from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
+from asr.search.confidence import Bin, reliability
 from asr.text import NORMALISERS
 from asr.transcript import Hypothesis
 
@@ -50,11 +51,28 @@ class Evaluation:
         return {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
 
     @property
+    def reliability(self) -> list[Bin]:
+        """Words of similar confidence, and which share of them is right."""
+        return reliability(*words_right(self.comparison, self.hypotheses))
+
+    @property
     def summary(self) -> str:
         """For people: whatever of the metrics could be measured."""
         rates = self.comparison.rates
         parts = [f"{name.upper()} {100 * rate:.2f} %" for name, rate in rates.items() if rate is not None]
         return ", ".join(parts if self.loss is None else [f"loss {self.loss:.4f}", *parts])
+
+
+def words_right(
+    comparison: Comparison, hypotheses: Mapping[str, Hypothesis]
+) -> tuple[list[float], list[bool]]:
+    """The confidence of every word of the hypotheses, and whether the alignment finds it right."""
+    confidences: list[float] = []
+    right: list[bool] = []
+    for name, hypothesis in hypotheses.items():
+        confidences += [word.confidence for word in hypothesis.words]
+        right += [step.kind == "equal" for step in comparison.alignment(name) if step.hypothesis]
+    return confidences, right
 
 
 def evaluate(

@@ -28,7 +28,7 @@ from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
 from asr.files import replacing, write_text
 from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
-from asr.models import CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
+from asr.models import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript import AlignedText, Hypothesis, Transcript
@@ -43,7 +43,6 @@ SEARCH_FILE = "search.toml"
 SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`, where the other was tuned with one
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 LANGUAGE_MODEL_FILE = "language-model.bin"
-COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")
 USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
 
 
@@ -196,6 +195,17 @@ class Recognizer:
             if isinstance(transcript, AudioError):
                 raise transcript
             yield transcript
+
+    def alternatives(self, source: Source, count: int) -> list[Hypothesis]:
+        """The best ``count`` texts for a recording, the best first, each with its score; all of it is heard.
+
+        The beam may hold fewer, and greedy search has no more than one. It is meant for a sentence: the best
+        texts of a long recording differ in a word or two. Raises ``AudioError`` when it cannot be read.
+        """
+        log_probs, _ = whole_log_probs(self, source)
+        if self.decoder is None:
+            return self.search([log_probs])
+        return self.decoder.hypotheses(log_probs, self.frame_seconds, count)
 
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None

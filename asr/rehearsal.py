@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from asr.batching import Plan, padding_share
+from asr.cache import is_cached
 from asr.distributed import Ranks
 from asr.experiment import Experiment
-from asr.run import Run, TrainingError, described, epoch_updates, prepared_run, state_tensors
+from asr.run import Run, TrainingError, described, epoch_updates, manifest_paths, prepared_run, state_tensors
 from asr.training import own_batches, step
 
 MEGABYTE = 1e6
@@ -30,7 +31,7 @@ def rehearsal(
 
     Raises ``TrainingError`` when the batch does not fit into memory.
     """
-    run = prepared_run(experiment, Path("rehearsal"), device, ranks)
+    run = prepared_run(without_new_cache(experiment), Path("rehearsal"), device, ranks)
     yield from described(run)
     plan = [batch for update in epoch_updates(run) for batch in update]
     yield planned(run, plan)
@@ -38,6 +39,14 @@ def rehearsal(
     largest = largest_batch(run, plan)
     yield f"the largest batch: {batch_name(run, largest)}"
     yield taken(run, largest)
+
+
+def without_new_cache(experiment: Experiment) -> Experiment:
+    """The same, reading the recordings where a cache would have to be made first."""
+    cache, rate = experiment.training.cache, experiment.features.sample_rate
+    if not cache or is_cached(Path(cache), manifest_paths(experiment.data), rate):
+        return experiment
+    return replace(experiment, training=replace(experiment.training, cache="", cache_hours=0.0))
 
 
 def planned(run: Run, plan: Plan) -> str:

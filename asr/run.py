@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -70,6 +72,7 @@ class Progress:
     stale_epochs: int = 0  # in a row without improvement
     rate_factor: float = 1.0  # what schedule ``plateau`` has left of the learning rate
     averaged: bool = False  # the weights of the best few, at the end
+    data: str = ""  # the digest of what is trained on and validated with
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,12 @@ class Data:
     def hours(self) -> float:
         """Of training audio."""
         return sum(self.durations) / 3600
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any utterance's id, text, duration or place in the order, not with where it lies."""
+        known = [[e.utterance.id, e.utterance.text, e.duration] for e in self.train + self.valid]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ def assembled_run(
         optimizer=new_optimizer(objective, training),
         averages=averages if training.average_decay else {},
         data=data,
-        progress=Progress(ranks=ranks.size),
+        progress=Progress(ranks=ranks.size, data=data.digest),
         statistics=asked_statistics(experiment, recognizer, data.train, data.read, ranks),
         valid_statistics=asked_statistics(experiment, recognizer, data.valid, data.read, ranks),
     )
@@ -258,6 +267,11 @@ def in_parallel(objective: Objective, recognizer: Recognizer) -> DistributedData
     return parallel
 
 
+def manifest_paths(config: DataConfig) -> list[Path]:
+    """The manifests of a recipe, those of training first."""
+    return [Path(config.folder) / name for name in (*config.train, *config.valid)]
+
+
 def read_manifests(config: DataConfig, names: Sequence[str]) -> list[Utterance]:
     """All utterances of several manifests."""
     return [utterance for name in names for utterance in read_manifest(Path(config.folder) / name)]
@@ -301,8 +315,7 @@ def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list
     """From the cache on disk when the recipe names one, or else from the recordings."""
     data, training = experiment.data, experiment.training
     if training.cache:
-        manifests = [Path(data.folder) / name for name in (*data.train, *data.valid)]
-        return cached_reader(Path(training.cache), manifests, recognizer.sample_rate)
+        return cached_reader(Path(training.cache), manifest_paths(data), recognizer.sample_rate)
     hours = sum(example.duration for example in examples) / 3600
     return sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
 
@@ -374,6 +387,12 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: is of a run in {ranks} processes, these are {run.ranks.size}; "
             "go on with as many, or choose another --out"
         )
+    # Runs that were begun before the digest was kept have none.
+    if checkpoint.progress.get("data", run.data.digest) != run.data.digest:
+        raise TrainingError(
+            f"{checkpoint.path}: is of a run on other data: utterances, texts or durations in "
+            f"{run.experiment.data.folder} have changed since; choose another --out, or put them back"
+        )
     tensors = checkpoint.tensors
     try:
         modules = network(run.recognizer)
@@ -386,7 +405,7 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
         stored = asdict(Progress(**checkpoint.progress))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{checkpoint.path}: does not fit this version or data: {error}") from error
-    for name, value in stored.items():
+    for name, value in (stored | {"data": run.data.digest}).items():
         setattr(run.progress, name, value)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
-from asr.evaluation import batch_statistics
+from asr.evaluation import batch_statistics, words_right
 from asr.lm.model import NgramModel
 from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
@@ -128,17 +128,14 @@ def with_calibration(
 ) -> tuple[SearchConfig, list[Bin]]:
     """``config`` with confidences fitted to how often words are right, and the table that shows it."""
     plain = replace(config, confidence_slope=1.0, confidence_offset=0.0)
-    slope, offset = fitted(*words_right(speech, decoded(recognizer, speech, plain, model)))
+    slope, offset = fitted(*judged(recognizer, speech, plain, model))
     fitting = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
-    return fitting, reliability(*words_right(speech, decoded(recognizer, speech, fitting, model)))
+    return fitting, reliability(*judged(recognizer, speech, fitting, model))
 
 
-def words_right(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> tuple[list[float], list[bool]]:
-    """The confidence of every word of the hypotheses, and whether the alignment finds it right."""
-    comparison = compared(speech, hypotheses)
-    confidences: list[float] = []
-    right: list[bool] = []
-    for name, hypothesis in hypotheses.items():
-        confidences += [word.confidence for word in hypothesis.words]
-        right += [step.kind == "equal" for step in comparison.alignment(name) if step.hypothesis]
-    return confidences, right
+def judged(
+    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
+) -> tuple[list[float], list[bool]]:
+    """The confidence of every word found under ``config``, and whether it is right."""
+    hypotheses = decoded(recognizer, speech, config, model)
+    return words_right(compared(speech, hypotheses), hypotheses)

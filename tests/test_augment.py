@@ -345,6 +345,8 @@ def test_adaptive_masks_go_by_the_seconds_there_are():
         ("room_seconds", (0.0, 0.3)),
         ("rooms", 0),
         ("time_width_share", 1.5),
+        ("time_masks", 2),
+        ("frequency_masks", 1),
     ],
 )
 def test_impossible_values_are_named(key, value):

@@ -66,6 +66,16 @@ def test_paths_bytes_and_open_files_are_transcribed(model):
     assert [hypothesis.text for hypothesis in hypotheses] == SAID
 
 
+def test_alternatives_are_the_best_texts_in_their_order(model):
+    assert [found.text for found in model.alternatives(SAMPLES[2], 5)] == [SAID[2]]  # greedy
+    searching = asr.load("digits", device="cpu", beam_size=50)
+    found = searching.alternatives(SAMPLES[2], 5)
+    assert len({hypothesis.text for hypothesis in found}) == 5
+    assert found[0].text == SAID[2]
+    scores = [hypothesis.score for hypothesis in found]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_many_recordings_are_as_one_by_one_and_in_order(model):
     sources = [*SAMPLES, *reversed(SAMPLES)] * 3
     together = list(model.transcribe_all(sources))

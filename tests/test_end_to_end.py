@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,12 +70,17 @@ def test_tones_are_learned_without_an_error(trained):
     lines = [json.loads(line) for line in (trained / "hyp.jsonl").read_text().splitlines()]
     assert len(lines) == 24
     assert all(line["text"] and line["id"].startswith("test-") for line in lines)
+    words = [word["confidence"] for line in lines for word in line["words"]]
+    assert sum(row["words"] for row in result["reliability"]) == len(words)
+    assert sum(row["words"] * row["confidence"] for row in result["reliability"]) == pytest.approx(sum(words))
+    assert {row["right"] for row in result["reliability"]} == {1.0}
     scored = asr("score", "data/test.jsonl", "hyp.jsonl", cwd=trained)
     assert "0.00 %" in scored.stdout
 
 
 def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
-    asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
+    done = asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
+    assert re.search(r"confidence +right +words\n( +[01]\.\d\d +1\.00 +\d+\n)+mean distance", done.stdout)
     by_id = {h["id"]: h for h in map(json.loads, (trained / "same.jsonl").read_text().splitlines())}
     files = sorted((trained / "data" / "test").glob("*.wav"))[:4]
     done = asr("transcribe", "--no-vad", "--model", trained / "run", "-f", "jsonl", *files)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from asr.cells import CELLS, new_fused
+from asr.cli import cli
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig
@@ -68,6 +70,15 @@ def test_a_layer_that_is_not_there_is_named(digits, options, named):
 def test_a_unit_that_is_not_there_is_named(digits, tmp_path):
     with pytest.raises(UserError, match="--units 128"):
         draw_inside(look_inside(digits, SAMPLE), [0, 128], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect", "nothing.wav", "-o", "x.doc"], ["features", "nothing.wav", "--plot", "x"]]
+)
+def test_how_to_draw_is_asked_before_anything_is_done(command):
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 2
+    assert "does not end in .png, .svg or .pdf" in done.stderr
 
 
 def test_no_direction_from_the_end_where_there_is_none(digits):

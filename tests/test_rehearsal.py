@@ -93,10 +93,20 @@ def test_a_batch_that_does_not_fit_is_a_clear_error(experiment, monkeypatch):
         list(rehearsal(experiment, CPU))
 
 
-def test_nothing_is_written(experiment, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", ["", "cache"])
+def test_nothing_is_written(experiment, tmp_path, monkeypatch, cache):
+    experiment = replace(experiment, training=replace(experiment.training, cache=cache))
     (tmp_path / "recipe.toml").write_text(to_toml(experiment))
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["train", "recipe.toml", "--dry-run", "--device", "cpu"])
     assert done.exit_code == 0
     assert "the largest batch" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.toml"]
+
+
+def test_a_cache_that_is_there_is_read(experiment, tmp_path, monkeypatch):
+    folder = str(tmp_path / "cache")
+    config = replace(experiment, training=replace(experiment.training, cache=folder))
+    train(config, tmp_path / "run", CPU, lambda line: None)
+    monkeypatch.setattr("asr.run.sample_reader", None)  # not needed
+    assert "it took" in list(rehearsal(config, CPU))[-1]

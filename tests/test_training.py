@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +196,24 @@ def test_another_config_is_refused_and_named(tones, tmp_path):
     train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
     with pytest.raises(TrainingError, match=r"training\.learning_rate"):
         train(experiment(tones, epochs=1, learning_rate=0.5), tmp_path / "run", CPU, quiet)
+
+
+@pytest.mark.parametrize("change", ["text", "order", "fewer"])
+def test_a_run_does_not_go_on_with_other_data(tones, tmp_path, change):
+    shutil.copytree(tones, tmp_path / "data")
+    config = experiment(tmp_path / "data", epochs=1)
+    train(config, tmp_path / "run", CPU, quiet)
+    assert train(config, tmp_path / "run", CPU, quiet).epoch == 1
+    manifest = tmp_path / "data" / "train.jsonl"
+    first, second, *rest = manifest.read_text().splitlines()
+    changed = {
+        "text": [re.sub('"text": "(.)', '"text": "\\1\\1', first), second],
+        "order": [second, first],
+        "fewer": [second],
+    }
+    manifest.write_text("\n".join([*changed[change], *rest]) + "\n")
+    with pytest.raises(TrainingError, match=r"step-\d+: is of a run on other data"):
+        train(config, tmp_path / "run", CPU, quiet)
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tones, tmp_path):

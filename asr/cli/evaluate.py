@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from asr.assessment import intervals, speakers_of
+from asr.cli.reliability import reliability_table
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import search_options, searching
-from asr.models import DEFAULT_MODEL, model_folder
+from asr.models import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
 from asr.scoring import ScoringError
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--compute-type", default="float32", help="auto, float32, bfloat16 or int8.")
+@click.option(
+    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
+)
 @click.option("--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio at once.")
 @search_options
 def evaluate(
@@ -70,6 +74,7 @@ def evaluate(
         click.echo("\n".join(summary(comparison)))
         if recognizer.unit == "phones":
             click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
+        click.echo("\n".join(reliability_table(evaluation.reliability)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
@@ -77,8 +82,6 @@ def evaluate(
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
     """A JSONL line per utterance: id, text, score (natural log) and words with their times."""
-    from dataclasses import asdict
-
     from asr.files import write_text
 
     lines = (
@@ -113,6 +116,7 @@ def result(
         "compute_type": recognizer.compute_type,
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
+        "reliability": [asdict(row) for row in evaluation.reliability],
         "intervals": interval_results(intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from asr.cli.pictures import picture_path
+
 
 @click.command()
 @click.argument("audio", type=click.Path(path_type=Path))
@@ -13,7 +15,11 @@ import click
     "-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write (frames, features) as .npy."
 )
 @click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw them; .png, .svg or .pdf."
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=picture_path,
+    help="Draw them; .png, .svg or .pdf.",
 )
 @click.option("--model", help="Folder or name of a model whose features to compute.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, as kind=mfcc.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.pictures import picture_path
 from asr.models import DEFAULT_MODEL
 
 
@@ -18,6 +19,7 @@ from asr.models import DEFAULT_MODEL
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
+    callback=picture_path,
     help="A .png, .svg or .pdf.",
 )
 @click.option("--layer", default=0, help="Which encoder layer, 1 is the lowest; 0: the topmost.")

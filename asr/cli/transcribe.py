@@ -25,7 +25,7 @@ from asr.errors import UserError
 from asr.files import write_text
 from asr.formats import FORMATS, JOINABLE, Layout
 from asr.longform import LongformConfig, transcripts
-from asr.models import DEFAULT_MODEL
+from asr.models import COMPUTE_TYPES, DEFAULT_MODEL
 from asr.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Found:
 @click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--compute-type", default="float32", help="auto, float32, bfloat16 or int8.")
+@click.option(
+    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
+)
 @click.option(
     "--vad/--no-vad",
     default=LongformConfig.vad,
@@ -134,6 +136,8 @@ def transcribe(
                     click.echo(on_stdout(outcome, output_format, layout, several), nl=False)
                 else:
                     write(outcome, outputs[recording.path], layout)
+                if isinstance(outcome, Transcript) and not outcome.text:
+                    click.echo(nothing_heard(outcome, vad), err=True)
                 tally.add(outcome)
     except KeyboardInterrupt:
         undone = len(recordings) - tally.recordings
@@ -288,6 +292,11 @@ def on_stdout(transcript: Transcript, output_format: str, layout: Layout, named:
     if output_format == "txt" and named:
         return f"{transcript.audio}\t{transcript.text}\n"
     return FORMATS[output_format](transcript, layout)
+
+
+def nothing_heard(transcript: Transcript, vad: bool) -> str:
+    """What to say of a transcript without a word."""
+    return f"{transcript.audio}: no words were heard{'; --no-vad leaves out nothing' if vad else ''}"
 
 
 def write(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.reliability import reliability_table
 from asr.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asr.search.confidence import Bin
     from asr.tuning import Point
 
 LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
@@ -119,12 +119,3 @@ def told(point: Point) -> Point:
         f"word_bonus {config.word_bonus:5.2f}  beam_size {config.beam_size:3}  WER {percent:6.2f} %"
     )
     return point
-
-
-def reliability_table(bins: list[Bin]) -> list[str]:
-    """Whether the words marked 0.8 are right in 80 %."""
-    from asr.search.confidence import calibration_error
-
-    rows = [f"{row.confidence:12.2f} {row.right:9.2f} {row.words:8}" for row in bins]
-    error = f"mean distance between confidence and share right: {calibration_error(bins):.3f}"
-    return [f"{'confidence':>12} {'right':>9} {'words':>8}", *rows, error]

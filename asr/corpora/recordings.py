@@ -14,8 +14,8 @@ from asr.data import Utterance
 from asr.errors import UserError
 
 ENDINGS = (
-    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".au", ".sph"),
-    *(".m4a", ".aac", ".mp4", ".mkv", ".webm", ".wma"),  # by way of asr.media
+    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".sph"),
+    *(".m4a", ".m4b", ".aac", ".mp4", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".wma"),  # by way of asr.media
 )
 
 
