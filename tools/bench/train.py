@@ -101,6 +101,7 @@ class Stored(torch.nn.Module):
     def __init__(self, made: list[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
         self.made = made
+        self.register_buffer("window", made[0][0].new_zeros(0))  # by which a recogniser knows its device
 
     def forward(self, samples: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
         return self.made[int(samples[0, 0])]
