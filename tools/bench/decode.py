@@ -68,6 +68,12 @@ PHONE_TRIES = {
     OURS: list(itertools.product((0.6, 0.8, 1.0, 1.2), (-1.0, 0.0, 1.0))),
     "flashlight": list(itertools.product((2.0, 2.6, 3.2, 3.8), (-3.0, -1.5, 0.0))),
 }
+# For pieces of words: models of these spell badly, and a strong language model drowns them.
+PIECE_TRIES = {
+    OURS: list(itertools.product((0.5, 0.6, 0.7, 0.9), (1.0, 2.0, 3.0))),
+    "pyctcdecode": list(itertools.product((0.35, 0.5, 0.65, 0.8), (0.0, 0.5, 1.5))),
+    "flashlight": list(itertools.product((0.6, 0.9, 1.2, 1.5), (-1.5, 0.0, 1.5))),
+}
 LOG_PROBS, TEXTS, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lm.bin"
 
 
@@ -266,7 +272,7 @@ def main() -> None:
         task = read_task(ctc)
         prepared(options.text, task.tokenizer, ctc, folder, options.build_binary)
         phones = task.tokenizer.lexicon is not None
-        tries = PHONE_TRIES if phones else TRIES
+        tries = PHONE_TRIES if phones else PIECE_TRIES if task.tokenizer.bpe else TRIES
         sides: dict[str, Ours | Peer] = {OURS: Ours(task, folder)}
         if options.peers:
             sides |= {peer: Peer(peer, options.peers, folder) for peer in tries if peer != OURS}
