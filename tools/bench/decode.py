@@ -70,7 +70,7 @@ PHONE_TRIES = {
 }
 # For pieces of words: models of these spell badly, and a strong language model drowns them.
 PIECE_TRIES = {
-    OURS: list(itertools.product((0.5, 0.6, 0.7, 0.9), (1.0, 2.0, 3.0))),
+    OURS: list(itertools.product((0.4, 0.5, 0.6, 0.8), (0.0, 1.0, 2.0))),
     "pyctcdecode": list(itertools.product((0.35, 0.5, 0.65, 0.8), (0.0, 0.5, 1.5))),
     "flashlight": list(itertools.product((0.6, 0.9, 1.2, 1.5), (-1.5, 0.0, 1.5))),
 }
