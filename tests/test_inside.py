@@ -44,6 +44,34 @@ def test_the_hidden_states_are_those_that_the_model_computes(digits, layer, back
     assert [word.text for word in inside.words] == ["one", "eight", "seven", "two"]
 
 
+SHOWN = {  # gates first, hidden state last
+    "rnn": ["hidden"],
+    "rnn-relu": ["hidden"],
+    "gru": ["reset", "update", "hidden"],
+    "lstm": ["input", "forget", "output", "cell", "hidden"],
+    "peephole": ["input", "forget", "output", "cell", "hidden"],
+    "lnlstm": ["input", "forget", "output", "cell", "hidden"],
+    "cifg": ["input", "forget", "output", "cell", "hidden"],
+    "ligru": ["update", "hidden"],
+    "convlstm": ["input", "forget", "output", "cell", "hidden"],
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_gates_of_every_cell_are_shown(digits, tmp_path, cell):
+    config = ModelConfig(
+        features=FeatureConfig(sample_rate=8000, n_mels=40),
+        encoder=EncoderConfig(cell=cell, layers=1, size=20, front_end="conv4", channels=4),
+    )
+    inside = look_inside(new_recognizer(config, digits.tokenizer), SAMPLE, backward=True)
+    assert list(inside.activations) == SHOWN[cell]
+    for name in SHOWN[cell][:-1]:
+        if name != "cell":
+            assert 0 < inside.activations[name].min() < inside.activations[name].max() < 1
+    draw_inside(inside, [0, 19], tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
 def test_a_model_without_gates_shows_its_outputs(digits):
     config = ModelConfig(
         features=FeatureConfig(sample_rate=8000, n_mels=40), encoder=EncoderConfig(kind="tdnn", size=8)
