@@ -36,6 +36,18 @@ PLACE = re.compile(
 COMPARISON = re.compile(
     r"(<!-- comparison: (?P<recipe>\S+) (?P<tested>\S+) -->\n).*?(<!-- end of comparison -->)", re.S
 )
+# Where a name can stand beside its point: to the right and down in points, and how it is aligned.
+NAME_OFFSETS = (
+    *[(7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center")],
+    *[
+        (6, 8, "left"),
+        (-6, 8, "right"),
+        (6, -8, "left"),
+        (-6, -8, "right"),
+        (0, 20, "center"),
+        (0, -20, "center"),
+    ],
+)
 SEED = re.compile(r"-seed\d+$")
 HEADER = (
     "| system | test set | WER | 95 % interval | substitutions, deletions, insertions | words | CER | SER "
@@ -261,20 +273,14 @@ def draw(systems: list[Compared], counted: str, path: Path) -> None:
     page, row = plt.subplots(
         1, len(panels), figsize=(6 * len(panels), 5), squeeze=False, layout="constrained"
     )
+    colours = {system.system: plt.get_cmap("tab20")(number % 20) for number, system in enumerate(systems)}
     for axes, (label, points) in zip(row[0], panels.items(), strict=True):
-        by_speed = sorted(points, key=lambda point: point[1].mean)
-        for number, (system, speed) in enumerate(by_speed):
-            errors, colour = system.errors, f"C{number % 10}"
+        for system, speed in points:
+            errors = system.errors
             axes.errorbar(
-                speed.mean, errors.mean, fmt="o", ms=5, capsize=3, elinewidth=1, color=colour,
+                speed.mean, errors.mean, fmt="o", ms=5, capsize=3, elinewidth=1, color=colours[system.system],
                 xerr=[[speed.mean - speed.low], [speed.high - speed.mean]],
                 yerr=[[errors.mean - errors.low], [errors.high - errors.mean]],
-            )  # fmt: skip
-            # Names of neighbours go above and below in turn, or they would be written over each other.
-            place = (0, (7, -15, 19, -27)[number % 4])
-            axes.annotate(
-                system.system, (speed.mean, errors.mean), place,
-                textcoords="offset points", ha="center", fontsize=8, color=colour,
             )  # fmt: skip
         axes.set(xscale="log", xlabel=label, ylabel=f"{counted}, %")
         axes.set_yscale("log", nonpositive="clip")
@@ -284,9 +290,40 @@ def draw(systems: list[Compared], counted: str, path: Path) -> None:
             axis.set_minor_formatter("{x:g}")
         axes.tick_params(which="both", labelsize=8, pad=4)
         axes.grid(which="both", alpha=0.2)
+    page.canvas.draw()  # only now it is known where on the page the points are
+    for axes, points in zip(row[0], panels.values(), strict=True):
+        write_names(axes, {s.system: (speed.mean, s.errors.mean) for s, speed in points})
     with replacing(path) as temporary:
         page.savefig(temporary, dpi=110, metadata={"Description": drawing(systems)})
     plt.close(page)
+
+
+def write_names(axes: Any, places: dict[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, where it covers the least of other names and of points."""
+    from matplotlib.transforms import Bbox
+
+    points = [axes.transData.transform(place) for place in places.values()]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
+    for name, place in places.items():
+        tried = []
+        for x, y, aligned in NAME_OFFSETS:
+            text = axes.annotate(
+                name, place, (x, y), textcoords="offset points", ha=aligned, va="center", fontsize=8
+            )
+            box = text.get_window_extent()
+            hidden = box.width * box.height - shared(box, axes.get_window_extent())
+            tried.append((hidden + sum(shared(box, other) for other in taken), len(tried), box, text))
+        best = min(tried, key=lambda attempt: attempt[:2])
+        for _, _, _, text in tried:
+            if text is not best[3]:
+                text.remove()
+        taken.append(best[2])
+
+
+def shared(one: Any, other: Any) -> float:
+    """The area that two boxes share."""
+    both = one.intersection(one, other)
+    return 0.0 if both is None else float(both.width * both.height)
 
 
 # --- Markdown -------------------------------------------------------------------------------------
