@@ -305,7 +305,7 @@ def write_names(axes: Any, places: dict[str, tuple[float, float]]) -> None:
     points = [axes.transData.transform(place) for place in places.values()]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
     for name, place in places.items():
-        tried = []
+        tried: list[tuple[float, int, Any, Any]] = []
         for x, y, aligned in NAME_OFFSETS:
             text = axes.annotate(
                 name, place, (x, y), textcoords="offset points", ha=aligned, va="center", fontsize=8
