@@ -35,8 +35,8 @@ def turns(samples: np.ndarray, rate: int) -> list[int]:
         samples: ``(samples,)``, mono.
         rate: their sampling rate in hertz.
 
-    Of the changes between utterances of LibriSpeech put together at random it finds nine in ten, and
-    takes one in fifteen of a reader's own pauses for a change (``tools/hour.py`` has what that is worth).
+    It misses some changes and takes some of a reader's own pauses for one; what it is worth in words is what
+    ``tools/hour.py`` measures.
     """
     if not len(samples):
         return []

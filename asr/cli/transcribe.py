@@ -69,7 +69,7 @@ class Found:
 @click.option(
     "--vad/--no-vad",
     default=LongformConfig.vad,
-    help="Leave out silence, noise and tones; cut long recordings at pauses.",
+    help="Leave out silence, noise and tones; cut long recordings at pauses and by voices.",
 )
 @click.option(
     "--batch-size",
