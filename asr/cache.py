@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from asr.files import replacing
 FULL_SCALE = 32768  # what a sample of 1.0 is as a 16-bit integer, were there room for it
 HEADER_BYTES = 1024  # kept free at the beginning of a file until its length is known
 BLOCK = 256  # utterances decoded before they are written
+ABANDONED = 600  # seconds after which a file that nobody has written to is no longer being made
 
 
 class CacheError(UserError):
@@ -112,6 +115,7 @@ def fingerprint(utterances: Sequence[Utterance], rate: int) -> str:
 
 def write_cache(path: Path, utterances: Sequence[Utterance], rate: int, mark: str) -> None:
     """Decode ``utterances`` to the file ``path``, on all cores."""
+    clear_abandoned(path)
     ends = np.zeros(len(utterances), np.int64)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
@@ -125,6 +129,14 @@ def write_cache(path: Path, utterances: Sequence[Utterance], rate: int, mark: st
         file.write(ends.astype("<i8").tobytes())
         file.seek(0)
         file.write(header(size + padding, len(ends), mark))
+
+
+def clear_abandoned(path: Path) -> None:
+    """Delete what runs that were killed while they made the file ``path`` have left of it: gigabytes each."""
+    for left in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        with suppress(FileNotFoundError):  # another run clears, too
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def decoded(utterances: Sequence[Utterance], rate: int, path: Path) -> Iterator[np.ndarray]:

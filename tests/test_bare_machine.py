@@ -1,4 +1,5 @@
-"""Training runs where there is little beside PyTorch: from the sample cache, validation included."""
+"""Training runs where there is little beside PyTorch, from the sample cache, validation included; what does
+not load is named."""
 
 from __future__ import annotations
 
@@ -80,3 +81,17 @@ def test_without_a_cache_it_says_what_is_missing(folder):
     (line,) = done.stderr.splitlines()
     assert "train-8000-" in line
     assert "soundfile is missing" in line
+
+
+def test_a_library_that_does_not_load_is_named():
+    """As torchaudio's is beside another torch than its own."""
+    program = """
+import asr.cli
+def broken(**options):
+    raise OSError("Could not load this library: libtorchaudio.so")
+asr.cli.cli = broken
+asr.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "asr: Could not load this library: libtorchaudio.so\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import soundfile
 from safetensors.numpy import load_file
 
 from asr.audio import AudioError, read_audio
-from asr.cache import CacheError, cached_reader, sample_cache
+from asr.cache import ABANDONED, CacheError, cache_path, cached_reader, fingerprint, sample_cache
 from asr.data import Utterance, read_manifest, write_manifest
 
 
@@ -29,6 +30,10 @@ def corpus(tmp_path) -> list[Utterance]:
         Utterance("2", a, 0.25, 0.5, "y"),
         Utterance("3", b, 0.0, None, "z"),
     ]
+
+
+def sample_cache_path(corpus: list[Utterance], folder: Path) -> Path:
+    return cache_path(folder, "m", fingerprint(corpus, 8000), 8000)
 
 
 def files(folder: Path) -> list[Path]:
@@ -134,6 +139,19 @@ def test_a_recording_that_cannot_be_read_leaves_nothing_behind(corpus, tmp_path)
     with pytest.raises(AudioError, match=r"b\.wav"):
         sample_cache(tmp_path / "cache", "m", corpus, 8000)
     assert files(tmp_path / "cache") == []
+
+
+def test_what_a_killed_run_left_is_deleted_and_what_another_one_makes_is_not(corpus, tmp_path):
+    """A file that a live run is writing was written to just now, a killed run's was not."""
+    path = sample_cache_path(corpus, tmp_path)
+    left, made = (path.with_name(f".{path.stem}-{mark}.safetensors") for mark in ("left1234", "made1234"))
+    for unfinished in (left, made):
+        unfinished.write_bytes(b"unfinished")
+    os.utime(left, (time.time() - ABANDONED - 60,) * 2)
+    sample_cache(tmp_path, "m", corpus, 8000)
+    assert path.exists()
+    assert made.exists()
+    assert not left.exists()
 
 
 def test_where_no_audio_can_be_decoded_a_missing_cache_is_one_clear_line(corpus, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def main() -> None:
     except UserError as error:
         complain(str(error))
     except OSError as error:  # a full disk, a folder that may not be written to
-        complain(f"{error.filename or 'output'}: {error.strerror}")
+        complain(f"{error.filename or 'output'}: {error.strerror}" if error.strerror else str(error))
 
 
 def complain(message: str) -> NoReturn:
