@@ -103,6 +103,22 @@ def test_seeds_are_one_row_with_their_spread_and_one_point(compared_folder):
     assert points[1]["training"] is None
 
 
+def test_speeds_are_those_of_the_machine_that_most_ran_on(compared_folder):
+    """Errors are of all seeds; what ran on the other machine alone has no speed beside theirs."""
+    write_result(compared_folder / "results", "gated-seed4.test", 10, 0.001, 900.0, hardware="another one")
+    write_result(compared_folder / "results", "fast.test", 20, 0.001, 900.0, hardware="another one")
+    gated, fast, _ = results.compared("r", "test")
+    assert (gated.errors, gated.training, gated.recognition) == (
+        results.Spread(3.5, 2.0, 5.0, 4),
+        results.Spread(60.0, 50.0, 70.0, 2),
+        results.Spread(pytest.approx(175 / 3), 25.0, 100.0, 3),
+    )
+    assert gated.hardware == "a machine"
+    assert (fast.training, fast.recognition, fast.hardware) == (None, None, "another")
+    results.main()
+    assert "| fast | 5 | 1 | **10.0** |  |  | another |" in (compared_folder / "README.md").read_text()
+
+
 def test_the_systems_that_are_named_stand_side_by_side_set_by_set(compared_folder):
     write_result(compared_folder / "results", "other.test", 50, 0.005, None)
     asked = "<!-- results: r plain other -->\n<!-- end of results -->\n"

@@ -13,6 +13,7 @@ the speaker they are tested on, are also pooled into one row.
 `<!-- comparison: family test-connected -->`, to `<!-- end of comparison -->`, asks for the systems
 of a recipe side by side on one set: errors and speeds, in a table and in a picture. Systems
 `{name}-seed{n}` are other seeds of `{name}`: one row and one point, with the spread over seeds.
+Speeds are taken from the machine that most of them ran on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,13 +157,16 @@ def spread(values: list[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Compared:
-    """A system on one set, all of its seeds together; errors in percent, speeds in times real time."""
+    """A system on one set, all of its seeds together; errors in percent, speeds in times real time.
+
+    Speeds are of the seeds that ran on ``hardware`` alone: those of two machines have no mean.
+    """
 
     system: str
     parameters: int
     errors: Spread
     training: Spread | None
-    recognition: Spread
+    recognition: Spread | None
     hardware: str
     commit: str
 
@@ -174,7 +179,7 @@ class Compared:
             str(self.errors.seeds),
             f"**{self.errors}**",
             "" if self.training is None else str(self.training),
-            str(self.recognition),
+            "" if self.recognition is None else str(self.recognition),
             self.hardware,
             self.commit,
         ]
@@ -187,20 +192,24 @@ def compared(recipe: str, tested: str) -> list[Compared]:
     for (system, name), result in results(recipe).items():
         if name == tested:
             groups.setdefault(SEED.sub("", system), []).append(result)
-    systems = [seeds_together(system, group) for system, group in groups.items()]
+    machines = Counter(result["hardware"] for group in groups.values() for result in group)
+    systems = [
+        seeds_together(system, group, machines.most_common(1)[0][0]) for system, group in groups.items()
+    ]
     return sorted(systems, key=lambda system: (system.errors.mean, system.system))
 
 
-def seeds_together(system: str, group: list[dict[str, Any]]) -> Compared:
-    """The results of one system's seeds as one."""
-    known = [speed for result in group if (speed := result.get("training_speed")) is not None]
+def seeds_together(system: str, group: list[dict[str, Any]], hardware: str) -> Compared:
+    """The results of one system's seeds as one, with its speeds on ``hardware``."""
+    timed = [result for result in group if result["hardware"] == hardware]
+    known = [speed for result in timed if (speed := result.get("training_speed")) is not None]
     return Compared(
         system=system,
         parameters=group[0]["parameters"],
         errors=spread([100 * error_rate(result["word_counts"]) for result in group]),
         training=spread(known) if known else None,
-        recognition=spread([1 / result["rtf"] for result in group]),
-        hardware=agreed({result["hardware"] for result in group}),
+        recognition=spread([1 / result["rtf"] for result in timed]) if timed else None,
+        hardware=hardware if timed else "another",
         commit=agreed({f"`{result['commit'][:9]}`" for result in group}),
     )
 
