@@ -167,6 +167,17 @@ def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_pat
     assert (recipes / "family" / "results" / "dev-report.png").exists()
 
 
+def test_the_script_of_the_learning_curve_goes_from_a_corpus_to_points_of_it(tmp_path):
+    write_prose(tmp_path / "text")
+    command = ["recipes/english/curve.sh", "corpus", "text", "dictionary", "2h", "14h-seed2"]
+    recipes = scripted(tmp_path, *command)
+    counted = {"curve-2h": 1, "curve-2h-phones": 1, "curve-14h-seed2": 2, "curve-14h-seed2-phones": 2}
+    for name, seed in counted.items():
+        result = json.loads((recipes / "english" / "results" / f"{name}.dev-report.json").read_text())
+        assert (result["seed"], result["word_counts"]["utterances"]) == (seed, 6)
+        assert ("pronunciations" in result["search"]) == ("phones" not in name)
+
+
 def write_prose(path: Path) -> None:
     """Sentences to learn a language model from."""
     generator = np.random.default_rng(1)

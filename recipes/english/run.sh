@@ -10,16 +10,7 @@ data=data/english
 results=recipes/english/results
 mkdir -p "$results"
 
-if [ ! -e $data/words.txt ]; then
-    python recipes/english/prepare.py "$corpora" --out $data
-    # The speech that weights are chosen by is in the lexicon, or its phones could not be counted.
-    asr lexicon --words $data/train.jsonl --words $data/dev-tune.jsonl --dictionary "$dictionary" -o $data/lexicon.txt
-    asr lm train "$text" $data/train.txt -o $data/lm.bin --order 3 --prune 0 2 3
-    # What can be found: the language model's words, and those that it lacks and the dictionary has.
-    grep -Eo "^[a-z']+ " "$dictionary" | tr -d ' ' > $data/dictionary-words.txt
-    asr lexicon --words $data/lm.bin --words $data/dictionary-words.txt --words $data/train.jsonl \
-        --dictionary "$dictionary" -o $data/words.txt
-fi
+bash recipes/english/data.sh "$corpora" "$text" "$dictionary" $data
 
 # Two processes of one thread each, because so small batches leave a second thread little to do.
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
