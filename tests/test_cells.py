@@ -173,7 +173,7 @@ def test_bands_that_do_not_divide_the_sizes_are_refused():
         CELLS["convlstm"](INPUT, SIZE, 4)
 
 
-@pytest.mark.parametrize("name", ["lstm", "peephole", "lnlstm", "convlstm"])
+@pytest.mark.parametrize("name", ["lstm", "peephole", "lnlstm", "convlstm", "cifg"])
 def test_forget_gates_begin_open(name):
     cell = CELLS[name](INPUT, SIZE, BANDS)
     silence = torch.zeros(1, 1, INPUT)
@@ -220,8 +220,20 @@ def test_recurrent_dropout_hears_the_same_units_in_every_frame(name):
     state = cell.initial_state(projected)
     for t, frame in enumerate(projected.unbind(1)):
         state = cell.step(frame, state, keep)
-        torch.testing.assert_close(dropped[0, t], state["hidden"][0], atol=1e-12, rtol=0)
+        heard = lengths > t
+        torch.testing.assert_close(dropped[heard, t], state["hidden"][heard], atol=1e-12, rtol=0)
     assert not torch.allclose(dropped, scan(cell, inputs, lengths))
+
+
+@pytest.mark.parametrize(("name", "gate"), [("gru", 1), ("ligru", 0)])
+def test_what_an_update_gate_keeps_is_kept_whatever_is_dropped(name, gate):
+    """Dropout is of what the products hear; a state that is only carried on loses nothing by it."""
+    cell = built(name).eval()
+    projected = torch.zeros(1, cell.weight_hh.shape[0], dtype=torch.float64)
+    projected[:, gate * SIZE : (gate + 1) * SIZE] = 100.0  # the gate is shut
+    state = cell.initial_state(projected[:, None]) | {"hidden": torch.ones(1, SIZE, dtype=torch.float64)}
+    after = cell.step(projected, state, torch.zeros(1, SIZE, dtype=torch.float64))
+    torch.testing.assert_close(after["hidden"], state["hidden"], atol=1e-12, rtol=0)
 
 
 @every_cell
@@ -253,6 +265,21 @@ def test_zoneout_in_evaluation_moves_everything_by_the_rest(name):
     torch.testing.assert_close(hidden, scan(cell, inputs, lengths, zoneout=0.25), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if "cell" in CELLS[name].carried])
+def test_zoneout_is_of_the_cell_too(name):
+    """Krueger et al. (2017) zone out both; evaluation takes the mean of staying and moving on."""
+    cell = built(name).eval()
+    inputs, lengths = batch()
+    traced = trace(cell, inputs, lengths, zoneout=0.25)
+    projected = cell.project(inputs, lengths)
+    state = cell.initial_state(projected)
+    for t, frame in enumerate(projected.unbind(1)):
+        after = cell.step(frame, state)
+        state = {key: 0.25 * state[key] + 0.75 * after[key] for key in cell.carried}
+        torch.testing.assert_close(traced["cell"][0, t], state["cell"][0], atol=1e-12, rtol=0)
+        torch.testing.assert_close(traced["hidden"][0, t], state["hidden"][0], atol=1e-12, rtol=0)
+
+
 # --- particular to one ----------------------------------------------------------------------------
 
 
@@ -264,6 +291,12 @@ def test_padding_is_in_nobodys_statistics():
     products = frames @ cell.weight_ih.T
     torch.testing.assert_close(cell.mean, 0.1 * products.mean(0).detach(), atol=1e-12, rtol=0)
     torch.testing.assert_close(cell.variance, 0.9 + 0.1 * products.var(0).detach(), atol=1e-12, rtol=0)
+
+
+def test_a_light_grus_recurrent_matrices_begin_orthogonal():
+    """Ravanelli et al. (2018), section III-D: one for each gate."""
+    for matrix in CELLS["ligru"](INPUT, SIZE).weight_hh.chunk(2):
+        torch.testing.assert_close(matrix @ matrix.T, torch.eye(SIZE), atol=1e-6, rtol=0)
 
 
 def test_a_single_frame_is_no_statistic():

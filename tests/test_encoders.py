@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from asr.cells import CELLS, FUSED, scan, written_out
 from asr.config import ConfigError
@@ -189,11 +190,32 @@ def test_names_of_weights_are_those_of_models_on_disk():
     }
 
 
-def test_residual_connections_change_the_output():
-    plain, residual = (built(config(layers=3, residual=r)) for r in (False, True))
-    residual.load_state_dict(plain.state_dict())
-    features, lengths = torch.randn(1, 9, INPUT), torch.tensor([9])
-    assert not torch.allclose(plain(features, lengths)[0], residual(features, lengths)[0])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("kind", ["recurrent", "tdnn"])
+def test_layers_are_put_together_as_the_config_says(kind, norm, residual):
+    """The first layer's input has another size than its output and is not added."""
+    encoder = built(config(kind=kind, layers=3, norm=norm, residual=residual)).eval()
+    randomised(encoder)
+    states, lengths = torch.randn(1, 9, INPUT), torch.tensor([9])
+    encoded, _ = encoder(states, lengths)
+    for layer, norm_of_layer in zip(encoder.layers, encoder.norms, strict=True):
+        output = layer(states, lengths)
+        if norm == "layer":
+            mean, variance = output.mean(2, keepdim=True), output.var(2, keepdim=True, unbiased=False)
+            output = (output - mean) / (variance + 1e-5).sqrt() * norm_of_layer.weight + norm_of_layer.bias
+        if kind == "tdnn":
+            output = output.clamp(min=0)
+        states = output + states if residual and layer is not encoder.layers[0] else output
+    torch.testing.assert_close(encoded, states, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_is_seen_inside_is_what_is_computed(cell):
+    layer = built(config(cell=cell, layers=1, zoneout=0.25)).eval().layers[0]
+    states, lengths = torch.randn(2, 9, INPUT), torch.tensor([9, 9])
+    inside = [layer.inside(states, lengths, backward)["hidden"] for backward in (False, True)]
+    torch.testing.assert_close(torch.cat(inside, 2), layer(states, lengths), atol=1e-6, rtol=1e-5)
 
 
 def test_a_pair_is_two_frames_in_their_order():
@@ -211,6 +233,64 @@ def test_input_dropout_takes_the_same_inputs_from_every_frame():
     assert not torch.equal(heard[0], heard[1])
 
 
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_input_dropout_is_of_every_layer(kind):
+    options = EncoderConfig(kind=kind, layers=3, size=64, norm="none", input_dropout=0.5)
+    encoder = ENCODERS[kind](options, 64).train()
+    heard: list[torch.Tensor] = []
+    for layer in encoder.layers:
+        layer.register_forward_pre_hook(lambda layer, given: heard.append(given[0]))
+    encoder(torch.randn(2, 40, 64), torch.tensor([40, 40]))
+    for states in heard:
+        silent = (states == 0).all(1)  # (batch, units)
+        assert 0.25 < silent.float().mean() < 0.75
+        assert not torch.equal(silent[0], silent[1])
+    assert len(heard) == 3
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "tdnn"])
+def test_dropout_is_of_a_layers_outputs_frame_by_frame(kind):
+    encoder = built(config(kind=kind, layers=1, norm="none", dropout=0.5))
+    features, lengths = torch.randn(2, 60, INPUT), torch.tensor([60, 60])
+    trained, whole = encoder.train()(features, lengths)[0], encoder.eval()(features, lengths)[0]
+    kept = trained != 0
+    torch.testing.assert_close(trained[kept], 2 * whole[kept], atol=1e-6, rtol=1e-5)
+    assert 0.4 < kept[whole != 0].float().mean() < 0.6
+    assert not torch.equal(kept[:, 0], kept[:, 1])
+
+
+def randomised(encoder: torch.nn.Module) -> None:
+    """Norms begin as ones and zeros, which hide a weight that is not used."""
+    for parameter in encoder.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, 1.0, 0.3)
+
+
+# --- front ends -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in FRONT_ENDS if name != "none"])
+def test_a_front_end_is_its_convolutions_channels_first(name):
+    front_end = built(config(front_end=name)).front_end
+    features = torch.randn(1, 13, INPUT)
+    maps = features[:, None]
+    for number, convolution in enumerate(front_end.convolutions):
+        weights = (convolution.weight, convolution.bias)
+        halved = 2 if name.endswith("4") else 1  # the second time frames are halved
+        if name.startswith("conv"):
+            maps = F.conv2d(maps, *weights, stride=((2, halved)[number], 2), padding=1).clamp(min=0)
+        else:
+            maps = F.conv2d(maps, *weights, padding=1).clamp(min=0)
+            if number % 2:
+                stride = ((2, halved)[number // 2], 2)
+                maps = F.max_pool2d(maps, stride, ceil_mode=True)
+    expected = torch.stack([maps[0, :, t].flatten() for t in range(maps.shape[2])])
+    frames, lengths = front_end(features, torch.tensor([13]))
+    torch.testing.assert_close(frames[0], expected, atol=1e-5, rtol=1e-5)
+    assert lengths.tolist() == [len(expected)]
+    assert front_end.output_size == expected.shape[1]
+
+
 # --- as contrast ----------------------------------------------------------------------------------
 
 
@@ -221,6 +301,34 @@ def test_a_tdnn_sees_as_far_as_its_layers_reach():
     changed[:, 20] += 1.0
     moved = (encoder(features, lengths)[0] - encoder(changed, lengths)[0]).abs().sum(2)[0] > 0
     assert torch.nonzero(moved)[[0, -1], 0].tolist() == [20 - 7, 20 + 7]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_a_transformer_is_what_its_papers_say(bidirectional):
+    """Vaswani et al. (2017), equation 1 and section 3.5, normalised first as Xiong et al. (2020), table 1."""
+    size, heads = 16, 4
+    encoder = built(config(kind="transformer", layers=2, heads=heads, bidirectional=bidirectional)).eval()
+    randomised(encoder)
+    features = torch.randn(1, 7, INPUT)
+    states = encoder.entrance(features)[0] * size**0.5
+    for t, unit in itertools.product(range(7), range(size)):
+        angle = torch.tensor(t / 10000 ** (unit // 2 * 2 / size))
+        states[t, unit] += angle.cos() if unit % 2 else angle.sin()
+    for layer in encoder.layers:
+        attention = layer.self_attn
+        heard = F.linear(layer.norm1(states), attention.in_proj_weight, attention.in_proj_bias)
+        contexts = []
+        for head in range(heads):
+            units = slice(head * size // heads, (head + 1) * size // heads)
+            query, key, value = (part[:, units] for part in heard.chunk(3, 1))
+            scores = query @ key.T / (size // heads) ** 0.5
+            if not bidirectional:
+                scores = scores.masked_fill(torch.ones(7, 7).triu(1) > 0, -torch.inf)
+            contexts.append(scores.softmax(1) @ value)
+        states = states + attention.out_proj(torch.cat(contexts, 1))
+        states = states + layer.linear2(layer.linear1(layer.norm2(states)).clamp(min=0))
+    encoded = encoder(features, torch.tensor([7]))[0][0]
+    torch.testing.assert_close(encoded, encoder.norm(states), atol=1e-5, rtol=1e-4)
 
 
 def test_positions_tell_one_frame_from_every_other():
