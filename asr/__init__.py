@@ -34,7 +34,7 @@ def load(
     device: str = "auto",
     *,
     lm: str | Path | None = None,
-    hotwords: Sequence[str] = (),
+    hotwords: str | Sequence[str] = (),
     compute_type: str = "float32",
     **settings: float,
 ) -> Recognizer:
@@ -47,7 +47,7 @@ def load(
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
         lm: a language model, ARPA or what ``asr lm`` made; ``None`` is the model's own, where it has
             one, and ``"none"`` is none.
-        hotwords: words and phrases to listen for.
+        hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
         compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
         settings: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
             model's own where they are left out.
@@ -57,4 +57,5 @@ def load(
     from asr.recognizer import computing_in, load_recognizer, with_own_search
 
     recognizer = computing_in(load_recognizer(model, device), compute_type)
-    return with_own_search(recognizer, model, lm, hotwords, settings)
+    phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords
+    return with_own_search(recognizer, model, lm, phrases, settings)

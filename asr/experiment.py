@@ -144,6 +144,12 @@ class Experiment:
     augment: AugmentConfig = section(AugmentConfig)
     training: TrainingConfig = section(TrainingConfig)
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.format_version <= FORMAT_VERSION:
+            raise ConfigError(
+                f"'format_version' cannot be {self.format_version}: this program reads up to {FORMAT_VERSION}"
+            )
+
     @property
     def model(self) -> ModelConfig:
         """The part that the model folder needs."""

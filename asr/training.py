@@ -134,12 +134,14 @@ def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> None:
 def claim_folder(experiment: Experiment, folder: Path) -> None:
     """Make ``folder`` this experiment's, or find that it already is."""
     path = folder / CONFIG_FILE
-    if not path.exists():
-        # A name that begins with a point may be all that a process killed just here has left.
-        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
+    # Names that begin with a point may be what a process killed just here has left. A config alone is of
+    # a start that failed over its data: the recipe, once corrected, may differ from it.
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if all(name.startswith(".") or name == CONFIG_FILE for name in names):
         save_config(experiment, folder)
         return
+    if CONFIG_FILE not in names:
+        raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
     before = from_table(Experiment, read_toml(path))
     differences = differing_keys(to_table(before), to_table(experiment))
     if differences:

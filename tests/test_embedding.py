@@ -146,6 +146,10 @@ def test_the_search_is_that_of_the_command_line():
     assert model.decoder is not None
     assert (model.decoder.config.beam_size, model.decoder.config.hotword_weight) == (3, 2.0)
     assert model.transcribe(SAMPLES[2]).text == SAID[2]
+    assert model.decoder.description["phrases"] == ["three zero"]
+    several = asr.load("digits", device="cpu", beam_size=3, hotwords="Three, Zero").decoder
+    assert several is not None
+    assert several.description["phrases"] == ["three", "zero"]
     assert asr.load("digits", device="cpu", lm="none").decoder is None
 
 

@@ -149,11 +149,14 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
         (["transcribe", "--model", "data", "a.wav"], 1, "config.toml"),
         (["transcribe", "--device", "tpu", "--model", "run", "a.wav"], 1, "tpu"),
         (["evaluate", "nothing.jsonl", "--model", "run"], 1, "nothing.jsonl"),
+        (["evaluate", "empty.jsonl", "--model", "run"], 1, "empty.jsonl: lists no utterances"),
+        (["train", "recipe.toml", "--dry-run", "--set", "format_version=9"], 1, "'format_version'"),
         (["features", "data/test/000.wav"], 2, "-o"),
         (["features", "data/test/000.wav", "-o", "x.npy", "--set", "knid=mfcc"], 1, "'kind'"),
     ],
 )
 def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
+    (trained / "empty.jsonl").touch()
     done = asr(*arguments, cwd=trained, check=False)
     assert done.returncode == status
     assert named in done.stderr

@@ -216,6 +216,16 @@ def test_a_run_does_not_go_on_with_other_data(tones, tmp_path, change):
         train(config, tmp_path / "run", CPU, quiet)
 
 
+def test_a_start_that_failed_over_its_data_does_not_hold_the_folder(tones, tmp_path):
+    shutil.copytree(tones, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").rename(tmp_path / "data" / "later.jsonl")
+    with pytest.raises(UserError, match=r"train\.jsonl"):
+        train(experiment(tmp_path / "data", epochs=1), tmp_path / "run", CPU, quiet)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.toml"]
+    train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_a_folder_with_other_things_in_it_is_left_alone(tones, tmp_path):
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(TrainingError, match="choose another"):

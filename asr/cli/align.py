@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli.transcribe import progress_bar, usable_cores
+from asr.cli.transcribe import progress_bar, threads_for
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
 from asr.models import DEFAULT_MODEL
@@ -50,7 +50,7 @@ def align(
 
     from asr.recognizer import load_recognizer
 
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads_for(threads))
     recognizer = load_recognizer(model, device)
     try:
         with progress_bar([audio]) as bar:

@@ -32,11 +32,12 @@ def doctor(
     """
     import torch
 
+    from asr.cli.transcribe import threads_for
     from asr.diagnosis import diagnose
     from asr.recognizer import choose_device
 
     if threads:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads_for(threads))
     faults = diagnose(read_experiment(recipe, data, assignments), choose_device(device), say, steps)
     for fault in faults:
         click.echo(fault)

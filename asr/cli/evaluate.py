@@ -56,8 +56,10 @@ def evaluate(
     from asr.evaluation import evaluate as evaluated
     from asr.recognizer import computing_in, load_recognizer
 
-    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     utterances = read_manifest(manifest)
+    if not utterances:
+        raise ScoringError(f"{manifest}: lists no utterances")
+    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:

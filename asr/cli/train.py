@@ -48,6 +48,7 @@ def train(
     """
     import torch
 
+    from asr.cli.transcribe import threads_for
     from asr.config import to_toml
     from asr.recognizer import choose_device
 
@@ -58,7 +59,7 @@ def train(
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the run folder.")
     if threads:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads_for(threads))
     run_to_the_end(experiment, None if dry_run else out, choose_device(device))
 
 

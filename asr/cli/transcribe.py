@@ -218,8 +218,14 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
     # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
     # here: training must let go of what its processes share before they end.
     atexit.register(gc.freeze)
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads_for(threads))
     return computing_in(searching(load_recognizer(model, device), model, search), compute_type)
+
+
+def threads_for(asked: int) -> int:
+    """So many threads as were ``asked`` for, 0 for one a core; more would be in each other's way."""
+    cores = usable_cores()
+    return min(asked or cores, cores)
 
 
 def usable_cores() -> int:
