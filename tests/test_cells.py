@@ -181,6 +181,14 @@ def test_forget_gates_begin_open(name):
     torch.testing.assert_close(forget, torch.full_like(forget, 0.7310586), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "peephole", "cifg"])
+def test_matrices_begin_as_torchs_do(name):
+    """Uniform within one over the root of the hidden size, right up to it."""
+    cell = CELLS[name](64, 64)
+    for matrix in (cell.weight_ih, cell.weight_hh):
+        assert 0.99 / 8 < matrix.abs().max() <= 1 / 8
+
+
 def test_fused_forget_gates_begin_open():
     lstm = new_fused("lstm", INPUT, SIZE)
     bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach()

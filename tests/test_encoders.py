@@ -225,6 +225,15 @@ def test_a_pair_is_two_frames_in_their_order():
     assert lengths.tolist() == [2]
 
 
+def test_it_is_the_topmost_layers_that_join_frames():
+    encoder = built(config(layers=3, pyramid=2))
+    frames: list[int] = []
+    for layer in encoder.layers:
+        layer.register_forward_pre_hook(lambda layer, given: frames.append(given[0].shape[1]))
+    encoder(torch.randn(1, 16, INPUT), torch.tensor([16]))
+    assert frames == [16, 8, 4]
+
+
 def test_input_dropout_takes_the_same_inputs_from_every_frame():
     encoder = built(config(layers=1, input_dropout=0.5))
     heard = encoder.heard(torch.ones(3, 7, 40))
