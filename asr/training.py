@@ -22,7 +22,7 @@ from tqdm import tqdm
 from asr.augment import drawn_treatment, spec_augmented, treated, utterance_generator
 from asr.batching import Batch, Plan, load_batch, read_ahead
 from asr.checkpoints import newest_checkpoint
-from asr.config import from_table, read_toml, to_table
+from asr.config import from_table, read_toml, to_table, to_toml
 from asr.ctc import BLANK
 from asr.distributed import Ranks
 from asr.errors import UserError
@@ -134,17 +134,24 @@ def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> None:
 def claim_folder(experiment: Experiment, folder: Path) -> None:
     """Make ``folder`` this experiment's, or find that it already is."""
     path = folder / CONFIG_FILE
-    # Names that begin with a point may be what a process killed just here has left. A config alone is of
-    # a start that failed over its data: the recipe, once corrected, may differ from it.
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if all(name.startswith(".") or name == CONFIG_FILE for name in names):
+    # A name that begins with a point may be all that a process killed just here has left.
+    names = (
+        {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if folder.exists()
+        else set()
+    )
+    if not path.exists():
+        if names:
+            raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
         save_config(experiment, folder)
         return
-    if CONFIG_FILE not in names:
-        raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
     before = from_table(Experiment, read_toml(path))
     differences = differing_keys(to_table(before), to_table(experiment))
-    if differences:
+    # What save_config wrote, and nothing beside it, is of a start that failed over its data: the recipe,
+    # once corrected, may differ. A recipe that somebody wrote is not replaced.
+    if differences and names == {CONFIG_FILE} and path.read_text(encoding="utf-8") == to_toml(before):
+        save_config(experiment, folder)
+    elif differences:
         raise TrainingError(
             f"{folder}: was begun with another config ({', '.join(differences)} differ); "
             "choose another --out, or go back to its config.toml"

@@ -302,7 +302,7 @@ def test_padding_is_in_nobodys_statistics():
 
 
 def test_a_light_grus_recurrent_matrices_begin_orthogonal():
-    """Ravanelli et al. (2018), section III-D: one for each gate."""
+    """One for each gate (Ravanelli et al. 2018)."""
     for matrix in CELLS["ligru"](INPUT, SIZE).weight_hh.chunk(2):
         torch.testing.assert_close(matrix @ matrix.T, torch.eye(SIZE), atol=1e-6, rtol=0)
 

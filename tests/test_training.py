@@ -48,7 +48,7 @@ def experiment(data: Path, **training) -> Experiment:
         features=FeatureConfig(sample_rate=8000, n_mels=20),
         encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4, dropout=0.1),
         data=DataConfig(folder=str(data)),
-        augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50),
+        augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50.0),
         training=TrainingConfig(**{"epochs": 2, "batch_seconds": 8.0, "warmup_steps": 5} | training),
     )
 
@@ -224,6 +224,14 @@ def test_a_start_that_failed_over_its_data_does_not_hold_the_folder(tones, tmp_p
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.toml"]
     train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_recipe_that_somebody_wrote_is_not_replaced(tones, tmp_path):
+    recipe = tmp_path / "config.toml"
+    recipe.write_text("[training]\nepochs = 3 # mine\n")
+    with pytest.raises(TrainingError, match="another config"):
+        train(experiment(tones, epochs=1), tmp_path, CPU, quiet)
+    assert recipe.read_text() == "[training]\nepochs = 3 # mine\n"
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tones, tmp_path):

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from asr.audio import duration, resampled
 from asr.cli import cli
-from asr.cli.transcribe import Found, distinct_names, progress_bar
+from asr.cli.transcribe import Found, distinct_names, progress_bar, threads_for, usable_cores
 from tests.synthetic import NO_SPEECH, spoken
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -400,3 +400,14 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(frozen)
+
+
+def test_no_more_threads_than_cores():
+    cores = usable_cores()
+    assert [threads_for(asked) for asked in (0, 1, cores, cores + 1, 10_000)] == [
+        cores,
+        1,
+        cores,
+        cores,
+        cores,
+    ]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What more data is worth, and another seed: the network of the released model, from nothing, on 2, 5 and
-# all 14 hours, each on a schedule that one core ends in at most an hour and a half:
+# all 14 hours, each on a shortened schedule, one process of one thread:
 #   bash recipes/english/curve.sh CORPORA_DIR TEXT DICTIONARY [POINT...]
 # Arguments as for run.sh. POINTs: 2h 5h 14h 14h-seed2, all of them unless told. The same command again goes on.
 set -euo pipefail
