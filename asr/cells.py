@@ -72,7 +72,7 @@ class MatrixCell(Cell):
         super().__init__(input_size, size, bands)
         self.weight_ih = uniform(self.gates * size, input_size, fan=size)
         self.weight_hh = uniform(self.gates * size, size, fan=size)
-        self.bias_ih = nn.Parameter(torch.zeros(self.gates * size))
+        self.bias_ih = uniform(self.gates * size, fan=size)
         self.bias_hh = nn.Parameter(torch.zeros(self.gates * size))
 
     def project(self, inputs: Tensor, lengths: Tensor) -> Tensor:
@@ -84,7 +84,11 @@ class MatrixCell(Cell):
 
 
 def uniform(*shape: int, fan: int) -> nn.Parameter:
-    """Weights as torch draws those of its recurrent modules: within ``1 / sqrt(fan)`` of zero."""
+    """Weights as torch draws those of its recurrent modules: within ``1 / sqrt(fan)`` of zero.
+
+    Biases, too: with none, frames of zeros leave a state of exactly zero, and the layer normalisation of
+    that multiplies gradients by ``1 / sqrt(EPSILON)``, layer upon layer.
+    """
     bound = 1 / math.sqrt(fan)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
@@ -265,7 +269,7 @@ class NormedCell(Cell):
         super().__init__(input_size, size, bands)
         self.weight_ih = uniform(4 * size, input_size, fan=size)
         self.weight_hh = uniform(4 * size, size, fan=size)
-        self.bias = nn.Parameter(torch.zeros(4 * size))
+        self.bias = uniform(4 * size, fan=size)
         self.gain_ih = nn.Parameter(torch.ones(4 * size))
         self.gain_hh = nn.Parameter(torch.ones(4 * size))
         self.gain_cell = nn.Parameter(torch.ones(size))
@@ -307,7 +311,7 @@ class LightCell(Cell):
         self.weight_ih = uniform(2 * size, input_size, fan=size)
         self.weight_hh = nn.Parameter(torch.cat([nn.init.orthogonal_(torch.empty(size, size)) for _ in "zn"]))
         self.gain = nn.Parameter(torch.ones(2 * size))
-        self.bias = nn.Parameter(torch.zeros(2 * size))
+        self.bias = uniform(2 * size, fan=size)
         self.register_buffer("mean", torch.zeros(2 * size))
         self.register_buffer("variance", torch.ones(2 * size))
 
@@ -349,7 +353,7 @@ class ConvCell(Cell):
         fan = channels * self.WIDTH
         self.weight_ih = uniform(4 * channels, channels_in, self.WIDTH, fan=fan)
         self.weight_hh = uniform(4 * channels, channels, self.WIDTH, fan=fan)
-        self.bias = nn.Parameter(torch.zeros(4 * channels))
+        self.bias = uniform(4 * channels, fan=fan)
         self.peepholes = nn.Parameter(torch.zeros(3, size))
         open_forget_gates(self.bias)
 
@@ -488,7 +492,6 @@ def new_fused(name: str, input_size: int, size: int) -> nn.RNNBase:
     kinds = {"rnn": nn.RNN, "rnn-relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
     options = {"nonlinearity": "relu"} if name == "rnn-relu" else {}
     fused = kinds[name](input_size, size, batch_first=True, **options)
-    nn.init.zeros_(fused.bias_ih_l0)
     nn.init.zeros_(fused.bias_hh_l0)
     if name == "lstm":
         open_forget_gates(fused.bias_ih_l0)
