@@ -20,6 +20,7 @@ from asr.recognizer import Recognizer
 from asr.transcript import Word
 
 LIKELY = 0.1  # a token that never gets more probability than this is not drawn
+MOST_NUMBERED = 60  # units whose numbers stand beside their rows
 GATES = ("input", "forget", "output", "reset", "update")  # between 0 and 1; the rest has a sign
 
 
@@ -34,7 +35,9 @@ class Inside:
     place: str  # which layer and direction the activations are from
     activations: dict[str, np.ndarray]  # by name, (frames', units); gates first, hidden state last
     log_probs: np.ndarray  # (frames'', vocabulary), natural logarithms
+    tokens: tuple[str, ...]  # (vocabulary,), how each is written; the blank first
     words: tuple[Word, ...]
+    unit: str  # what ``words`` are: words or phones
 
     @property
     def size(self) -> int:
@@ -84,7 +87,9 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
         place=f"layer {number} of {len(layers)}{direction}",
         activations=activations(chosen, *passed[0], backward),
         log_probs=log_probs[0].cpu().numpy(),
+        tokens=recognizer.tokenizer.symbols,
         words=hypothesis.words,
+        unit=recognizer.unit,
     )
 
 
@@ -106,28 +111,36 @@ def liveliest(inside: Inside, count: int) -> list[int]:
 
 
 def draw_inside(inside: Inside, units: Sequence[int], path: Path) -> None:
-    """Draw features, the activations of ``units``, and posteriors with the words above them.
+    """Write what ``picture`` draws; the ending of ``path`` chooses the format."""
+    figure = picture(inside, units)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
-    The ending of ``path`` chooses the format. Raises ``UserError`` for a unit that is not there.
+
+def picture(inside: Inside, units: Sequence[int]) -> Any:
+    """A figure of features, the activations of ``units``, and posteriors with the words above them.
+
+    Raises ``UserError`` for a unit that is not there.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # takes long to come, and no other command needs it
 
     for unit in units:
         if not 0 <= unit < inside.size:
             raise UserError(f"--units {unit}: {inside.place} has units 0 to {inside.size - 1}")
-    heights = [2.0, *[0.5 + 0.11 * len(units)] * len(inside.activations), 1.8]
+    units = list(dict.fromkeys(units))
+    rows = 0.5 + 0.11 * min(len(units), MOST_NUMBERED)
+    heights = [2.0, *[rows] * len(inside.activations), 1.8]
     width = max(7.0, min(24.0, 2.5 * inside.duration))
-    figure, panels = plt.subplots(
-        len(heights), 1, sharex=True, figsize=(width, 0.6 + sum(heights)), height_ratios=heights,
-        layout="constrained",
-    )  # fmt: skip
+    figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     panels[0].set_title(f"{inside.audio}: {inside.place}")
-    draw_frames(panels[0], inside.features, inside.duration, f"{inside.kind} feature", cmap="magma")
+    darkest, brightest = np.percentile(inside.features, [1, 99])  # or one outlier takes all of the colours
+    draw_frames(
+        panels[0], inside.features, inside.duration, f"{inside.kind} feature", vmin=darkest, vmax=brightest,
+        cmap="magma",
+    )  # fmt: skip
     for axes, (name, values) in zip(panels[1:-1], inside.activations.items(), strict=True):
-        shown = values[:, list(units)]
+        shown = values[:, units]
         if name in GATES:
             image = draw_frames(axes, shown, inside.duration, f"{name} gate", vmin=0, vmax=1, cmap="viridis")
         else:
@@ -135,13 +148,12 @@ def draw_inside(inside: Inside, units: Sequence[int], path: Path) -> None:
             image = draw_frames(
                 axes, shown, inside.duration, f"{name} state", vmin=-most, vmax=most, cmap="RdBu_r"
             )
-        axes.set_yticks(range(len(units)), map(str, units), fontsize=6)
+        if len(units) <= MOST_NUMBERED:
+            axes.set_yticks(range(len(units)), map(str, units), fontsize=6)
         figure.colorbar(image, ax=axes, pad=0.01)
     draw_posteriors(panels[-1], inside)
     panels[-1].set(xlim=(0, inside.duration), xlabel="seconds")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **colours: Any) -> Any:
@@ -154,16 +166,33 @@ def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **co
 
 
 def draw_posteriors(axes: Any, inside: Inside) -> None:
-    """The probability of every token that ever is likely, the blank in grey, words where they were heard."""
+    """The probability of every token that ever is likely, its symbol at each of its peaks; the blank in grey.
+
+    Words stand above where they were heard.
+    """
     probabilities = np.exp(inside.log_probs)
     frames = len(probabilities)
     times = (np.arange(frames) + 0.5) * inside.duration / frames
-    axes.plot(times, probabilities[:, 0], color="0.75", linewidth=1, label="blank")
+    marker = "o" if frames == 1 else None  # a line needs two
+    axes.plot(times, probabilities[:, 0], color="0.75", linewidth=1, marker=marker, label="blank")
     for token in 1 + np.flatnonzero(probabilities[:, 1:].max(0) > LIKELY):
-        axes.plot(times, probabilities[:, token], linewidth=1.2)
+        colour = f"C{token % 10}"
+        axes.plot(times, probabilities[:, token], color=colour, linewidth=1.2, marker=marker)
+        for frame in peaks(probabilities[:, token]):
+            symbol = inside.tokens[token].replace("$", r"\$")
+            height = probabilities[frame, token] + 0.02
+            axes.text(times[frame], height, symbol, color=colour, ha="center", va="bottom", fontsize=7)
     for word in inside.words:
         middle = (word.start + word.end) / 2
-        axes.text(middle, 1.06, word.text, ha="center", va="bottom", fontsize=9)
+        axes.text(middle, 1.17, word.text.replace("$", r"\$"), ha="center", va="bottom", fontsize=9)
         axes.axvspan(word.start, word.end, color="0.5", alpha=0.08, linewidth=0)
-    axes.set(ylim=(0, 1.25), yticks=(0, 0.5, 1))
-    axes.set_ylabel("posterior", fontsize=8)
+    axes.set(ylim=(0, 1.4), yticks=(0, 0.5, 1))
+    axes.legend(loc="upper right", fontsize=6)
+    axes.set_ylabel(f"posterior ({inside.unit} above)", fontsize=8)
+
+
+def peaks(values: np.ndarray) -> list[int]:
+    """The highest frame of every stretch of ``values`` above ``LIKELY``."""
+    above = np.flatnonzero(values > LIKELY)
+    stretches = np.split(above, 1 + np.flatnonzero(np.diff(above) > 1))
+    return [int(stretch[values[stretch].argmax()]) for stretch in stretches if len(stretch)]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from torch import nn
 
+import asr
 from asr.cells import CELLS, new_fused
 from asr.cli import cli
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig
-from asr.inside import draw_inside, liveliest, look_inside
+from asr.inside import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
 from asr.recognizer import ModelConfig, load_recognizer, new_recognizer
+from asr.text import BLANK
 from tools.gradients import gradient_norms
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +91,60 @@ def test_the_liveliest_units_move_most(digits):
     assert len(chosen) == 5
     assert chosen == sorted(chosen)
     assert movement[chosen].min() >= np.delete(movement, chosen).max()
+
+
+def test_words_come_from_the_models_own_search_and_posteriors_are_of_phones():
+    recognizer = asr.load("english", "cpu")
+    inside = look_inside(recognizer, ROOT / "samples" / "english-1272.flac")
+    assert inside.unit == "words"
+    assert (
+        " ".join(word.text for word in inside.words)
+        == recognizer.transcribe(ROOT / "samples" / "english-1272.flac").text
+    )
+    assert inside.tokens[0] == BLANK
+    assert "AH" in inside.tokens
+    assert len(inside.tokens) == inside.log_probs.shape[1]
+    assert look_inside(load_recognizer("english", "cpu"), SAMPLE).unit == "phones"
+
+
+@pytest.fixture
+def axes():
+    return Figure().subplots()
+
+
+def test_symbols_stand_at_the_peaks_and_words_above_them(digits, axes):
+    inside = look_inside(digits, SAMPLE)
+    draw_posteriors(axes, inside)
+    written = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    for word in ("one", "eight", "seven", "two"):
+        assert written[word] > written[f"▁{word}"] > 1
+
+
+def test_an_outlier_leaves_the_others_their_colours(digits):
+    inside = look_inside(digits, SAMPLE)
+    inside.features[0, 0] = 1e6
+    (image,) = picture(inside, [0]).axes[0].images
+    assert image.norm.vmax < 10
+
+
+def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
+    inside = look_inside(digits, SAMPLE)
+    for units, rows in (([3, 3, 3], 1), (range(inside.size), inside.size)):
+        figure = picture(inside, units)
+        assert figure.axes[1].images[0].get_array().shape[0] == rows
+        assert figure.get_figheight() < 50
+
+
+def test_one_frame_is_seen(digits, axes):
+    inside = look_inside(digits, SAMPLE)
+    single = replace(inside, log_probs=inside.log_probs[:1], words=())
+    draw_posteriors(axes, single)
+    assert {line.get_marker() for line in axes.lines} == {"o"}
+
+
+def test_a_peak_is_the_highest_frame_of_a_stretch():
+    assert peaks(np.array([0.2, 0.9, 0.3, 0.0, 0.05, 0.5])) == [1, 5]
+    assert peaks(np.zeros(3)) == []
 
 
 @pytest.mark.parametrize(("options", "named"), [({"layer": 3}, "--layer"), ({"layer": -1}, "--layer")])

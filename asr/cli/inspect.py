@@ -34,14 +34,14 @@ def inspect(
     Gates are those the cell has: input, forget and output in an LSTM, reset and update in a GRU. A
     layer that is not recurrent has its outputs drawn.
     """
+    import asr
     from asr.inside import draw_inside, liveliest, look_inside
-    from asr.recognizer import load_recognizer
 
     numbers = named_units(units) if units is not None else None
-    inside = look_inside(load_recognizer(model, "cpu"), audio, layer, backward)
+    inside = look_inside(asr.load(model, "cpu"), audio, layer, backward)
     draw_inside(inside, numbers or liveliest(inside, count), out)
     text = " ".join(word.text for word in inside.words)
-    click.echo(f"{audio}: {inside.place}, {inside.size} units; {text!r}", err=True)
+    click.echo(f"{audio}: {inside.place}, {inside.size} units; {inside.unit} {text!r}", err=True)
 
 
 def named_units(text: str) -> list[int]:
