@@ -39,12 +39,14 @@ class EncoderConfig:
 
     kind: Literal["recurrent", "tdnn", "transformer"] = option("recurrent", "Which entry of ENCODERS.")
     cell: Literal["rnn", "rnn-relu", "gru", "lstm", "peephole", "lnlstm", "cifg", "ligru", "convlstm"] = (
-        option("lstm", "Which entry of CELLS the recurrent layers are made of.")
+        option("lstm", "Which entry of CELLS recurrent layers are made of.")
     )
     layers: int = option(3, "Layers on top of each other.")
     size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.")
     bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
-    residual: bool = option(False, "Add a layer's input to its output where the shapes agree.")
+    residual: bool = option(
+        False, "Add a layer's input to its output where the shapes agree; a transformer always does."
+    )
     norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
     pyramid: int = option(
         0, "So many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016)."
@@ -63,8 +65,8 @@ class EncoderConfig:
         "none",
         "Convolutions that halve or quarter the frames: conv, two with strides; vgg, four with pooling.",
     )
-    channels: int = option(32, "Channels of the front end's convolutions.")
-    heads: int = option(4, "Attention heads of a transformer.")
+    channels: int = option(32, "Channels of the front end's convolutions, where there is one.")
+    heads: int = option(4, "Attention heads of a transformer; nothing else has any.")
 
     def __post_init__(self) -> None:
         for key, wrong in {
@@ -72,6 +74,7 @@ class EncoderConfig:
             "size": self.size < 1,
             "channels": self.channels < 1,
             "heads": self.heads < 1 or (self.kind == "transformer" and self.size % self.heads != 0),
+            "norm": self.kind == "transformer" and self.norm == "none",
             "pyramid": not 0 <= self.pyramid < self.layers,
             "dropout": not 0 <= self.dropout < 1,
             "input_dropout": not 0 <= self.input_dropout < 1,
@@ -81,13 +84,14 @@ class EncoderConfig:
             if wrong:
                 raise ConfigError(f"'encoder.{key}' cannot be {getattr(self, key)!r}{_REASONS.get(key, '')}")
         if self.kind != "recurrent":
-            for key in ("pyramid", "recurrent_dropout", "zoneout"):
-                if getattr(self, key):
+            for key in ("cell", "pyramid", "recurrent_dropout", "zoneout"):
+                if getattr(self, key) != getattr(EncoderConfig, key):
                     raise ConfigError(f"'encoder.{key}' is for recurrent layers, a {self.kind} has none")
 
 
 _REASONS = {
     "heads": ": it must divide encoder.size",
+    "norm": ": a transformer does not learn without",
     "pyramid": ": the lowest layer sees every frame, so it is at most encoder.layers - 1",
 }
 
@@ -95,20 +99,22 @@ _REASONS = {
 class Encoder(nn.Module):
     """What every encoder has: ``output_size``, ``subsampling``, ``layers``, ``forward`` as the module says.
 
-    A front end comes first where the config asks for one; ``encoded`` holds what makes a kind.
+    A front end comes first where the config asks for one; ``encoded`` holds what makes a kind. Of the
+    ``input_size`` numbers in a frame, so many ``planes`` have the same frequencies (a spectrum, its
+    deltas, stacked frames), one plane after the other: what convolves over frequency takes them for channels.
     """
 
     output_size: int
     layers: nn.ModuleList
 
-    def __init__(self, config: EncoderConfig, input_size: int) -> None:
+    def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
         super().__init__()
         self.front_end: FrontEnd | None = None
         self.subsampling = 1  # frames in for one frame out
-        self.bands = self.layer_input = input_size  # what the first layer gets
+        self.bands, self.layer_input = input_size // planes, input_size  # what the first layer gets
         if config.front_end != "none":
             kind = ConvSubsampling if config.front_end.startswith("conv") else VGGSubsampling
-            self.front_end = kind(input_size, config.channels, int(config.front_end[-1]))
+            self.front_end = kind(self.bands, planes, config.channels, int(config.front_end[-1]))
             self.bands, self.layer_input = self.front_end.bands, self.front_end.output_size
             self.subsampling = self.front_end.subsampling
         self.dropout = nn.Dropout(config.dropout)
@@ -155,8 +161,8 @@ class RecurrentEncoder(Encoder):
     read them: the pyramid of Listen, Attend and Spell (Chan et al. 2016, equation 5).
     """
 
-    def __init__(self, config: EncoderConfig, input_size: int) -> None:
-        super().__init__(config, input_size)
+    def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
+        super().__init__(config, input_size, planes)
         self.output_size = config.size * (2 if config.bidirectional else 1)
         self.first_joining = config.layers - config.pyramid
         self.subsampling *= 2**config.pyramid
@@ -248,8 +254,8 @@ class TDNNEncoder(Encoder):
 
     DISTANCES = (1, 2, 4, 8)
 
-    def __init__(self, config: EncoderConfig, input_size: int) -> None:
-        super().__init__(config, input_size)
+    def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
+        super().__init__(config, input_size, planes)
         self.output_size = config.size
         sizes = [self.layer_input] + [config.size] * (config.layers - 1)
         self.layers = nn.ModuleList(
@@ -282,12 +288,12 @@ class DelayLayer(nn.Module):
 class TransformerEncoder(Encoder):
     """Self-attention (Vaswani et al. 2017), normalised ahead of each part (Xiong et al. 2020).
 
-    ``residual`` and ``norm`` of the config change nothing here: without both it does not learn. Not
-    bidirectional, a frame attends to itself and what is behind it.
+    ``residual`` of the config changes nothing here: it always is. Not bidirectional, a frame attends to
+    itself and what is behind it.
     """
 
-    def __init__(self, config: EncoderConfig, input_size: int) -> None:
-        super().__init__(config, input_size)
+    def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
+        super().__init__(config, input_size, planes)
         self.output_size = config.size
         self.bidirectional = config.bidirectional
         self.entrance = nn.Linear(self.layer_input, config.size)
@@ -325,35 +331,43 @@ def sinusoids(frames: int, size: int) -> Tensor:
 
 
 class FrontEnd(nn.Module):
-    """Fewer frames of another size; ``output_size`` is channels times ``bands``, channels first."""
+    """Fewer frames of another size; ``output_size`` is channels times ``bands``, channels first.
+
+    Frames come in as ``planes`` of ``bands`` frequencies each.
+    """
 
     output_size: int
     bands: int
 
-    def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
+    def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__()
+        self.planes = planes
         self.subsampling = subsampling
         self.strides = (2, 2 if subsampling == 4 else 1)  # over time; frequency is halved twice
-        self.bands = (input_size + 3) // 4
+        self.bands = (bands + 3) // 4
         self.output_size = channels * self.bands
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, features)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
+        """``(batch, frames, planes * bands)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
         raise NotImplementedError
+
+    def maps(self, features: Tensor) -> Tensor:
+        """``(batch, frames, planes * bands)`` as ``(batch, planes, frames, bands)``."""
+        return features.unflatten(2, (self.planes, -1)).transpose(1, 2).contiguous()
 
 
 class ConvSubsampling(FrontEnd):
     """Two 3x3 convolutions over time and frequency with strides."""
 
-    def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
-        super().__init__(input_size, channels, subsampling)
+    def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
+        super().__init__(bands, planes, channels, subsampling)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, channels, 3, stride=(stride, 2), padding=1)
-            for inputs, stride in zip((1, channels), self.strides, strict=True)
+            for inputs, stride in zip((planes, channels), self.strides, strict=True)
         )
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        maps = features[:, None]
+        maps = self.maps(features)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             maps = torch.relu(convolution(maps))
             lengths = (lengths + stride - 1) // stride
@@ -364,14 +378,14 @@ class ConvSubsampling(FrontEnd):
 class VGGSubsampling(FrontEnd):
     """Twice two 3x3 convolutions and a maximum of neighbours (Hori et al. 2017)."""
 
-    def __init__(self, input_size: int, channels: int, subsampling: int) -> None:
-        super().__init__(input_size, channels, subsampling)
+    def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
+        super().__init__(bands, planes, channels, subsampling)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, channels, 3, padding=1) for inputs in (1, channels, channels, channels)
+            nn.Conv2d(inputs, channels, 3, padding=1) for inputs in (planes, channels, channels, channels)
         )
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        maps = features[:, None]
+        maps = self.maps(features)
         for number, convolution in enumerate(self.convolutions):
             maps = masked_maps(torch.relu(convolution(maps)), lengths)
             if number % 2:
@@ -384,12 +398,14 @@ class VGGSubsampling(FrontEnd):
 def masked_maps(maps: Tensor, lengths: Tensor) -> Tensor:
     """``(batch, channels, frames, bands)`` with zeros beyond each length.
 
-    The next convolution looks beyond the end, where there must be nothing.
+    The next convolution looks beyond the end, where there must be nothing. And it gets no transposed view:
+    oneDNN reads memory that is not there where channels and bands are one.
     """
-    return masked(maps.transpose(1, 2), lengths).transpose(1, 2)
+    beyond = ~mask(lengths, maps.shape[2])
+    return maps.masked_fill(beyond[:, None, :, None], 0)
 
 
-ENCODERS: dict[str, Callable[[EncoderConfig, int], Encoder]] = {
+ENCODERS: dict[str, Callable[[EncoderConfig, int, int], Encoder]] = {
     "recurrent": RecurrentEncoder,
     "tdnn": TDNNEncoder,
     "transformer": TransformerEncoder,

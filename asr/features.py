@@ -75,10 +75,14 @@ class FeatureConfig:
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
+    def planes(self) -> int:
+        """Parts of a frame with the same frequencies: features and deltas of every stacked frame."""
+        return (1 + self.deltas) * self.stack
+
+    @property
     def size(self) -> int:
-        """Numbers in a frame."""
-        base = self.n_mels if self.kind == "logmel" else self.n_mfcc
-        return base * (1 + self.deltas) * self.stack
+        """Numbers in a frame, one plane after the other."""
+        return (self.n_mels if self.kind == "logmel" else self.n_mfcc) * self.planes
 
     @property
     def frame_seconds(self) -> float:

@@ -241,8 +241,9 @@ def unpadded(rows: Tensor, lengths: Tensor) -> list[np.ndarray]:
 
 def new_recognizer(config: ModelConfig, tokenizer: Tokenizer, name: str = "") -> Recognizer:
     """A recogniser with fresh weights, drawn from torch's random state."""
-    encoder = ENCODERS[config.encoder.kind](config.encoder, config.features.size)
-    return Recognizer(name, config, tokenizer, Features(config.features), CTCModel(encoder, len(tokenizer)))
+    features = config.features
+    encoder = ENCODERS[config.encoder.kind](config.encoder, features.size, features.planes)
+    return Recognizer(name, config, tokenizer, Features(features), CTCModel(encoder, len(tokenizer)))
 
 
 def to_device(recognizer: Recognizer, device: torch.device) -> Recognizer:

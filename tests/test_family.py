@@ -37,7 +37,7 @@ def test_the_three_textbook_networks_read_english_from_one_end_and_from_both():
 def test_a_million_weights_and_nothing_else_differs(path):
     own = experiment(path)
     siblings = MINI if path in MINI else DIGITS
-    encoder = ENCODERS[own.encoder.kind](own.encoder, own.features.size)
+    encoder = ENCODERS[own.encoder.kind](own.encoder, own.features.size, own.features.planes)
     tokens = PHONES if own.text.tokens == "phones" else own.text.vocabulary_size
     total = sum(parameter.numel() for parameter in encoder.parameters()) + (encoder.output_size + 1) * tokens
     assert total == pytest.approx(1_000_000, rel=0.01)

@@ -17,7 +17,7 @@ from asr.objective import Objective, ObjectiveError, disagreement, truncate_recu
 def new_model(**keys) -> CTCModel:
     torch.manual_seed(0)
     config = EncoderConfig(**{"layers": 3, "size": 8, "front_end": "conv2", "channels": 2} | keys)
-    return CTCModel(ENCODERS[config.kind](config, 10), 6)
+    return CTCModel(ENCODERS[config.kind](config, 10, 1), 6)
 
 
 def batch(*lengths: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
@@ -85,7 +85,7 @@ def test_two_views_count_half_each_and_their_disagreement():
         )
         for row, count in enumerate(alone[0].frames.tolist())
     ]
-    assert min(apart) > 0.1
+    assert min(apart) > 0.01  # a fifth of it is well above the tolerance below
     expected = (alone[0].losses + alone[1].losses) / 2 + 0.2 * torch.tensor(apart)
     torch.testing.assert_close(together.losses, expected.float())
     torch.testing.assert_close(together.ctc, (alone[0].ctc + alone[1].ctc) / 2)
