@@ -111,7 +111,10 @@ class RNNCell(MatrixCell):
 
 
 class ReLURNNCell(RNNCell):
-    """``RNNCell`` with ``max(0, .)`` for the hyperbolic tangent (Le, Jaitly & Hinton 2015)."""
+    """``RNNCell`` with ``max(0, .)`` for the hyperbolic tangent (Le, Jaitly & Hinton 2015).
+
+    They begin with the identity for ``U``; here it is drawn as in every other cell.
+    """
 
     @staticmethod
     def activation(values: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class PeepholeCell(LSTMCell):
 
 
 class CoupledCell(MatrixCell):
-    """An LSTM that forgets exactly as much as it takes in (Greff et al. 2017, variant CIFG).
+    """An LSTM that forgets exactly as much as it takes in (Greff et al. 2017, variant CIFG, no peepholes).
 
     ::
 
@@ -409,13 +412,17 @@ def scan(
             in evaluation every unit moves by the rest only (Krueger et al. 2017).
 
     The recurrence runs in the precision of the weights, under autocast too: it adds up over
-    hundreds of frames what a bfloat16 would round away.
+    hundreds of frames what a bfloat16 would round away. Raises ``RuntimeError``, torch's, for inputs
+    of another size than the cell's and for a batch without a frame.
     """
     return scanned(cell, inputs, lengths, reverse, dropout, zoneout, names=("hidden",))["hidden"]
 
 
 def trace(cell: Cell, inputs: Tensor, lengths: Tensor, reverse: bool = False, zoneout: float = 0.0) -> State:
-    """As ``scan``, of everything that ``step`` names: hidden state, cell and gates."""
+    """As ``scan`` without dropout, of everything that ``step`` names: hidden state, cell and gates.
+
+    Each is ``(batch, frames, size)``.
+    """
     return scanned(cell, inputs, lengths, reverse, zoneout=zoneout)
 
 
@@ -499,7 +506,10 @@ def new_fused(name: str, input_size: int, size: int) -> nn.RNNBase:
 
 
 def written_out(fused: nn.RNNBase) -> Cell:
-    """The cell inside one of torch's modules; its parameters are the module's own, not copies."""
+    """The cell inside one of torch's modules of one layer and one direction, as ``new_fused`` makes them.
+
+    Its parameters are the module's own, not copies.
+    """
     name = {"RNN_TANH": "rnn", "RNN_RELU": "rnn-relu"}.get(fused.mode, fused.mode.lower())
     with torch.device("meta"):
         cell = CELLS[name](fused.input_size, fused.hidden_size)

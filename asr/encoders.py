@@ -130,7 +130,10 @@ class Encoder(nn.Module):
         return masked(states, lengths), lengths
 
     def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """What the layers make of the front end's frames; the padding is masked by ``forward``."""
+        """``(batch, frames, layer_input)`` to ``(batch, frames', output_size)`` and the new lengths.
+
+        Anything may come in beyond the lengths, and go out: ``forward`` masks it.
+        """
         raise NotImplementedError
 
     def heard(self, states: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ def norms(config: EncoderConfig, size: int) -> nn.ModuleList:
 
 
 class RecurrentEncoder(Encoder):
-    """Deep (bidirectional) recurrent layers of any cell (Graves, Mohamed & Hinton 2013).
+    """Deep (bidirectional) recurrent layers of any cell (Graves, Mohamed & Hinton 2013, equations 8 to 11).
 
     The topmost ``pyramid`` layers each join every two frames into one of twice the size before they
     read them: the pyramid of Listen, Attend and Spell (Chan et al. 2016, equation 5).
@@ -212,7 +215,10 @@ class RecurrentLayer(nn.Module):
         return scan(cell_of(direction), states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
 
     def inside(self, states: Tensor, lengths: Tensor, backward: bool = False) -> State:
-        """What happens in one direction: hidden state, cell and gates, ``(batch, frames, size)`` each."""
+        """What happens in one direction: hidden state, cell and gates, ``(batch, frames, size)`` each.
+
+        Raises ``ValueError`` for a backward direction that is not there.
+        """
         direction = self.back if backward else self.ahead
         if direction is None:
             raise ValueError("the layer has no backward direction")
@@ -353,7 +359,8 @@ class FrontEnd(nn.Module):
 
     def maps(self, features: Tensor) -> Tensor:
         """``(batch, frames, planes * bands)`` as ``(batch, planes, frames, bands)``."""
-        return features.unflatten(2, (self.planes, -1)).transpose(1, 2).contiguous()
+        batch, frames, _ = features.shape
+        return features.reshape(batch, frames, self.planes, -1).transpose(1, 2).contiguous()
 
 
 class ConvSubsampling(FrontEnd):

@@ -26,6 +26,8 @@ def test_every_cell_and_every_kind_has_a_recipe():
     configs = [experiment(path).encoder for path in DIGITS]
     assert {config.cell for config in configs} == set(CELLS)
     assert {config.kind for config in configs} == set(ENCODERS)
+    for dropout in ("dropout", "input_dropout", "recurrent_dropout", "zoneout"):
+        assert any(getattr(config, dropout) for config in configs), dropout
 
 
 def test_the_three_textbook_networks_read_english_from_one_end_and_from_both():

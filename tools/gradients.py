@@ -4,9 +4,9 @@
     python tools/gradients.py -o docs/gradients.png
 
 A loss at frame T pulls on the hidden state at T with a gradient of length 1, in a direction drawn at
-random. Drawn is how long the gradient still is at T - d, for cells with fresh weights that read
-random frames, left as it is and right when it is shortened to length 1 wherever it is longer (the
-gradients passed back from frame to frame are clipped, not their sum over all frames).
+random. Drawn is how long the gradient by the state (an LSTM's is hidden and cell state together) still is at
+T - d, for cells with fresh weights that read random frames: left as it is, and right when it is shortened to
+length 1 wherever it is longer, from frame to frame. Trainings clip less: the sum over all frames, once a step.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from asr.cells import CELLS, Cell, State
+from asr.cli.pictures import ENDINGS
 from asr.files import replacing
 
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
@@ -79,23 +80,28 @@ def networks() -> dict[str, Cell]:
     return cells | {"LSTM, forget gates opened (bias 5)": remembering}
 
 
+def picture_path(text: str) -> Path:
+    """A path whose ending says how to draw."""
+    if Path(text).suffix.lower() not in ENDINGS:
+        raise argparse.ArgumentTypeError(f"{text} does not end in {', '.join(ENDINGS)}")
+    return Path(text)
+
+
 def main() -> None:
     """Measure and draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, help="a .png, .svg or .pdf")
+    parser.add_argument("-o", "--out", type=picture_path, required=True, help="a .png, .svg or .pdf")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     cells, inputs = networks(), torch.randn(BATCH, FRAMES, INPUTS)
 
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     for axes, clip in zip(panels, (0.0, 1.0), strict=True):
         for name, cell in cells.items():
             axes.semilogy(gradient_norms(cell, inputs, clip).numpy(), label=name)
@@ -105,11 +111,10 @@ def main() -> None:
             ylim=(1e-12, 1e12),
         )
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("length of the gradient")
+    panels[0].set_ylabel("length of the gradient by the state")
     panels[1].legend(loc="upper right", fontsize=8)
     with replacing(options.out) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":
