@@ -7,12 +7,13 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -53,6 +54,7 @@ from asr.run import (
 )
 
 BEST = "best"
+LOCK_FILE = ".lock"  # locked, not only there, while a process trains in the folder
 DETAIL_STEPS = 20  # every so many steps the gradient of each layer is logged
 
 
@@ -87,7 +89,19 @@ def train(
     trained on, ``CheckpointError`` when there are checkpoints and every one is damaged.
     """
     say = say if ranks.first else silent
-    claimed(experiment, folder, ranks)
+    with claimed(experiment, folder, ranks):
+        return trained(experiment, folder, device, say, show_progress, ranks)
+
+
+def trained(
+    experiment: Experiment,
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+    show_progress: bool,
+    ranks: Ranks,
+) -> Progress:
+    """``train`` in a folder that is this run's alone."""
     checkpoint = newest_checkpoint(folder, say)
     run = prepared_run(experiment, folder, device, ranks, checkpoint)
     for line in described(run):
@@ -116,40 +130,61 @@ def out_of_patience(run: Run) -> bool:
     return 0 < patience <= run.progress.stale_epochs
 
 
-def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> None:
-    """Make ``folder`` this experiment's; several processes learn together how that went."""
+@contextmanager
+def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Make ``folder`` this experiment's, and in the block let no other run write there.
+
+    Several processes learn together how that went. The system frees the lock of a run that is killed.
+    """
+    lock = filelock.FileLock(folder / LOCK_FILE)
     problem = ""
     if ranks.first:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            refuse_other_things(folder)
+            lock.acquire(timeout=0)
             claim_folder(experiment, folder)
         except UserError as error:
             problem = str(error)
+        except filelock.Timeout:
+            problem = f"{folder}: another process is training there; wait for it, or choose another --out"
     problem = ranks.agreed(problem)
-    if problem:
-        raise TrainingError(problem)
-    if not (folder / CONFIG_FILE).exists():
-        raise TrainingError(f"{folder}: is not on this machine; all processes must share the run folder")
+    try:
+        if problem:
+            raise TrainingError(problem)
+        if not (folder / CONFIG_FILE).exists():
+            raise TrainingError(f"{folder}: is not on this machine; all processes must share the run folder")
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_other_things(folder: Path) -> None:
+    """Raise ``TrainingError`` for a folder that holds something and no run."""
+    if names_in(folder) and not (folder / CONFIG_FILE).exists():
+        raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder; names that begin with a point may be all that a process killed early has left."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def claim_folder(experiment: Experiment, folder: Path) -> None:
     """Make ``folder`` this experiment's, or find that it already is."""
     path = folder / CONFIG_FILE
-    # A name that begins with a point may be all that a process killed just here has left.
-    names = (
-        {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-        if folder.exists()
-        else set()
-    )
     if not path.exists():
-        if names:
-            raise TrainingError(f"{folder}: is neither empty nor a training run; choose another --out")
         save_config(experiment, folder)
         return
     before = from_table(Experiment, read_toml(path))
     differences = differing_keys(to_table(before), to_table(experiment))
     # What save_config wrote, and nothing beside it, is of a start that failed over its data: the recipe,
     # once corrected, may differ. A recipe that somebody wrote is not replaced.
-    if differences and names == {CONFIG_FILE} and path.read_text(encoding="utf-8") == to_toml(before):
+    if (
+        differences
+        and names_in(folder) == {CONFIG_FILE}
+        and path.read_text(encoding="utf-8") == to_toml(before)
+    ):
         save_config(experiment, folder)
     elif differences:
         raise TrainingError(

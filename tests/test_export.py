@@ -36,7 +36,10 @@ MODELS = {
     "rnn-relu": (STACKED, EncoderConfig(cell="rnn-relu", layers=1, size=12, norm="none")),
     "gru": (PLAIN, EncoderConfig(cell="gru", layers=2, size=12, residual=True, front_end="vgg4", channels=2)),
     "lstm": (STACKED, EncoderConfig(layers=3, size=12, pyramid=2)),
-    "one way": (replace(PLAIN, deltas=1), EncoderConfig(layers=2, size=12, bidirectional=False, front_end="conv2", channels=2)),
+    "one way": (
+        replace(PLAIN, deltas=1),
+        EncoderConfig(layers=2, size=12, bidirectional=False, front_end="conv2", channels=2),
+    ),
     "tdnn": (PLAIN, EncoderConfig(kind="tdnn", layers=3, size=12)),
 }
 

@@ -30,7 +30,7 @@ from asr.features import FeatureConfig
 from asr.optimisation import mean_weights
 from asr.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run
-from asr.training import gradient, own_batches, step, train
+from asr.training import LOCK_FILE, gradient, own_batches, step, train
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -221,9 +221,30 @@ def test_a_start_that_failed_over_its_data_does_not_hold_the_folder(tones, tmp_p
     (tmp_path / "data" / "train.jsonl").rename(tmp_path / "data" / "later.jsonl")
     with pytest.raises(UserError, match=r"train\.jsonl"):
         train(experiment(tmp_path / "data", epochs=1), tmp_path / "run", CPU, quiet)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.toml"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.toml", LOCK_FILE}
     train(experiment(tones, epochs=1), tmp_path / "run", CPU, quiet)
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_one_folder_is_trained_in_by_one_process(tones, tmp_path):
+    """The lock is of the process: what a killed one leaves of it holds nobody up."""
+    folder = tmp_path / "run"
+    holder = (
+        "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire();"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(folder / LOCK_FILE)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="another process is training there"):
+            train(experiment(tones, epochs=1), folder, CPU, quiet)
+        assert not (folder / "config.toml").exists()
+        other.kill()
+    assert (folder / LOCK_FILE).exists()
+    assert train(experiment(tones, epochs=1), folder, CPU, quiet).epoch == 1
+    assert train(experiment(tones, epochs=1), folder, CPU, quiet).epoch == 1
 
 
 def test_a_recipe_that_somebody_wrote_is_not_replaced(tones, tmp_path):
