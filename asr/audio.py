@@ -229,6 +229,11 @@ def opened_file(source: Source) -> AbstractContextManager[IO[bytes]]:
     """The source as a binary file that has no name, because names mislead soundfile."""
     if isinstance(source, bytes):
         return Bytes(source)
+    if not isinstance(source, str | Path) and not hasattr(source, "seek"):
+        raise TypeError(
+            f"{type(source).__name__} is no recording: give a file name, the bytes of a file, or an open "
+            "file; for samples there is transcribe_samples"
+        )
     if not isinstance(source, str | Path):
         return nullcontext(cast(IO[bytes], Patched(source)))
     if Path(source).exists() and not Path(source).is_file():  # opening a pipe would wait for its writer

@@ -191,6 +191,8 @@ class Recognizer:
         Raises ``AudioError`` in place of the first one that cannot be read;
         ``asr.longform.transcripts`` goes on with the others.
         """
+        if isinstance(sources, str | bytes | Path):
+            raise TypeError("transcribe_all takes a list of recordings; transcribe takes one")
         for transcript in transcripts(self, sources, LongformConfig(vad, batch_size)):
             if isinstance(transcript, AudioError):
                 raise transcript

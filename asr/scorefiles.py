@@ -357,13 +357,17 @@ def by_position(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
-    """Whether every line of two files of plain lines begins with an id, the same in both."""
-    if references.format != "lines" or hypotheses.format != "lines":
+    """Whether plain lines begin with the ids of the other file, or in both files with the same ones."""
+    if "lines" not in (references.format, hypotheses.format):
         return False
     left, right = (
         [utterance.text.split(maxsplit=1)[:1] for utterance in texts.utterances]
+        if texts.format == "lines"
+        else [[utterance.id] for utterance in texts.utterances]
         for texts in (references, hypotheses)
     )
+    if references.format != hypotheses.format:
+        return 0 < len(left) == len(right) and sorted(left) == sorted(right)
     distinct = {name for names in left for name in names}
     numbered = all(re.search(r"\d", name) for name in distinct)
     return left == right and 1 < len(left) == len(distinct) and numbered

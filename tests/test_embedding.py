@@ -128,6 +128,13 @@ def test_what_cannot_be_read_is_named(model, tmp_path):
         model.transcribe(tmp_path / "x.wav")
 
 
+def test_what_is_no_recording_is_said(model):
+    with pytest.raises(TypeError, match=r"ndarray is no recording: .* transcribe_samples"):
+        model.transcribe(np.zeros(16000, np.float32))
+    with pytest.raises(TypeError, match="takes a list of recordings"):
+        list(model.transcribe_all(str(SAMPLES[0])))
+
+
 def test_threads_share_a_model():
     models = [
         asr.load("digits", device="cpu"),

@@ -221,6 +221,20 @@ def test_ids_are_not_taken_for_words(tmp_path):
         assert json.loads(result.stdout)["results"][0]["wer"] == wer
 
 
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "option"), [("text", "hyp.txt", "--hyp"), ("ref.txt", "text", "--ref")]
+)
+def test_ids_in_one_of_two_files_are_not_taken_for_words(tmp_path, reference, hypothesis, option):
+    written(tmp_path, reference, "anna-1 one\nben-1 two\n")
+    written(tmp_path, hypothesis, "ben-1 two\nanna-1 won\n")
+    result = scored(tmp_path, reference, hypothesis)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"pair by it with {option}-format kaldi, or" in str(result.exception)
+    result = scored(tmp_path, reference, hypothesis, f"{option}-format", "kaldi", "--json")
+    assert json.loads(result.stdout)["results"][0]["wer"] == 0.5
+    assert scored(tmp_path, reference, hypothesis, f"{option}-format", "lines", "--json").exit_code == 0
+
+
 STM = """;; a comment
 rec A anna 1.0 2.0 <o,f0,female> one two
 rec A ben 4.0 5.0 <o,f0,male> three four

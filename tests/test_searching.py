@@ -134,6 +134,12 @@ def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path)
     assert "search.toml" in str(failed.exception) and "beam_size" in str(failed.exception)
 
 
+def test_a_shipped_model_is_not_written_into_by_its_name(folder):
+    result = CliRunner().invoke(cli, ["tune", str(folder / "dev.jsonl"), "--model", "digits"])
+    assert isinstance(result.exception, UserError)
+    assert "digits: is a part of the program; copy" in str(result.exception)
+
+
 def test_a_search_without_a_language_model_has_settings_of_its_own(folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folder / "model", model)

@@ -6,7 +6,7 @@
 A loss at frame T pulls on the hidden state at T with a gradient of length 1, in a direction drawn at
 random. Drawn is how long the gradient by the state (an LSTM's is hidden and cell state together) still is at
 T - d, for cells with fresh weights that read random frames: left as it is, and right when it is shortened to
-length 1 wherever it is longer, from frame to frame. Trainings clip less: the sum over all frames, once a step.
+length 1 wherever it is longer, from frame to frame. Training clips less: the sum over frames, once a step.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     python tools/release.py exp/english exp/english-words --lexicon words.txt --lm words.bin
 
 Writes `asr/models/NAME`, or the folder, but for two files: `search.toml`, which `asr tune MANIFEST
---model NAME` writes, and `card.md`, which a person writes: what the model is good and bad at, what it was
-trained on and under which licence, and how it was measured.
+--model asr/models/NAME` writes, and `card.md`, which a person writes: what the model is good and bad at,
+what it was trained on and under which licence, and how it was measured.
 """
 
 from __future__ import annotations

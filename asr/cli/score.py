@@ -132,8 +132,7 @@ def score(
     for path in hypotheses:
         texts = read_texts(path, hyp_format, hyp_text)
         with naming(path):
-            if ref_format is None and hyp_format is None:
-                refuse_kaldi_as_lines(references, texts)
+            refuse_kaldi_as_lines(references, texts, ref_format, hyp_format)
             systems.append(compared(references, texts, normalise, str(path)))
     for system in systems:
         if missing := system.raw.missing:
@@ -188,12 +187,19 @@ def pattern_of(text: str) -> re.Pattern[str]:
         ) from error
 
 
-def refuse_kaldi_as_lines(references: Texts, hypotheses: Texts) -> None:
-    """Ids that are taken for words would be right in every line, and every rate too low."""
-    if look_like_kaldi(references, hypotheses):
+def refuse_kaldi_as_lines(
+    references: Texts, hypotheses: Texts, ref_format: str | None, hyp_format: str | None
+) -> None:
+    """Ids that are taken for words would be right or wrong in every line, and every rate with them.
+
+    Who says that it is lines, in ``ref_format`` or ``hyp_format``, is believed.
+    """
+    if "lines" not in (ref_format, hyp_format) and look_like_kaldi(references, hypotheses):
+        sides = {"--ref-format": references, "--hyp-format": hypotheses}
+        options = " ".join(f"{option} kaldi" for option, texts in sides.items() if texts.format == "lines")
         raise ScoringError(
-            f"every line begins with the same id as in {references.path}: pair by it with --ref-format "
-            "kaldi --hyp-format kaldi, or say lines if these are words"
+            f"every line begins with the same id as in {references.path}: pair by it with {options}, "
+            "or say lines if these are words"
         )
 
 

@@ -59,7 +59,7 @@ def tune(
     from asr.data import read_manifest
     from asr.files import write_text
     from asr.lm.storage import load_model, save_model
-    from asr.models import model_folder
+    from asr.models import SHIPPED, model_folder
     from asr.recognizer import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,
@@ -71,6 +71,11 @@ def tune(
     from asr.tuning import beams, heard, prior_weights, surface, with_calibration
 
     folder = model_folder(model)
+    if folder.parent == SHIPPED and not dry_run:
+        raise UserError(
+            f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
+            "then on (--dry-run only measures)"
+        )
     recognizer = load_recognizer(model, device)
     source = None if lm == "none" else lm or own_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
