@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from asr.audio import read_audio
+from asr.cores import usable_cores
 from asr.data import Utterance, read_manifest
 from asr.errors import UserError
 from asr.files import replacing
@@ -150,7 +150,7 @@ def decoded(utterances: Sequence[Utterance], rate: int, path: Path) -> Iterator[
             "copy the folder from a machine on which the same recipe was begun"
         ) from error
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         tqdm(total=len(utterances), desc=f"decoding to {path}", unit="utterance", disable=None) as bar,
     ):
         for first in range(0, len(utterances), BLOCK):

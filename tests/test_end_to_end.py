@@ -78,6 +78,15 @@ def test_tones_are_learned_without_an_error(trained):
     assert "0.00 %" in scored.stdout
 
 
+def test_rates_are_told_where_hypotheses_cannot_be_written(trained):
+    (trained / "in-the-way").write_text("")
+    command = ["evaluate", "data/test.jsonl", "--model", "run", "--threads", "1", "--hyp-out", "in-the-way/x"]
+    done = asr(*command, cwd=trained, check=False)
+    assert done.returncode == 1
+    assert "WER   0.00 %" in done.stdout
+    assert done.stderr.startswith("asr: in-the-way")
+
+
 def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
     done = asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
     assert re.search(r"confidence +right +words\n( +[01]\.\d\d +1\.00 +\d+\n)+mean distance", done.stdout)

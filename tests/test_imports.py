@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "asr"
 ORDER = [
     "errors",
     "files",
+    "cores",
     "compiled",
     "models",
     "config",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from asr.cli.transcribe import progress_bar, threads_for
+from asr.cli.transcribe import progress_bar
+from asr.cores import threads_for
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
 from asr.models import DEFAULT_MODEL

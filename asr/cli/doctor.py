@@ -32,7 +32,7 @@ def doctor(
     """
     import torch
 
-    from asr.cli.transcribe import threads_for
+    from asr.cores import threads_for
     from asr.diagnosis import diagnose
     from asr.recognizer import choose_device
 

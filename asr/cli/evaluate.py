@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
 @click.option(
     "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
 )
@@ -43,15 +44,18 @@ def evaluate(
     device: str,
     compute_type: str,
     batch_seconds: float,
+    threads: int | None,
     **search: Any,
 ) -> None:
     """Transcribe every utterance of MANIFEST and compare with its text.
 
     References go through the normaliser that the model was trained with.
     """
+    import torch
     from tqdm import tqdm
 
     from asr.batching import evaluation_examples, sample_reader
+    from asr.cores import threads_for
     from asr.data import read_manifest
     from asr.evaluation import evaluate as evaluated
     from asr.recognizer import computing_in, load_recognizer
@@ -59,13 +63,13 @@ def evaluate(
     utterances = read_manifest(manifest)
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
+    if threads:
+        torch.set_num_threads(threads_for(threads))
     recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
-    if hyp_out is not None:
-        write_hypotheses(hyp_out, evaluation)
     comparison = evaluation.comparison
     if as_json:
         by_id = {utterance.id: utterance for utterance in utterances}
@@ -78,6 +82,8 @@ def evaluate(
             click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
         click.echo("\n".join(reliability_table(evaluation.reliability)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
+    if hyp_out is not None:  # last: where it cannot be written, the rates stand there already
+        write_hypotheses(hyp_out, evaluation)
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
 

@@ -48,8 +48,8 @@ def train(
     """
     import torch
 
-    from asr.cli.transcribe import threads_for
     from asr.config import to_toml
+    from asr.cores import threads_for
     from asr.recognizer import choose_device
 
     experiment = read_experiment(recipe, data, assignments)

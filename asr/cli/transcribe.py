@@ -21,6 +21,7 @@ import click
 
 from asr.audio import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
+from asr.cores import threads_for
 from asr.errors import UserError
 from asr.files import write_text
 from asr.formats import FORMATS, JOINABLE, Layout
@@ -220,25 +221,6 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
     atexit.register(gc.freeze)
     torch.set_num_threads(threads_for(threads))
     return computing_in(searching(load_recognizer(model, device), model, search), compute_type)
-
-
-def threads_for(asked: int) -> int:
-    """So many threads as were ``asked`` for, 0 for one a core; more would be in each other's way."""
-    cores = usable_cores()
-    return min(asked or cores, cores)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a container or a batch system grants fewer than there are."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cores = len(os.sched_getaffinity(0))
-    quota = Path("/sys/fs/cgroup/cpu.max")  # microseconds of work, in so many that pass
-    if quota.exists():
-        granted, period = quota.read_text().split()
-        if granted != "max":
-            cores = min(cores, max(1, int(granted) // int(period)))
-    return cores
 
 
 def heard(

@@ -38,9 +38,16 @@ BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are sought with the firs
     help="Prefixes kept from frame to frame.  [default: the best of several]",
 )
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 def tune(
-    manifest: Path, model: str, lm: str | None, beam_size: int | None, device: str, dry_run: bool
+    manifest: Path,
+    model: str,
+    lm: str | None,
+    beam_size: int | None,
+    device: str,
+    threads: int | None,
+    dry_run: bool,
 ) -> None:
     """Find the weights with which MODEL makes the fewest errors on MANIFEST.
 
@@ -52,10 +59,12 @@ def tune(
     """
     from dataclasses import replace
 
+    import torch
     from tqdm import tqdm
 
     from asr.batching import evaluation_examples, sample_reader
     from asr.config import to_toml
+    from asr.cores import threads_for
     from asr.data import read_manifest
     from asr.files import write_text
     from asr.lm.storage import load_model, save_model
@@ -76,6 +85,8 @@ def tune(
             f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
             "then on (--dry-run only measures)"
         )
+    if threads:
+        torch.set_num_threads(threads_for(threads))
     recognizer = load_recognizer(model, device)
     source = None if lm == "none" else lm or own_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)

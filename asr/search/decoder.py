@@ -7,7 +7,6 @@ needs no more memory than a minute.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.align import Alignment, align
+from asr.cores import usable_cores
 from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
@@ -145,7 +145,7 @@ def on_threads(
     best: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
 ) -> list[Hypothesis]:
     """What ``best`` makes of every recording, on so many threads; ``None`` means all cores."""
-    threads = min(threads or os.cpu_count() or 1, len(log_probs))
+    threads = min(threads or usable_cores(), len(log_probs))
     if threads <= 1:
         return [best(rows) for rows in log_probs]
     with ThreadPoolExecutor(threads) as pool:
