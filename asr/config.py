@@ -165,6 +165,13 @@ _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    """Where ``key`` stands in one of the sections, or what among ``known`` is spelled most like it."""
+    sections = {
+        name: typing.get_type_hints(kind) for name, kind in known.items() if dataclasses.is_dataclass(kind)
+    }
+    homes = [f"{name}.{key}" for name, keys in sections.items() if key in keys]
+    if homes:
+        return f"; it is called {' or '.join(map(repr, homes))}"
     matches = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     return f"; the nearest known one is {matches[0]!r}" if matches else ""
 

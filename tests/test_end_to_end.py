@@ -152,6 +152,17 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
     ("arguments", "status", "named"),
     [
         (["train", "recipe.toml", "--print-config", "--set", "training.epoch=3"], 1, "'epochs'"),
+        (
+            ["train", "recipe.toml", "--dry-run", "--set", "epochs=3"],
+            1,
+            "--set: unknown key 'epochs'; it is called 'training.epochs'",
+        ),
+        (
+            ["train", "wrong.toml", "--dry-run", "--set", "training.epochs=3"],
+            1,
+            "asr: wrong.toml: unknown key 'encodre'",
+        ),
+        (["train", "no.toml", "--dry-run"], 1, "asr: no.toml: is not TOML"),
         (["train", "recipe.toml"], 2, "--out"),
         (["train", "nothing.toml", "--out", "x"], 2, "nothing.toml"),
         (["transcribe", "--model", "nothing", "a.wav"], 1, "nothing"),
@@ -166,6 +177,8 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
 )
 def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
     (trained / "empty.jsonl").touch()
+    (trained / "wrong.toml").write_text("encodre = 1\n")
+    (trained / "no.toml").write_text("[")
     done = asr(*arguments, cwd=trained, check=False)
     assert done.returncode == status
     assert named in done.stderr

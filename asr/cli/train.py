@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,15 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
     from asr.errors import UserError
     from asr.experiment import Experiment, with_data_folder
 
+    table, blamed = read_toml(recipe), str(recipe)
     try:
-        experiment = from_table(Experiment, override(read_toml(recipe), assignments))
+        if assignments:
+            with suppress(UserError):
+                from_table(Experiment, table)
+                blamed = "--set"
+        experiment = from_table(Experiment, override(table, assignments))
     except UserError as error:
-        raise UserError(f"{recipe}: {error}") from error
+        raise UserError(f"{blamed}: {error}") from error
     return with_data_folder(experiment, data)
 
 
