@@ -8,6 +8,7 @@ that no model is kept in a file: the dictionary is there anyway.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from asr.pronunciation import Lexicon, Pronunciation, Pronunciations, derived
 
 ORDER = 6  # of the n-grams, the highest that asr.lm has; 7 to 9 would get 0.3 % more held-out words right
 BEAM_SIZE = 30  # hypotheses for each letter; 100 get 0.1 % more held-out words right, in four times the time
+VARIANTS = 2  # pronunciations of a word that a model's own lexicon lacks
 BEAM_THRESHOLD = 12.0  # natural logarithm by which they may be worse than the best
 
 SEPARATOR = "\x1f"  # between a letter and its phones, as the n-gram model writes them; never in a phone
@@ -215,3 +217,16 @@ class Pronouncer:
         if variants := derived(word, self.dictionary, lambda stem: self.pronounced(stem)[0]):
             return variants, BY_RULE
         return self.g2p.pronunciations(word, self.variants), BY_MODEL
+
+
+def with_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
+    """The lexicon with ``words`` in it, those that it lacks pronounced as its own are.
+
+    Learning how takes seconds, with a lexicon of many words. Raises ``G2PError`` for a word that cannot
+    be pronounced.
+    """
+    missing = [word for word in words if word not in lexicon]
+    if not missing:
+        return lexicon
+    pronouncer = Pronouncer(lexicon, VARIANTS)
+    return Lexicon({**lexicon.words, **{word: pronouncer.pronounced(word)[0] for word in missing}})

@@ -215,18 +215,29 @@ class Recognizer:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
 
         The recording may last hours; one of up to ``asr.longform.LONGEST_SECONDS`` is heard in one piece.
+        Words that a lexicon lacks are pronounced as its own are, which takes some seconds to learn.
         ``progress`` is told how many seconds of it have been heard since last time.
 
-        Raises ``AudioError`` for a recording that cannot be read, ``TextError`` or ``AlignmentError`` for a
-        text that does not fit the model or the recording.
+        Raises ``AudioError`` for a recording that cannot be read, ``TextError``, ``G2PError`` or
+        ``AlignmentError`` for a text that does not fit the model or the recording.
         """
         from asr.align import align_text  # brings a compiler
 
         text = NORMALISERS[self.config.text.normaliser](text)
+        tokenizer = self.able_to_spell(text)
         log_probs, samples = whole_log_probs(self, source, progress)
         duration = samples / self.sample_rate
-        words = align_text(log_probs, text, self.tokenizer, self.frame_seconds, duration)
-        return AlignedText(name_of(source), duration, words, self.tokenizer.unit, self.name)
+        words = align_text(log_probs, text, tokenizer, self.frame_seconds, duration)
+        return AlignedText(name_of(source), duration, words, tokenizer.unit, self.name)
+
+    def able_to_spell(self, text: str) -> Tokenizer:
+        """The tokenizer, with pronunciations for the words of ``text`` that its lexicon lacks."""
+        if self.tokenizer.lexicon is None or not self.tokenizer.foreign(text):
+            return self.tokenizer
+        from asr.g2p import with_pronunciations  # brings a compiler
+
+        lexicon = with_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.foreign(text)))
+        return replace(self.tokenizer, lexicon=lexicon)
 
 
 def give_memory_back() -> None:

@@ -23,8 +23,10 @@ from asr.audio import read_audio
 from asr.cli import cli
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
+from asr.g2p import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
 from asr.pronunciation import lexicon_of
+from asr.recognizer import load_recognizer
 from asr.text import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript import AlignedText, AlignedWord, Word
 from tests.reference import best_ctc_path, collapse, read_textgrid
@@ -357,3 +359,16 @@ def test_mistakes_are_one_line(audio, text, named):
     assert "\n" not in str(done.exception)
     with pytest.raises(UserError, match=named):
         raise done.exception
+
+
+def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
+    recognizer = load_recognizer("english")
+    sample = Path(__file__).parent.parent / "samples" / "english-1272.flac"
+    known = recognizer.align(sample, "This is physically impossible when conscious.")
+    guessed = recognizer.align(sample, "This is fizzically impossible when conshus.")
+    assert guessed.text == "this is fizzically impossible when conshus"
+    for ours, theirs in zip(guessed.words, known.words, strict=True):
+        assert ours.word.start == pytest.approx(theirs.word.start, abs=0.1)
+        assert ours.word.end == pytest.approx(theirs.word.end, abs=0.1)
+    with pytest.raises(G2PError, match="cannot be pronounced"):
+        with_pronunciations(LEXICON, ["ąę"])

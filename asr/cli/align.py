@@ -43,7 +43,8 @@ def align(
     """Find where the words of TEXT are in AUDIO: a text as such, a file that holds it, or - for stdin.
 
     Words are spelled with characters, with pieces or with phones, as the model has them. Everything
-    that AUDIO says has to be in TEXT: what is not is taken for a part of some word or for silence.
+    that AUDIO says has to be in TEXT: what is not is taken for a part of some word or for silence. Words
+    that the model's lexicon lacks are pronounced as its own are, which takes some seconds to learn.
     """
     spoken = text_of(text)
 

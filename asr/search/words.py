@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from asr.align import align
-from asr.g2p import G2PError, Pronouncer
+from asr.g2p import G2PError, with_pronunciations
 from asr.lm.model import NgramModel, score
-from asr.pronunciation import Lexicon
 from asr.search.confidence import calibrated
 from asr.search.decoder import OTHER_FORM, Decoder, Found, SearchError, on_threads
 from asr.search.hotwords import HotWords, hot_phrases
@@ -22,8 +21,6 @@ from asr.search.priors import searchable
 from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
 from asr.text import Tokenizer
 from asr.transcript import Hypothesis, Word
-
-VARIANTS = 2  # pronunciations of a hot word that the lexicon lacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +226,10 @@ def entries_of(
     A hot word counts as one that the language model knows: it pays no fee for its letters.
     """
     assert tokenizer.lexicon is not None
-    columns = with_pronunciations(tokenizer.lexicon, heat).columns
+    try:
+        columns = with_pronunciations(tokenizer.lexicon, heat).columns
+    except G2PError as error:
+        raise SearchError(f"hot words: {error}") from error
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
     tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
     order, tokens, bounds, new = in_order(tokens, columns.bounds)
@@ -270,18 +270,6 @@ def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.nda
         np.append(0, np.cumsum(lengths)),
         np.append(True, keys[1:] != keys[:-1]),
     )
-
-
-def with_pronunciations(lexicon: Lexicon, words: Collection[str]) -> Lexicon:
-    """The lexicon with ``words`` in it, those that it lacks pronounced as its own are."""
-    missing = [word for word in words if word not in lexicon]
-    if not missing:
-        return lexicon
-    pronouncer = Pronouncer(lexicon, VARIANTS)
-    try:
-        return Lexicon({**lexicon.words, **{word: pronouncer.pronounced(word)[0] for word in missing}})
-    except G2PError as error:
-        raise SearchError(f"hot words: {error}") from error
 
 
 def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWords) -> Sounds:
