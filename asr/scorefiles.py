@@ -253,7 +253,14 @@ def read_trn(path: Path) -> Iterator[Utterance]:
         match = TRN_LINE.fullmatch(line)
         if match is None:
             raise ManifestError(f"{path}:{number}: does not end in an id in parentheses")
+        refuse_alternatives(match["text"], f"{path}:{number}")
         yield Utterance(id=match["id"], audio="", text=match["text"])
+
+
+def refuse_alternatives(text: str, where: str) -> None:
+    """Raise ``ManifestError`` for what ``sclite`` would take any of, and we for words."""
+    if re.search(r"(?:^|\s)\{\s.*\s/\s.*\s\}(?:\s|$)", text):
+        raise ManifestError(f"{where}: has alternatives ({{ a / b }}): write the one that counts")
 
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
@@ -268,8 +275,7 @@ def read_stm(path: Path) -> Iterator[Utterance]:
             raise ManifestError(f"{where}: is not: recording channel speaker start end words")
         recording, channel, speaker = fields[:3]
         text = re.sub(r"<[^<>\s]*>\s*", "", fields[5], count=1) if len(fields) > 5 else ""
-        if re.search(r"(?:^|\s)\{\s.*\s/\s.*\s\}(?:\s|$)", text):
-            raise ManifestError(f"{where}: has alternatives ({{ a / b }}): write the one that counts")
+        refuse_alternatives(text, where)
         yield Utterance(
             id=f"{recording}-{channel}-{fields[3]}-{fields[4]}",
             audio="",
