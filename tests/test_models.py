@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from asr.audio import duration
+from asr.cli import cli
 from asr.errors import UserError
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
 from asr.recognizer import load_recognizer, network, read_model_config, save_weights, with_own_search
@@ -102,3 +104,13 @@ def test_weights_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
         largest = rows.abs().amax(1, keepdim=True)
         assert ((rows - rows_stored).abs() <= 1.01 * rounding * largest + 1e-7).all(), name
     assert again.transcribe(SAMPLES / "digits-lucas.flac").text == "one eight seven two"
+
+
+def test_what_ships_is_listed_a_sentence_each():
+    done = CliRunner().invoke(cli, ["models"])
+    assert done.stdout.splitlines() == [
+        "digits: English digits, zero to nine, one at a time or in strings; "
+        "a small model for trying everything out",
+        "english (default): Ordinary English, letters-v1 (lower case, apostrophes, no punctuation, "
+        "numbers as words)",
+    ]

@@ -12,5 +12,6 @@ def models() -> None:
     """List the models that ship with the package; --model takes their names."""
     for name in shipped_models():
         card = (SHIPPED / name / "card.md").read_text(encoding="utf-8")
-        about = next(line for line in card.splitlines() if line and not line.startswith("#"))
-        click.echo(f"{name}{' (default)' if name == DEFAULT_MODEL else ''}: {about}")
+        paragraph = next(part for part in card.split("\n\n") if part.strip() and not part.startswith("#"))
+        about, _, _ = " ".join(paragraph.split()).partition(". ")
+        click.echo(f"{name}{' (default)' if name == DEFAULT_MODEL else ''}: {about.removesuffix('.')}")
