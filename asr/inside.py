@@ -187,7 +187,7 @@ def draw_posteriors(axes: Any, inside: Inside) -> None:
         axes.text(middle, 1.17, word.text.replace("$", r"\$"), ha="center", va="bottom", fontsize=9)
         axes.axvspan(word.start, word.end, color="0.5", alpha=0.08, linewidth=0)
     axes.set(ylim=(0, 1.4), yticks=(0, 0.5, 1))
-    axes.legend(loc="upper right", fontsize=6)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=6)  # beside, where no word can be
     axes.set_ylabel(f"posterior ({inside.unit} above)", fontsize=8)
 
 

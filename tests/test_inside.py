@@ -185,15 +185,22 @@ def commands() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("command", commands())
-def test_every_command_of_the_tour_runs(command, tmp_path):
-    programme, *arguments = command.split()
-    arguments = [str(tmp_path / "out.png") if part.endswith(".png") else part for part in arguments]
-    start = {"asr": [sys.executable, "-m", "asr"], "python": [sys.executable]}[programme]
-    done = subprocess.run([*start, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    if str(tmp_path / "out.png") in arguments:
-        assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+def test_every_command_of_the_tour_runs(tmp_path):
+    """One after the other, in a folder that has what a clone has, and docs where their pictures stand."""
+    for part in ("recipes", "tools", "samples"):
+        (tmp_path / part).symlink_to(ROOT / part)
+    (tmp_path / "docs").mkdir()
+    start = {"asr": [sys.executable, "-m", "asr"], "python": [sys.executable]}
+    for command in commands():
+        programme, *arguments = command.split()
+        done = subprocess.run([*start[programme], *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+        for part in arguments:
+            if part.endswith(".png"):
+                assert (tmp_path / part).read_bytes().startswith(b"\x89PNG"), command
+    assert {path.name for path in (ROOT / "docs").glob("*.png")} >= {
+        path.name for path in (tmp_path / "docs").iterdir()
+    }
 
 
 # --- gradients over distance ----------------------------------------------------------------------

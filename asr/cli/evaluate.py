@@ -70,6 +70,12 @@ def evaluate(
     read = sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
+    unwritten = None
+    if hyp_out is not None:
+        try:
+            write_hypotheses(hyp_out, evaluation)
+        except OSError as error:
+            unwritten = error  # told behind the rates, which are there and shall not be lost with it
     comparison = evaluation.comparison
     if as_json:
         by_id = {utterance.id: utterance for utterance in utterances}
@@ -82,8 +88,8 @@ def evaluate(
             click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
         click.echo("\n".join(reliability_table(evaluation.reliability)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
-    if hyp_out is not None:  # last: where it cannot be written, the rates stand there already
-        write_hypotheses(hyp_out, evaluation)
+    if unwritten is not None:
+        raise unwritten
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
 
