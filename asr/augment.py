@@ -361,6 +361,7 @@ def spec_augmented(
     config: AugmentConfig,
     hop_ms: float,
     generators: list[np.random.Generator],
+    planes: int = 1,
 ) -> Tensor:
     """Features with drawn bands and stretches set to 0, the mean of normalised features.
 
@@ -369,15 +370,15 @@ def spec_augmented(
         lengths: ``(batch,)`` integer, frames per utterance.
         hop_ms: milliseconds from frame to frame.
         generators: one per utterance.
+        planes: parts of a frame with the same frequencies, deltas for one, that are struck alike.
     """
+    size = features.shape[2] // planes
     bands, stretches = [], []
     for length, generator in zip(lengths.tolist(), generators, strict=True):
-        bands.append(
-            drawn_spans(generator, config.frequency_masks, features.shape[2], config.frequency_width)
-        )
+        bands.append(drawn_spans(generator, config.frequency_masks, size, config.frequency_width))
         count, widest = time_masks(config, length, hop_ms)
         stretches.append(drawn_spans(generator, count, length, widest))
-    struck_bands = within(bands, features.shape[2], features.device)
+    struck_bands = within(bands, size, features.device).repeat(1, planes)
     struck_frames = within(stretches, features.shape[1], features.device)
     return features.masked_fill(struck_bands[:, None] | struck_frames[:, :, None], 0.0)
 

@@ -207,6 +207,11 @@ class Pronouncer:
         """Learned when the first word needs it."""
         return learned(self.dictionary)
 
+    @cached_property
+    def phones(self) -> frozenset[str]:
+        """Those of the dictionary; no pronunciation has another."""
+        return frozenset(self.dictionary.phones)
+
     def pronounced(self, word: str) -> tuple[Pronunciations, str]:
         """The pronunciations of a word, the usual one first, and which way they were found.
 
@@ -214,7 +219,9 @@ class Pronouncer:
         """
         if word in self.dictionary:
             return self.dictionary[word], BY_DICTIONARY
-        if variants := derived(word, self.dictionary, lambda stem: self.pronounced(stem)[0]):
+        variants = derived(word, self.dictionary, lambda stem: self.pronounced(stem)[0])
+        # The rules are of English and its usual phones, which another dictionary need not have.
+        if variants := tuple(said for said in variants if self.phones.issuperset(said)):
             return variants, BY_RULE
         return self.g2p.pronunciations(word, self.variants), BY_MODEL
 

@@ -20,7 +20,7 @@ from asr.recognizer import Recognizer
 from asr.transcript import Word
 
 LIKELY = 0.1  # a token that never gets more probability than this is not drawn
-MOST_NUMBERED = 60  # units whose numbers stand beside their rows
+MOST_NUMBERED = 60  # units with room for their numbers beside them; of more, every second or third has one
 GATES = ("input", "forget", "output", "reset", "update")  # between 0 and 1; the rest has a sign
 
 
@@ -148,8 +148,8 @@ def picture(inside: Inside, units: Sequence[int]) -> Any:
             image = draw_frames(
                 axes, shown, inside.duration, f"{name} state", vmin=-most, vmax=most, cmap="RdBu_r"
             )
-        if len(units) <= MOST_NUMBERED:
-            axes.set_yticks(range(len(units)), map(str, units), fontsize=6)
+        every = -(-len(units) // MOST_NUMBERED)
+        axes.set_yticks(range(0, len(units), every), map(str, units[::every]), fontsize=6)
         figure.colorbar(image, ax=axes, pad=0.01)
     draw_posteriors(panels[-1], inside)
     panels[-1].set(xlim=(0, inside.duration), xlabel="seconds")

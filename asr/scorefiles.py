@@ -363,7 +363,10 @@ def by_position(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
-    """Whether plain lines begin with the ids of the other file, or in both files with the same ones."""
+    """Whether plain lines begin with the ids of the other file, or in both files with the same ones.
+
+    In whatever order; two at least, all different and each with a digit, so that no words are taken for ids.
+    """
     if "lines" not in (references.format, hypotheses.format):
         return False
     left, right = (
@@ -372,11 +375,9 @@ def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
         else [[utterance.id] for utterance in texts.utterances]
         for texts in (references, hypotheses)
     )
-    if references.format != hypotheses.format:
-        return 0 < len(left) == len(right) and sorted(left) == sorted(right)
     distinct = {name for names in left for name in names}
     numbered = all(re.search(r"\d", name) for name in distinct)
-    return left == right and 1 < len(left) == len(distinct) and numbered
+    return sorted(left) == sorted(right) and 1 < len(left) == len(distinct) and numbered
 
 
 def by_time(references: Texts, hypotheses: Texts) -> Texts:

@@ -144,10 +144,12 @@ def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> Iterator[None
             refuse_other_things(folder)
             lock.acquire(timeout=0)
             claim_folder(experiment, folder)
-        except UserError as error:
-            problem = str(error)
         except filelock.Timeout:
             problem = f"{folder}: another process is training there; wait for it, or choose another --out"
+        except OSError as error:
+            problem = f"{error.filename or folder}: {error.strerror}"
+        except UserError as error:
+            problem = str(error)
     problem = ranks.agreed(problem)
     try:
         if problem:
@@ -408,7 +410,8 @@ def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view:
         for name in batch.ids
     ]
     hop_ms = 1000 * run.experiment.features.frame_seconds
-    return spec_augmented(features, lengths, config, hop_ms, generators)
+    planes = run.experiment.features.planes
+    return spec_augmented(features, lengths, config, hop_ms, generators, planes)
 
 
 def blank_frames(outcome: Outcome) -> Tensor:

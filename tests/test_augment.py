@@ -307,6 +307,15 @@ def test_masks_are_within_their_bounds():
     assert max(count for length, count in stretches if length == 30) == 6  # a fifth
 
 
+def test_a_band_is_struck_out_of_deltas_and_stacked_frames_too():
+    config = AugmentConfig(frequency_masks=1, frequency_width=6)
+    features, lengths = torch.ones(1, 5, 24), torch.tensor([5])
+    for i in range(50):
+        out = spec_augmented(features, lengths, config, 10.0, [utterance_generator(i, 0, "a")], planes=3)
+        alone = spec_augmented(features[..., :8], lengths, config, 10.0, [utterance_generator(i, 0, "a")])
+        torch.testing.assert_close(out, alone.repeat(1, 1, 3), rtol=0, atol=0)
+
+
 def test_adaptive_masks_go_by_the_seconds_there_are():
     config = AugmentConfig(
         time_masks=10, time_masks_per_second=1.0, time_width_ms=400.0, time_width_share=0.05

@@ -162,6 +162,11 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
             1,
             "asr: wrong.toml: unknown key 'encodre'",
         ),
+        (
+            ["train", "wrong.toml", "--dry-run", "--set", "encodre=1", "--set", "seed"],
+            1,
+            "asr: --set: 'seed' is not of the form",
+        ),
         (["train", "no.toml", "--dry-run"], 1, "asr: no.toml: is not TOML"),
         (["train", "recipe.toml"], 2, "--out"),
         (["train", "nothing.toml", "--out", "x"], 2, "nothing.toml"),

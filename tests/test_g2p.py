@@ -182,6 +182,15 @@ def test_words_go_three_ways(regular_g2p):
     assert pronouncer.pronounced("nemoxa's") == ((("N", "E", "M", "O", "K", "Z", "A", "Z"),), BY_RULE)
 
 
+def test_rules_of_english_add_no_phone_that_a_dictionary_has_not():
+    words = regular_dictionary().words
+    other = Lexicon({word: (tuple(p.lower() for p in said),) for word, (said,) in words.items()})
+    stem = next(word for word in words if word[-1] in "aeiou")
+    (said, *_), way = Pronouncer(other).pronounced(stem + "s")
+    assert (said[:-1], way) == (other[stem][0], BY_MODEL)
+    assert set(said) <= set(other.phones)
+
+
 def test_a_model_gives_as_many_variants_as_it_is_asked_for():
     words = regular_dictionary().words
     twofold = Lexicon(

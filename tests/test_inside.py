@@ -129,8 +129,10 @@ def test_an_outlier_leaves_the_others_their_colours(digits):
 
 def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
     inside = look_inside(digits, SAMPLE)
-    for units, rows in (([3, 3, 3], 1), (range(inside.size), inside.size)):
+    for units, rows in (([3, 3, 3], 1), (range(1, inside.size), inside.size - 1)):
         figure = picture(inside, units)
+        for row, label in zip(figure.axes[1].get_yticks(), figure.axes[1].get_yticklabels(), strict=True):
+            assert label.get_text() == str(list(dict.fromkeys(units))[int(row)])
         assert figure.axes[1].images[0].get_array().shape[0] == rows
         assert figure.get_figheight() < 50
 

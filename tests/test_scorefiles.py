@@ -212,10 +212,11 @@ def test_plain_lines_fit_any_references_in_their_order(tmp_path):
 
 def test_ids_are_not_taken_for_words(tmp_path):
     written(tmp_path, "ref.txt", "u1 one\nu2 two\n")
-    written(tmp_path, "hyp.txt", "u1 won\nu2 two\n")
-    result = scored(tmp_path, "ref.txt", "hyp.txt")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "every line begins with the same id" in str(result.exception)
+    for lines in ("u2 two\nu1 won\n", "u1 won\nu2 two\n"):
+        written(tmp_path, "hyp.txt", lines)
+        result = scored(tmp_path, "ref.txt", "hyp.txt")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "every line begins with the same id" in str(result.exception)
     for format, wer in (("kaldi", 0.5), ("lines", 0.25)):
         options = ("--ref-format", format, "--hyp-format", format, "--json")
         result = scored(tmp_path, "ref.txt", "hyp.txt", *options)

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads for the model.  [default: OMP_NUM_THREADS, or all cores]",
+)
 @click.option(
     "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +25,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads for the model.  [default: OMP_NUM_THREADS, or all cores]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, take the largest batch once, write nothing.")
 @click.option("--print-config", is_flag=True, help="Print the whole config, each key explained, and stop.")
 def train(
@@ -70,16 +73,26 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
     from asr.errors import UserError
     from asr.experiment import Experiment, with_data_folder
 
-    table, blamed = read_toml(recipe), str(recipe)
+    table = read_toml(recipe)
     try:
-        if assignments:
-            with suppress(UserError):
-                from_table(Experiment, table)
-                blamed = "--set"
         experiment = from_table(Experiment, override(table, assignments))
     except UserError as error:
+        blamed = recipe if says(table) == str(error) else "--set"
         raise UserError(f"{blamed}: {error}") from error
     return with_data_folder(experiment, data)
+
+
+def says(table: dict[str, Any]) -> str:
+    """What is wrong with a recipe as it stands."""
+    from asr.config import from_table
+    from asr.errors import UserError
+    from asr.experiment import Experiment
+
+    try:
+        from_table(Experiment, table)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.device) -> None:
