@@ -169,6 +169,9 @@ def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_pat
 
 def test_the_script_of_the_learning_curve_goes_from_a_corpus_to_points_of_it(tmp_path):
     write_prose(tmp_path / "text")
+    released = tmp_path / "asr" / "models" / "english"
+    released.mkdir(parents=True)
+    (released / "search.toml").write_text("beam_size = 8\nlm_weight = 0.5\n")
     command = ["recipes/english/curve.sh", "corpus", "text", "dictionary", "2h", "14h-seed2"]
     recipes = scripted(tmp_path, *command)
     counted = {"curve-2h": 1, "curve-2h-phones": 1, "curve-14h-seed2": 2, "curve-14h-seed2-phones": 2}
