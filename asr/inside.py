@@ -122,7 +122,7 @@ def picture(inside: Inside, units: Sequence[int]) -> Any:
 
     Raises ``UserError`` for a unit that is not there.
     """
-    from matplotlib.figure import Figure  # takes long to come, and no other command needs it
+    from matplotlib.figure import Figure  # takes long to come, and few commands need it
 
     for unit in units:
         if not 0 <= unit < inside.size:
