@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from asr.features import FeatureConfig
 from asr.optimisation import mean_weights
 from asr.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run
-from asr.training import LOCK_FILE, gradient, own_batches, step, train
+from asr.training import LOCK_FILE, gradient, masked_view, own_batches, step, train
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -245,6 +246,21 @@ def test_one_folder_is_trained_in_by_one_process(tones, tmp_path):
     assert (folder / LOCK_FILE).exists()
     assert train(experiment(tones, epochs=1), folder, CPU, quiet).epoch == 1
     assert train(experiment(tones, epochs=1), folder, CPU, quiet).epoch == 1
+
+
+def test_training_strikes_a_band_out_of_its_deltas_too(tones, tmp_path):
+    config = experiment(tones)
+    config = replace(
+        config,
+        features=replace(config.features, deltas=1),
+        augment=AugmentConfig(frequency_masks=1, frequency_width=10),
+    )
+    run = prepared_run(config, tmp_path, CPU)
+    features, lengths = torch.ones(1, 5, 40), torch.tensor([5])
+    for name in "abcdefgh":
+        struck = masked_view(run, SimpleNamespace(ids=(name,)), features, lengths, 0)[0, 0] == 0
+        assert struck[:20].tolist() == struck[20:].tolist()
+        assert struck[:20].sum() <= 10
 
 
 def test_a_recipe_that_somebody_wrote_is_not_replaced(tones, tmp_path):
