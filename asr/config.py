@@ -47,8 +47,12 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
 
 
-def from_table(kind: type[Config], table: Mapping[str, Any], prefix: str = "") -> Config:
+def from_table(
+    kind: type[Config], table: Mapping[str, Any], prefix: str = "", whole: type | None = None
+) -> Config:
     """Build the dataclass ``kind`` from a table; keys left out keep their defaults.
+
+    ``prefix`` is what stands before its keys where it is a section of ``whole``.
 
     Raises ``ConfigError`` for an unknown key, naming the nearest known one, and for a wrong type.
     """
@@ -56,8 +60,8 @@ def from_table(kind: type[Config], table: Mapping[str, Any], prefix: str = "") -
     values = {}
     for key, value in table.items():
         if key not in hints:
-            raise ConfigError(f"unknown key {prefix + key!r}{_nearest(key, hints)}")
-        values[key] = _checked(value, hints[key], prefix + key)
+            raise ConfigError(f"unknown key {prefix + key!r}{_nearest(key, hints, whole or kind)}")
+        values[key] = _checked(value, hints[key], prefix + key, whole or kind)
     return kind(**values)
 
 
@@ -136,13 +140,13 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _checked(value: Any, hint: Any, key: str) -> Any:
+def _checked(value: Any, hint: Any, key: str, whole: type) -> Any:
     """``value`` as the type that ``hint`` asks for, or a ``ConfigError`` naming ``key``."""
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise ConfigError(f"{key!r} is a section: write [{key}] with keys below it")
-        return from_table(hint, value, key + ".")
+        return from_table(hint, value, key + ".", whole)
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
@@ -151,7 +155,7 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key!r} is {value!r}, not a list")
-        return tuple(_checked(item, typing.get_args(hint)[0], key) for item in value)
+        return tuple(_checked(item, typing.get_args(hint)[0], key, whole) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not hint:
@@ -164,10 +168,12 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    """Where ``key`` stands in one of the sections, or what among ``known`` is spelled most like it."""
+def _nearest(key: str, known: Mapping[str, Any], whole: type) -> str:
+    """Where ``key`` stands in a section of ``whole``, or what among ``known`` is spelled most like it."""
     sections = {
-        name: typing.get_type_hints(kind) for name, kind in known.items() if dataclasses.is_dataclass(kind)
+        name: typing.get_type_hints(kind)
+        for name, kind in typing.get_type_hints(whole).items()
+        if dataclasses.is_dataclass(kind)
     }
     homes = [f"{name}.{key}" for name, keys in sections.items() if key in keys]
     if homes:

@@ -123,7 +123,8 @@ def read_dictionary(path: str | Path) -> Lexicon:
     """A pronouncing dictionary in the format of CMUdict: ``word PH PH ...``, variants as ``word(2)``.
 
     Words become lower case and phones lose their stress (``AH0`` is ``AH``). Comments, behind ``#`` and
-    on lines that begin with ``;;;``, are passed over. Raises ``LexiconError``.
+    on lines that begin with ``;;;``, are passed over. Raises ``LexiconError``, also when what should be
+    phones are too many to be any.
     """
     entries = []
     for number, line in _numbered(_text(path)):
@@ -135,7 +136,13 @@ def read_dictionary(path: str | Path) -> Lexicon:
             raise LexiconError(f"{path}:{number}: is not a word and its phones")
         variant = VARIANT.fullmatch(word)
         entries.append((variant[1] if variant else word, bare))
-    return _some(entries, path)
+    lexicon = _some(entries, path)
+    if len(lexicon.phones) > MOST_PHONES:
+        raise LexiconError(
+            f"{path}: is no pronouncing dictionary, a word and its phones a line: {len(lexicon.phones):,} "
+            f"different phones would be in it, from {lexicon.phones[0]} to {lexicon.phones[-1]}"
+        )
+    return lexicon
 
 
 def read_lexicon(path: str | Path) -> Lexicon:

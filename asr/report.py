@@ -68,13 +68,11 @@ def processor() -> str:
 
 def draw_features(features: np.ndarray, config: FeatureConfig, title: str, path: Path) -> None:
     """Draw ``(frames, features)`` over time as a picture; the ending of ``path`` chooses its format."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # takes long to come, and few commands need it
 
     seconds = len(features) * config.frame_seconds
-    figure, axes = plt.subplots(figsize=(max(6.0, min(24.0, 3 * seconds)), 4), layout="constrained")
+    figure = Figure(figsize=(max(6.0, min(24.0, 3 * seconds)), 4), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(
         features.T, origin="lower", aspect="auto", interpolation="nearest",
         extent=(0, seconds, -0.5, features.shape[1] - 0.5), cmap="magma",
@@ -83,4 +81,3 @@ def draw_features(features: np.ndarray, config: FeatureConfig, title: str, path:
     figure.colorbar(image, ax=axes, label=f"normalised by {config.normalisation}")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    plt.close(figure)

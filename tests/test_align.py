@@ -299,6 +299,17 @@ def test_a_text_is_given_or_in_a_file_or_from_stdin(tmp_path):
     assert (tmp_path / "new" / "a.ctm").read_text() == given
 
 
+def test_a_file_is_written_as_it_ends_unless_told(tmp_path):
+    def written(name: str, *options: str) -> str:
+        run(STRING, "one eight seven two", "-o", tmp_path / name, *options)
+        return (tmp_path / name).read_text(encoding="utf-8")
+
+    assert written("a.TextGrid").startswith('File type = "ooTextFile"')
+    words = json.loads(written("a.json"))["words"]
+    assert " ".join(word["text"] for word in words) == "one eight seven two"
+    assert written("a.txt") == written("a.ctm") == written("b.json", "-f", "ctm")
+
+
 def test_another_text_is_not_believed():
     rows = run(STRING, "one two three four").stdout.splitlines()
     assert float(rows[0].split()[5]) > 0.9

@@ -257,6 +257,25 @@ def test_folder_pairs_recordings_with_texts_and_tells_of_the_others(tmp_path, ca
     ]
 
 
+def test_a_folder_goes_on_without_recordings_that_cannot_be_read(tmp_path, caplog):
+    write_sound(tmp_path / "a.wav")
+    for name in "abc":
+        write(tmp_path / f"{name}.txt", "yes")
+    write(tmp_path / "b.wav", "")
+    (tmp_path / "c.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        splits = prepared("folder", tmp_path)
+    assert [u.id for u in splits["all"]] == ["a"]
+    assert caplog.messages == [
+        f"2 recordings that cannot be read: {tmp_path}/b.wav: is empty, "
+        f"{tmp_path}/c.wav: is truncated: its header promises more than the file holds"
+    ]
+    (tmp_path / "a.wav").unlink()
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(CorpusError, match=r"none of its recordings can be read: .*b\.wav: is empty"):
+        prepared("folder", tmp_path)
+
+
 # Free spoken digits
 
 SPEAKERS = ("ann", "bob")

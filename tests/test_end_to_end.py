@@ -158,6 +158,11 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
             "--set: unknown key 'epochs'; it is called 'training.epochs'",
         ),
         (
+            ["train", "recipe.toml", "--dry-run", "--set", "data.epochs=3"],
+            1,
+            "--set: unknown key 'data.epochs'; it is called 'training.epochs'",
+        ),
+        (
             ["train", "wrong.toml", "--dry-run", "--set", "training.epochs=3"],
             1,
             "asr: wrong.toml: unknown key 'encodre'",
@@ -177,6 +182,7 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
         (["evaluate", "empty.jsonl", "--model", "run"], 1, "empty.jsonl: lists no utterances"),
         (["train", "recipe.toml", "--dry-run", "--set", "format_version=9"], 1, "'format_version'"),
         (["features", "data/test/000.wav"], 2, "-o"),
+        (["features", "data/test/000.wav", "-o", "x.png"], 2, "x.png does not end in .npy"),
         (["features", "data/test/000.wav", "-o", "x.npy", "--set", "knid=mfcc"], 1, "'kind'"),
     ],
 )

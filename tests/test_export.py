@@ -130,6 +130,12 @@ def test_a_file_that_is_not_equal_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_another_ending_is_refused():
+    done = CliRunner().invoke(cli, ["export", "--model", "digits", "-o", "model.pt"])
+    assert done.exit_code == 2
+    assert "model.pt does not end in .onnx" in done.stderr
+
+
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = CliRunner().invoke(cli, ["export", "--model", "digits", "-o", str(tmp_path / "x.onnx")])

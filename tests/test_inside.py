@@ -166,7 +166,7 @@ def test_a_unit_that_is_not_there_is_named(digits, tmp_path):
 def test_how_to_draw_is_asked_before_anything_is_done(command):
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 2
-    assert "does not end in .png, .svg or .pdf" in done.stderr
+    assert "does not end in .png or .svg or .pdf" in done.stderr
 
 
 def test_no_direction_from_the_end_where_there_is_none(digits):

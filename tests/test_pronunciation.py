@@ -62,6 +62,12 @@ def test_files_that_are_no_lexicons_are_refused(tmp_path, read):
         read(tmp_path / "binary.txt")
 
 
+def test_a_text_is_no_dictionary(tmp_path):
+    prose = "".join(f"line{n} holds word{n}x and another{n}x\n" for n in range(200))
+    with pytest.raises(LexiconError, match=r"prose\.txt: is no pronouncing dictionary.*402 different phones"):
+        read_dictionary(written(tmp_path / "prose.txt", prose))
+
+
 def test_a_word_without_phones_is_named(tmp_path):
     with pytest.raises(LexiconError, match=r"some\.txt:2: 'b' has no phones"):
         read_lexicon(written(tmp_path / "some.txt", "a AH\nb\n"))

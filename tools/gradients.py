@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from asr.cells import CELLS, Cell, State
-from asr.cli.pictures import ENDINGS
+from asr.cli.outputs import PICTURES
 from asr.files import replacing
 
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
@@ -82,8 +82,8 @@ def networks() -> dict[str, Cell]:
 
 def picture_path(text: str) -> Path:
     """A path whose ending says how to draw."""
-    if Path(text).suffix.lower() not in ENDINGS:
-        raise argparse.ArgumentTypeError(f"{text} does not end in {', '.join(ENDINGS)}")
+    if Path(text).suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(PICTURES)}")
     return Path(text)
 
 

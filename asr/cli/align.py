@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
 from asr.cores import threads_for
 from asr.errors import UserError
@@ -29,16 +30,14 @@ from asr.models import DEFAULT_MODEL
 @click.option(
     "-f",
     "--output-format",
-    default="ctm",
     type=click.Choice([*ALIGNMENT_FORMATS]),
-    help="ctm has words, ctm-units what they are spelled with, textgrid and json have both.",
+    help="ctm has words, ctm-units what they are spelled with, textgrid and json have both.  "
+    "[default: as FILE ends, or ctm]",
 )
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: all there are."
-)
+@cores_option
 def align(
-    audio: Path, text: str, model: str, out: Path | None, output_format: str, device: str, threads: int
+    audio: Path, text: str, model: str, out: Path | None, output_format: str | None, device: str, threads: int
 ) -> None:
     """Find where the words of TEXT are in AUDIO: a text as such, a file that holds it, or - for stdin.
 
@@ -59,7 +58,8 @@ def align(
             aligned = recognizer.align(audio, spoken, bar.update)
     except UserError as error:
         raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
-    written = ALIGNMENT_FORMATS[output_format](aligned)
+    ending = "" if out is None else out.suffix.lower().removeprefix(".")
+    written = ALIGNMENT_FORMATS[output_format or (ending if ending in ALIGNMENT_FORMATS else "ctm")](aligned)
     if out is None:
         click.echo(written, nl=False)
         return

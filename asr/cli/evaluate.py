@@ -16,6 +16,7 @@ from asr.cli.reliability import reliability_table
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import search_options, searching
+from asr.cli.threads import threads_option
 from asr.models import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
 from asr.scoring import ScoringError
 
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="CPU threads for the model.  [default: OMP_NUM_THREADS, or all cores]",
-)
+@threads_option
 @click.option(
     "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
 )

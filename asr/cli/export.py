@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.outputs import ending_in
 from asr.models import DEFAULT_MODEL
 
 
@@ -14,7 +15,7 @@ from asr.models import DEFAULT_MODEL
 @click.option("--format", "file_format", default="onnx", type=click.Choice(["onnx"]), help="Of the file.")
 @click.option(
     "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write.",
+    callback=ending_in(".onnx"), help="Where to write, FILE.onnx.",
 )  # fmt: skip
 def export(model: str, file_format: str, out: Path) -> None:
     """Write a model as one file that takes samples and gives log-probs, features included.

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import click
 
-from asr.cli.pictures import picture_path
+from asr.cli.outputs import ending_in, picture_path
 
 
 @click.command()
 @click.argument("audio", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", metavar="FILE", type=click.Path(path_type=Path), help="Write (frames, features) as .npy."
+    "-o",
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=ending_in(".npy"),
+    help="Write (frames, features) as .npy.",
 )
 @click.option(
     "--plot",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli.pictures import picture_path
+from asr.cli.outputs import picture_path
 from asr.models import DEFAULT_MODEL
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asr.cli.threads import threads_option
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,11 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="CPU threads for the model.  [default: OMP_NUM_THREADS, or all cores]",
-)
+@threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, take the largest batch once, write nothing.")
 @click.option("--print-config", is_flag=True, help="Print the whole config, each key explained, and stop.")
 def train(

@@ -21,6 +21,7 @@ import click
 
 from asr.audio import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
+from asr.cli.threads import cores_option
 from asr.cores import threads_for
 from asr.errors import UserError
 from asr.files import write_text
@@ -78,9 +79,7 @@ class Found:
     type=click.IntRange(1),
     help="Segments that are heard together.",
 )
-@click.option(
-    "--threads", default=0, type=click.IntRange(0), help="Processor cores to use; 0: all there are."
-)
+@cores_option
 @click.option(
     "--rate", type=click.IntRange(1000, 1_000_000),
     help="Hertz, when stdin holds bare samples: 16-bit, little-endian, one channel.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asr.cli.reliability import reliability_table
+from asr.cli.threads import threads_option
 from asr.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are sought with the firs
     help="Prefixes kept from frame to frame.  [default: the best of several]",
 )
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="CPU threads for the model.  [default: OMP_NUM_THREADS, or all cores]",
-)
+@threads_option
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 def tune(
     manifest: Path,

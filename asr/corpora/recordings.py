@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
-from asr.audio import duration
+from asr.audio import AudioError, duration
 from asr.data import Utterance
 from asr.errors import UserError
 
@@ -63,15 +63,28 @@ def _listing(folder: Path) -> dict[str, str]:
     return names | {path.stem: str(path) for path in files if is_recording(path)}
 
 
+def readable(names: Iterable[str]) -> tuple[dict[str, float], list[AudioError]]:
+    """The seconds of every recording, from its header, and what is wrong with those that cannot be read."""
+    lengths, faults = {}, []
+    # disable=None: a bar only where somebody watches
+    for name in tqdm(sorted(names), desc="durations", unit=" recordings", leave=False, disable=None):
+        try:
+            lengths[name] = duration(name)
+        except AudioError as error:
+            faults.append(error)
+    return lengths, faults
+
+
 def measured(splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
     """The splits with every ``duration`` that was not known taken from the recording's header.
 
-    Raises ``AudioError`` for a recording that cannot be read.
+    Raises ``CorpusError`` with the first recording that cannot be read and the number of all of them.
     """
     unknown = {u.audio for utterances in splits.values() for u in utterances if u.duration is None}
-    # disable=None: a bar only where somebody watches
-    bar = tqdm(sorted(unknown), desc="durations", unit=" recordings", leave=False, disable=None)
-    lengths = {audio: duration(audio) for audio in bar}
+    lengths, faults = readable(unknown)
+    if faults:
+        more = f"; not to be read: {len(faults)} of {len(unknown)} recordings" if len(faults) > 1 else ""
+        raise CorpusError(f"{faults[0]}{more}")
 
     def with_duration(utterance: Utterance) -> Utterance:
         if utterance.duration is not None:
