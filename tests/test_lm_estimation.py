@@ -25,7 +25,7 @@ from asr.lm import counting
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK, EstimationConfig, EstimationError, estimate
 from asr.lm.model import NgramModel
-from asr.lm.perplexity import perplexity
+from asr.lm.perplexity import perplexity, sentence_perplexities
 from asr.lm.sampling import distribution, sampled_sentences
 from asr.lm.storage import save_model
 from asr.lm.text import SentenceConfig, sentence_blocks, split_sentences
@@ -190,6 +190,23 @@ def test_perplexity_by_hand():
         perplexity(model, [b"\n"])
 
 
+def test_sentences_on_their_own_add_up_to_the_text():
+    model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
+    blocks = [b"a b\n\n \n new  a\n", b"c\n"]
+    rows = list(sentence_perplexities(model, blocks))
+    assert [sentence for sentence, _ in rows] == ["a b", "new  a", "c"]
+    assert [(found.sentences, found.words, found.unknown) for _, found in rows] == [
+        (1, 2, 0),
+        (1, 2, 1),
+        (1, 1, 0),
+    ]
+    first, _ = model.score(["a", "b", "</s>"], model.begin)
+    assert rows[0][1].log_prob == pytest.approx(sum(first))
+    whole = perplexity(model, blocks)
+    assert whole.log_prob == pytest.approx(sum(found.log_prob for _, found in rows))
+    assert whole.unknown_log_prob == pytest.approx(rows[1][1].unknown_log_prob)
+
+
 def test_samples_follow_the_model_and_the_seed():
     model = estimated([["a", "b"], ["a", "c"], ["a", "b"]] * 3, order=3)
     sentences = list(sampled_sentences(model, 2000, seed=1))
@@ -293,6 +310,9 @@ def test_a_model_is_converted_described_measured_and_tried(folder, monkeypatch):
     assert len(sampled.splitlines()) == 3
     assert f"{measured['perplexity_including_oov']:.2f}" in asr_lm("perplexity", "model.lm", "text.txt")
     assert "3-grams" in asr_lm("info", "model.lm")
+    scores = [line.split("\t") for line in asr_lm("score", "model.lm", "text.txt").splitlines()]
+    assert [sentence for *_, sentence in scores] == Path("text.txt").read_text().splitlines()
+    assert sum(float(log_prob) for log_prob, *_ in scores) == pytest.approx(measured["log_prob"], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +331,9 @@ def test_a_model_is_converted_described_measured_and_tried(folder, monkeypatch):
         (["train", "cut.gz", "-o", "x.arpa"], 1, "cut.gz"),
         (["info", "text.txt"], 1, "text.txt:1: "),
         (["info", "broken.lm"], 1, "broken.lm"),
-        (["perplexity", "model.arpa", "empty.txt"], 1, "no words"),
+        (["train", "empty.txt", "-o", "x.arpa"], 1, "empty.txt: no words"),
+        (["perplexity", "model.arpa", "empty.txt"], 1, "empty.txt: no words"),
+        (["score", "model.arpa", "empty.txt"], 1, "empty.txt: no words"),
         (["sample", "nothing.arpa"], 1, "nothing.arpa"),
     ],
 )

@@ -162,6 +162,25 @@ def perplexity(
 
 @lm.command()
 @MODEL
+@TEXTS
+@NORMALISER
+@SPLIT
+def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences: bool) -> None:
+    """What LM gives each sentence of TEXT, a line each: log-prob, words, OOVs and the sentence, between tabs.
+
+    The log-prob is natural, of all words and the end of the sentence, words outside the vocabulary as <unk>.
+    """
+    from asr.lm.perplexity import sentence_perplexities
+    from asr.lm.storage import load_model
+    from asr.lm.text import SentenceConfig, sentence_blocks
+
+    blocks = sentence_blocks(texts, SentenceConfig(normaliser, split_sentences))
+    for sentence, found in sentence_perplexities(load_model(model), blocks):
+        click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
+
+
+@lm.command()
+@MODEL
 @JSON
 def info(model: Path, as_json: bool) -> None:
     """What is in LM; every byte of a binary file is checked."""

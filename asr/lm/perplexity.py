@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,31 +62,50 @@ def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
 
     Raises ``UserError`` when the text has no words.
     """
+    totals, sentences = np.zeros(4), 0
+    for _, rows in _scored_blocks(model, blocks):
+        totals += rows.sum(axis=0)
+        sentences += len(rows)
+    if not sentences:
+        raise UserError("the text has no words: perplexity is not defined")
+    return _perplexity(sentences, totals)
+
+
+def sentence_perplexities(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[str, Perplexity]]:
+    """As ``perplexity`` for each sentence of a text on its own, beside the sentence."""
+    for block, rows in _scored_blocks(model, blocks):
+        sentences = [line for line in map(str.strip, block.decode().split("\n")) if line]
+        for sentence, row in zip(sentences, rows, strict=True):
+            yield sentence, _perplexity(1, row)
+
+
+def _perplexity(sentences: int, row: np.ndarray) -> Perplexity:
+    words, unknown, log_prob, unknown_log_prob = row.tolist()
+    return Perplexity(sentences, int(words), int(unknown), log_prob, unknown_log_prob)
+
+
+def _scored_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Each block with a row for each of its sentences, as ``_scored`` makes them."""
     table = table_of(model.vocabulary.letters, model.vocabulary.bounds)
-    totals = np.zeros(5)
     for block in blocks:
         tokens, table = numbered(np.frombuffer(block, np.uint8), table, SENTENCE, SENTENCE_END, model.unknown)
-        totals += _scored(model.trie, tokens, model.begin, model.end, model.unknown)
-    sentences, words, unknown, log_prob, unknown_log_prob = totals.tolist()
-    if not words:
-        raise UserError("the text has no words: perplexity is not defined")
-    return Perplexity(int(sentences), int(words), int(unknown), log_prob, unknown_log_prob)
+        yield block, _scored(model.trie, tokens, model.begin, model.end, model.unknown)
 
 
 @compiled
 def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
-    """Sentences, words, unknown words, and the log-probs of all tokens and of the unknown words."""
-    totals = np.zeros(5)
-    state = begin
+    """A row for each sentence: words, unknown words, the log-probs of all tokens and of the unknown words."""
+    rows = np.zeros((np.sum(tokens == SENTENCE), 4))
+    number, state = -1, begin
     for token in tokens:
         if token == SENTENCE:
+            number += 1
             state = begin
             continue
         log_prob, state = score(trie, state, end if token == SENTENCE_END else token)
-        totals[3] += log_prob
-        totals[0] += token == SENTENCE_END
-        totals[1] += token != SENTENCE_END
+        rows[number, 0] += token != SENTENCE_END
+        rows[number, 2] += log_prob
         if token == unknown:
-            totals[2] += 1
-            totals[4] += log_prob
-    return totals
+            rows[number, 1] += 1
+            rows[number, 3] += log_prob
+    return rows

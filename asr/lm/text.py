@@ -78,8 +78,10 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
     """The sentences of all files, some megabytes at a time: UTF-8, each with a line end behind it.
 
-    Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word.
+    Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word, and, at
+    the end, when there was no word in all of them.
     """
+    paths, blank = list(paths), True
     for path in paths:
         line = 1
         for block in _blocks(path, b"\n\n" if config.split else b"\n"):
@@ -90,7 +92,10 @@ def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iter
             if config.normaliser != "none-v1":
                 normalised = map(NORMALISERS[config.normaliser], block.decode().split("\n"))
                 block = "\n".join(normalised).encode() + b"\n"
+            blank &= block.isspace()
             yield block
+    if blank:
+        raise UserError(f"{', '.join(map(named, paths))}: no words in it")
 
 
 def _blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
