@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS
 from asr.g2p import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
-from asr.pronunciation import lexicon_of
+from asr.pronunciation import Lexicon, lexicon_of
 from asr.recognizer import load_recognizer
 from asr.text import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript import AlignedText, AlignedWord, Word
@@ -373,9 +374,14 @@ def test_mistakes_are_one_line(audio, text, named):
 
 
 def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
-    recognizer = load_recognizer("english")
+    said = "this is physically impossible when conscious"
+    whole = load_recognizer("english")
+    words = whole.tokenizer.lexicon.words
+    some = {word for number, word in enumerate(words) if number % 20 == 0} | set(said.split())
+    lexicon = Lexicon({word: words[word] for word in some})  # all of them take long to learn
+    recognizer = replace(whole, tokenizer=replace(whole.tokenizer, lexicon=lexicon))
     sample = Path(__file__).parent.parent / "samples" / "english-1272.flac"
-    known = recognizer.align(sample, "This is physically impossible when conscious.")
+    known = recognizer.align(sample, said)
     guessed = recognizer.align(sample, "This is fizzically impossible when conshus.")
     assert guessed.text == "this is fizzically impossible when conshus"
     for ours, theirs in zip(guessed.words, known.words, strict=True):

@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
 mypy
-pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a process a core, each with a file of tests
+pytest --numprocesses auto --dist loadfile "$@"
