@@ -7,4 +7,4 @@ ruff check .
 ruff format --check .
 mypy
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a process a core, each with a file of tests
-pytest --numprocesses auto --dist loadfile "$@"
+pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
