@@ -169,13 +169,14 @@ _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true
 
 
 def _nearest(key: str, known: Mapping[str, Any], whole: type) -> str:
-    """Where ``key`` stands in a section of ``whole``, or what among ``known`` is spelled most like it."""
+    """Where ``key`` stands in ``whole`` or a section of it, or the key among ``known`` most like it."""
     sections = {
         name: typing.get_type_hints(kind)
         for name, kind in typing.get_type_hints(whole).items()
         if dataclasses.is_dataclass(kind)
     }
     homes = [f"{name}.{key}" for name, keys in sections.items() if key in keys]
+    homes += [key] if key in typing.get_type_hints(whole) else []
     if homes:
         return f"; it is called {' or '.join(map(repr, homes))}"
     matches = difflib.get_close_matches(key, known, n=1, cutoff=0.0)

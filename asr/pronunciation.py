@@ -139,8 +139,8 @@ def read_dictionary(path: str | Path) -> Lexicon:
     lexicon = _some(entries, path)
     if len(lexicon.phones) > MOST_PHONES:
         raise LexiconError(
-            f"{path}: is no pronouncing dictionary, a word and its phones a line: {len(lexicon.phones):,} "
-            f"different phones would be in it, from {lexicon.phones[0]} to {lexicon.phones[-1]}"
+            f"{path}: is this a pronouncing dictionary, a word and its phones a line? There may be "
+            f"{MOST_PHONES} phones, and it has {len(lexicon.phones):,}, from {lexicon.phones[0]} to {lexicon.phones[-1]}"
         )
     return lexicon
 

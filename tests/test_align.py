@@ -308,7 +308,8 @@ def test_a_file_is_written_as_it_ends_unless_told(tmp_path):
     assert written("a.TextGrid").startswith('File type = "ooTextFile"')
     words = json.loads(written("a.json"))["words"]
     assert " ".join(word["text"] for word in words) == "one eight seven two"
-    assert written("a.txt") == written("a.ctm") == written("b.json", "-f", "ctm")
+    assert written("times") == written("a.ctm") == written("b.json", "-f", "ctm")
+    assert "a.srt: say with -f" in run(STRING, "one", "-o", tmp_path / "a.srt", status=2).stderr
 
 
 def test_another_text_is_not_believed():

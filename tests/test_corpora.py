@@ -16,7 +16,7 @@ import asr.cli
 from asr import corpora
 from asr.cli.prepare import prepare as verb
 from asr.corpora import fsdd
-from asr.corpora.recordings import CorpusError
+from asr.corpora.recordings import CorpusError, measured
 from asr.data import Utterance, read_manifest
 from asr.errors import UserError
 
@@ -258,22 +258,40 @@ def test_folder_pairs_recordings_with_texts_and_tells_of_the_others(tmp_path, ca
 
 
 def test_a_folder_goes_on_without_recordings_that_cannot_be_read(tmp_path, caplog):
-    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "a.wav", seconds=0.7)
     for name in "abc":
         write(tmp_path / f"{name}.txt", "yes")
-    write(tmp_path / "b.wav", "")
-    (tmp_path / "c.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-100])
+    for name in ("a.flac", "b.wav", "c.wav"):
+        write(tmp_path / name, "")
     with caplog.at_level(logging.WARNING):
         splits = prepared("folder", tmp_path)
-    assert [u.id for u in splits["all"]] == ["a"]
+    assert [(u.id, u.audio, u.duration) for u in splits["all"]] == [("a", str(tmp_path / "a.wav"), 0.7)]
     assert caplog.messages == [
-        f"2 recordings that cannot be read: {tmp_path}/b.wav: is empty, "
-        f"{tmp_path}/c.wav: is truncated: its header promises more than the file holds"
+        f"left out: {tmp_path}/{name}: is empty" for name in ("a.flac", "b.wav", "c.wav")
     ]
-    (tmp_path / "a.wav").unlink()
-    (tmp_path / "a.txt").unlink()
-    with pytest.raises(CorpusError, match=r"none of its recordings can be read: .*b\.wav: is empty"):
+    write(tmp_path / "a.wav", "")
+    with pytest.raises(CorpusError, match=r"none of its recordings can be read: .*a\.flac: is empty"):
         prepared("folder", tmp_path)
+
+
+def test_a_folder_takes_one_recording_of_a_name(tmp_path, caplog):
+    write(tmp_path / "a.txt", "yes")
+    for name in ("a.flac", "a.wav"):
+        write_sound(tmp_path / name)
+    with caplog.at_level(logging.WARNING):
+        assert [Path(u.audio).name for u in prepared("folder", tmp_path)["all"]] == ["a.flac"]
+    assert caplog.messages == [f"1 recordings beside another of the same name: {tmp_path}/a.wav"]
+
+
+def test_recordings_of_a_corpus_that_cannot_be_read_are_counted(tmp_path):
+    write_sound(tmp_path / "a.wav")
+    utterances = [Utterance(name, str(tmp_path / f"{name}.wav")) for name in "abc"]
+    for name in "bc":
+        write(tmp_path / f"{name}.wav", "")
+    with pytest.raises(CorpusError, match=r"b\.wav: is empty; not to be read: 2 of 3 recordings"):
+        measured({"all": utterances})
+    with pytest.raises(CorpusError, match=r"b\.wav: is empty$"):
+        measured({"all": utterances[:2]})
 
 
 # Free spoken digits

@@ -163,6 +163,11 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
             "--set: unknown key 'data.epochs'; it is called 'training.epochs'",
         ),
         (
+            ["train", "recipe.toml", "--dry-run", "--set", "data.format_version=1"],
+            1,
+            "--set: unknown key 'data.format_version'; it is called 'format_version'",
+        ),
+        (
             ["train", "wrong.toml", "--dry-run", "--set", "training.epochs=3"],
             1,
             "asr: wrong.toml: unknown key 'encodre'",

@@ -192,19 +192,20 @@ def test_perplexity_by_hand():
 
 def test_sentences_on_their_own_add_up_to_the_text():
     model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
-    blocks = [b"a b\n\n \n new  a\n", b"c\n"]
+    blocks = [b"a b\n\n \r\n new  a\n\xc2\xa0\n\x0b\n", b"c\n"]
     rows = list(sentence_perplexities(model, blocks))
-    assert [sentence for sentence, _ in rows] == ["a b", "new  a", "c"]
-    assert [(found.sentences, found.words, found.unknown) for _, found in rows] == [
-        (1, 2, 0),
-        (1, 2, 1),
-        (1, 1, 0),
+    assert [(sentence, found.sentences, found.words, found.unknown) for sentence, found in rows] == [
+        ("a b", 1, 2, 0),
+        ("new  a", 1, 2, 1),
+        ("\xa0", 1, 1, 1),  # white space, but none that is written between words
+        ("\x0b", 1, 1, 1),
+        ("c", 1, 1, 0),
     ]
     first, _ = model.score(["a", "b", "</s>"], model.begin)
     assert rows[0][1].log_prob == pytest.approx(sum(first))
     whole = perplexity(model, blocks)
     assert whole.log_prob == pytest.approx(sum(found.log_prob for _, found in rows))
-    assert whole.unknown_log_prob == pytest.approx(rows[1][1].unknown_log_prob)
+    assert whole.unknown_log_prob == pytest.approx(sum(found.unknown_log_prob for _, found in rows))
 
 
 def test_samples_follow_the_model_and_the_seed():

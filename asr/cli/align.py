@@ -12,7 +12,7 @@ from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
 from asr.cores import threads_for
 from asr.errors import UserError
-from asr.formats import ALIGNMENT_FORMATS
+from asr.formats import ALIGNMENT_FORMATS, FORMATS
 from asr.models import DEFAULT_MODEL
 
 
@@ -45,6 +45,9 @@ def align(
     that AUDIO says has to be in TEXT: what is not is taken for a part of some word or for silence. Words
     that the model's lexicon lacks are pronounced as its own are, which takes some seconds to learn.
     """
+    ending = "" if out is None else out.suffix.lower().removeprefix(".")
+    if output_format is None and ending in FORMATS.keys() - ALIGNMENT_FORMATS.keys():
+        raise click.UsageError(f"{out}: say with -f how to write it, {', '.join(ALIGNMENT_FORMATS)}.")
     spoken = text_of(text)
 
     import torch
@@ -58,7 +61,6 @@ def align(
             aligned = recognizer.align(audio, spoken, bar.update)
     except UserError as error:
         raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
-    ending = "" if out is None else out.suffix.lower().removeprefix(".")
     written = ALIGNMENT_FORMATS[output_format or (ending if ending in ALIGNMENT_FORMATS else "ctm")](aligned)
     if out is None:
         click.echo(written, nl=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,7 +107,6 @@ def train(
     Blank lines are no sentences. The words <s>, </s> and <unk> are reserved.
     """
     from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
-    from asr.lm.text import SentenceConfig, sentence_blocks
 
     fallback: tuple[float, ...] = ()
     if discount_fallback is not None:
@@ -118,7 +117,7 @@ def train(
         vocabulary_size=vocab,
         discount_fallback=fallback,
     )
-    model = estimate(sentence_blocks(texts, SentenceConfig(normaliser, split_sentences)), config)
+    model = estimate(sentences(texts, normaliser, split_sentences), config)
     write(model, out)
 
 
@@ -138,9 +137,8 @@ def perplexity(
     """
     from asr.lm.perplexity import perplexity as measured
     from asr.lm.storage import load_model
-    from asr.lm.text import SentenceConfig, sentence_blocks
 
-    blocks = sentence_blocks(texts, SentenceConfig(normaliser, split_sentences))
+    blocks = sentences(texts, normaliser, split_sentences)
     found = measured(load_model(model), blocks)
     result = {
         "perplexity_including_oov": found.including_unknown,
@@ -172,9 +170,8 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
     """
     from asr.lm.perplexity import sentence_perplexities
     from asr.lm.storage import load_model
-    from asr.lm.text import SentenceConfig, sentence_blocks
 
-    blocks = sentence_blocks(texts, SentenceConfig(normaliser, split_sentences))
+    blocks = sentences(texts, normaliser, split_sentences)
     for sentence, found in sentence_perplexities(load_model(model), blocks):
         click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
 
@@ -235,6 +232,13 @@ def convert(model: Path, out: Path) -> None:
     from asr.lm.storage import load_model
 
     write(load_model(model, verify=True), out)
+
+
+def sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Iterator[bytes]:
+    """The sentences of all texts, in blocks; raises ``UserError`` at the end when there was no word."""
+    from asr.lm.text import SentenceConfig, sentence_blocks, wordy
+
+    return wordy(sentence_blocks(texts, SentenceConfig(normaliser, split)), texts)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

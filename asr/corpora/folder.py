@@ -16,32 +16,38 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     """The one split ``all``; an id is the path below ``corpus`` without its ending.
 
     Recordings without a text, texts without a recording and recordings that cannot be read are passed
-    over with a warning. Raises ``CorpusError`` when nothing is left.
+    over with a warning; of several with one name, the first that can be read is taken. Raises
+    ``CorpusError`` when nothing is left.
     """
     files = sorted(corpus.rglob("*"))
-    recordings = {path.with_suffix(""): path for path in files if is_recording(path)}
+    recordings: dict[Path, list[Path]] = {}
+    for path in filter(is_recording, files):
+        recordings.setdefault(path.with_suffix(""), []).append(path)
     texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
     pairs = sorted(recordings.keys() & texts.keys())
     if not pairs:
         raise CorpusError(
             f"{corpus}: holds no recording with a text beside it: expected NAME.wav and NAME.txt"
         )
-    _warn("recordings without a text", [recordings[stem] for stem in recordings.keys() - texts.keys()])
+    _warn(
+        "recordings without a text",
+        [path for stem in recordings.keys() - texts.keys() for path in recordings[stem]],
+    )
     _warn("texts without a recording", [texts[stem] for stem in texts.keys() - recordings.keys()])
-    lengths, faults = readable([str(recordings[stem]) for stem in pairs])
-    _warn("recordings that cannot be read", faults)
+    lengths, faults = readable(str(path) for stem in pairs for path in recordings[stem])
     if not lengths:
         raise CorpusError(f"{corpus}: none of its recordings can be read: {faults[0]}")
-    utterances = [
-        Utterance(
-            stem.relative_to(corpus).as_posix(),
-            str(recordings[stem]),
-            duration=round(lengths[str(recordings[stem])], 6),
-            text=_text(texts[stem]),
-        )
-        for stem in pairs
-        if str(recordings[stem]) in lengths
-    ]
+    for fault in faults:
+        log.warning("left out: %s", fault)
+    utterances, doubles = [], []
+    for stem in pairs:
+        audio, *others = [str(path) for path in recordings[stem] if str(path) in lengths] or [""]
+        doubles += others
+        if audio:
+            name = stem.relative_to(corpus).as_posix()
+            seconds = round(lengths[audio], 6)
+            utterances.append(Utterance(name, audio, duration=seconds, text=_text(texts[stem])))
+    _warn("recordings beside another of the same name", doubles)
     return {"all": utterances}
 
 

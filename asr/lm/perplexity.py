@@ -11,6 +11,7 @@ from asr.compiled import compiled
 from asr.errors import UserError
 from asr.lm.counting import numbered
 from asr.lm.model import NgramModel, Trie, score
+from asr.lm.text import SPACES
 from asr.lm.vocabulary import table_of
 
 SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins and ends
@@ -74,9 +75,9 @@ def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
 def sentence_perplexities(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[str, Perplexity]]:
     """As ``perplexity`` for each sentence of a text on its own, beside the sentence."""
     for block, rows in _scored_blocks(model, blocks):
-        sentences = [line for line in map(str.strip, block.decode().split("\n")) if line]
-        for sentence, row in zip(sentences, rows, strict=True):
-            yield sentence, _perplexity(1, row)
+        lines = [line.strip(SPACES) for line in block.split(b"\n")]
+        for sentence, row in zip(filter(None, lines), rows, strict=True):
+            yield sentence.decode(), _perplexity(1, row)
 
 
 def _perplexity(sentences: int, row: np.ndarray) -> Perplexity:

@@ -20,6 +20,7 @@ from asr.normalise import NORMALISERS
 
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 SPACE, TAB, RETURN, NEWLINE = ord(" "), ord("\t"), ord("\r"), ord("\n")
+SPACES = b" \t\r\n"  # what stands between words; anything else, space of other alphabets too, is part of one
 
 BLOCK = 1 << 22  # bytes read at once
 RESERVED = re.compile(rb"(?<!\S)(?:<s>|</s>|<unk>)(?!\S)")
@@ -78,10 +79,8 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
     """The sentences of all files, some megabytes at a time: UTF-8, each with a line end behind it.
 
-    Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word, and, at
-    the end, when there was no word in all of them.
+    Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word.
     """
-    paths, blank = list(paths), True
     for path in paths:
         line = 1
         for block in _blocks(path, b"\n\n" if config.split else b"\n"):
@@ -92,8 +91,15 @@ def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iter
             if config.normaliser != "none-v1":
                 normalised = map(NORMALISERS[config.normaliser], block.decode().split("\n"))
                 block = "\n".join(normalised).encode() + b"\n"
-            blank &= block.isspace()
             yield block
+
+
+def wordy(blocks: Iterable[bytes], paths: Iterable[str | Path]) -> Iterator[bytes]:
+    """The blocks as they are; raises ``UserError`` naming the files they are of, when all were blank."""
+    blank = True
+    for block in blocks:
+        blank &= not block.strip(SPACES)
+        yield block
     if blank:
         raise UserError(f"{', '.join(map(named, paths))}: no words in it")
 
@@ -146,5 +152,5 @@ def split_sentences(text: str) -> list[str]:
 
 @compiled
 def is_space(byte: int) -> bool:
-    """Whether a byte stands between words."""
+    """Whether a byte stands between words, is one of ``SPACES``."""
     return byte in (SPACE, TAB, NEWLINE, RETURN)
