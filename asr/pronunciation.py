@@ -139,8 +139,9 @@ def read_dictionary(path: str | Path) -> Lexicon:
     lexicon = _some(entries, path)
     if len(lexicon.phones) > MOST_PHONES:
         raise LexiconError(
-            f"{path}: is this a pronouncing dictionary, a word and its phones a line? There may be "
-            f"{MOST_PHONES} phones, and it has {len(lexicon.phones):,}, from {lexicon.phones[0]} to {lexicon.phones[-1]}"
+            f"{path}: is this a pronouncing dictionary, a word and its phones a line? It has "
+            f"{len(lexicon.phones):,} phones, from {lexicon.phones[0]} to {lexicon.phones[-1]}; "
+            f"there may be {MOST_PHONES}"
         )
     return lexicon
 

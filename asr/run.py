@@ -359,6 +359,12 @@ def described(run: Run) -> Iterator[str]:
             f"{len(run.data.unalignable)} utterances have too few frames for their text and are left out: "
             + ", ".join(example.utterance.id for example in run.data.unalignable)
         )
+    training = run.experiment.training
+    if training.schedule != "onecycle" and run.total_steps <= training.warmup_steps:
+        yield (
+            f"the learning rate rises over training.warmup_steps ({training.warmup_steps}) and will not "
+            f"reach {training.learning_rate:g} in {run.total_steps} steps: set them lower, or train longer"
+        )
 
 
 # --- to and from checkpoints ----------------------------------------------------------------------

@@ -363,7 +363,7 @@ def by_position(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
-    """Whether plain lines begin with the ids of the other file, or in both files with the same ones.
+    """Whether most plain lines begin with ids of the other file, or in both files with the same ones.
 
     In whatever order; two at least, all different and each with a digit, so that no words are taken for ids.
     """
@@ -375,9 +375,12 @@ def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
         else [[utterance.id] for utterance in texts.utterances]
         for texts in (references, hypotheses)
     )
-    distinct = {name for names in left for name in names}
-    numbered = all(re.search(r"\d", name) for name in distinct)
-    return sorted(left) == sorted(right) and 1 < len(left) == len(distinct) and numbered
+    distinct = [{name for names in every for name in names} for every in (left, right)]
+    if [*map(len, distinct)] != [len(left), len(right)]:
+        return False
+    shared = distinct[0] & distinct[1]
+    numbered = all(re.search(r"\d", name) for name in shared)
+    return numbered and len(shared) > max(1, len(left) / 2, len(right) / 2)
 
 
 def by_time(references: Texts, hypotheses: Texts) -> Texts:

@@ -191,7 +191,8 @@ def claim_folder(experiment: Experiment, folder: Path) -> None:
     elif differences:
         raise TrainingError(
             f"{folder}: was begun with another config ({', '.join(differences)} differ); "
-            "choose another --out, or go back to its config.toml"
+            "choose another --out (with --set training.initial=MODEL it begins with MODEL's weights), "
+            "or go back to its config.toml"
         )
 
 
@@ -451,9 +452,12 @@ def select(run: Run, summary: dict[str, Any]) -> bool:
 def selection_key(summary: dict[str, Any]) -> tuple[list[float], bool]:
     """WER, CER and loss, by which weights are compared, and whether there was any of them.
 
-    A metric that could not be measured decides nothing; without any, the newest weights win.
+    A metric that could not be measured decides nothing; without any, the newest weights win. While as many
+    words are wrong as there are, no WER is better than another, nor is a CER: the loss decides.
     """
     metrics = [summary.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
+    if metrics[0] is not None and metrics[0] >= 1:
+        metrics[:2] = [1.0, 1.0]
     present = [math.inf if value is None else float(value) for value in metrics]
     return present, any(value is not None for value in metrics)
 

@@ -274,6 +274,19 @@ def test_a_folder_goes_on_without_recordings_that_cannot_be_read(tmp_path, caplo
         prepared("folder", tmp_path)
 
 
+def test_a_folder_of_splits_has_them(tmp_path):
+    for name in ("train/a", "train/deep/b", "dev/c"):
+        write_sound(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.txt", "yes")
+    splits = prepared("folder", tmp_path)
+    assert {name: [u.id for u in utterances] for name, utterances in splits.items()} == {
+        "dev": ["dev/c"],
+        "train": ["train/a", "train/deep/b"],
+    }
+    (tmp_path / "dev").rename(tmp_path / "more")  # of which nobody knows what it is
+    assert [u.id for u in prepared("folder", tmp_path)["all"]] == ["more/c", "train/a", "train/deep/b"]
+
+
 def test_a_folder_takes_one_recording_of_a_name(tmp_path, caplog):
     write(tmp_path / "a.txt", "yes")
     for name in ("a.flac", "a.wav"):

@@ -64,9 +64,7 @@ def test_files_that_are_no_lexicons_are_refused(tmp_path, read):
 
 def test_a_text_is_no_dictionary(tmp_path):
     prose = "".join(f"line{n} holds word{n}x and another{n}x\n" for n in range(200))
-    with pytest.raises(
-        LexiconError, match=r"prose\.txt: is this a pronouncing.* it has 402, from"
-    ):
+    with pytest.raises(LexiconError, match=r"prose\.txt: is this a pronouncing.* It has 402 phones, from"):
         read_dictionary(written(tmp_path / "prose.txt", prose))
 
 

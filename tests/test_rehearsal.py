@@ -34,7 +34,7 @@ def experiment(tmp_path_factory) -> Experiment:
         encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4),
         data=DataConfig(folder=str(folder)),
         augment=AugmentConfig(speeds=(0.8, 1.0, 1.25)),
-        training=TrainingConfig(epochs=2, batch_seconds=6.0),
+        training=TrainingConfig(epochs=2, batch_seconds=6.0, warmup_steps=2),
     )
 
 

@@ -216,7 +216,10 @@ def test_ids_are_not_taken_for_words(tmp_path):
         written(tmp_path, "hyp.txt", lines)
         result = scored(tmp_path, "ref.txt", "hyp.txt")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "every line begins with the same id" in str(result.exception)
+        assert "lines begin with the ids of" in str(result.exception)
+    written(tmp_path, "hyp.txt", "u1 won\nu2 two\nu5 more\n")  # one of them is another
+    assert "lines begin with the ids of" in str(scored(tmp_path, "ref.txt", "hyp.txt").exception)
+    written(tmp_path, "hyp.txt", "u1 won\nu2 two\n")
     for format, wer in (("kaldi", 0.5), ("lines", 0.25)):
         options = ("--ref-format", format, "--hyp-format", format, "--json")
         result = scored(tmp_path, "ref.txt", "hyp.txt", *options)
@@ -231,7 +234,7 @@ def test_ids_in_one_of_two_files_are_not_taken_for_words(tmp_path, reference, hy
     written(tmp_path, hypothesis, "ben-1 two\nanna-1 won\n")
     result = scored(tmp_path, reference, hypothesis)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"pair by it with {option}-format kaldi, or" in str(result.exception)
+    assert f"pair by them with {option}-format kaldi, or" in str(result.exception)
     result = scored(tmp_path, reference, hypothesis, f"{option}-format", "kaldi", "--json")
     assert json.loads(result.stdout)["results"][0]["wer"] == 0.5
     assert scored(tmp_path, reference, hypothesis, f"{option}-format", "lines", "--json").exit_code == 0

@@ -31,7 +31,7 @@ from asr.features import FeatureConfig
 from asr.optimisation import mean_weights
 from asr.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run
-from asr.training import LOCK_FILE, gradient, masked_view, own_batches, step, train
+from asr.training import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -137,10 +137,34 @@ def wait_for_steps(folder: Path, count: int) -> None:
     raise AssertionError("the run never got going")
 
 
+def rank(record: dict[str, float]) -> tuple[float, ...]:
+    """What decides which epoch's weights are kept, the best first."""
+    heard = record["valid_wer"] < 1
+    return (record["valid_wer"], record["valid_cer"]) * heard + (1, 1) * (not heard) + (record["valid_loss"],)
+
+
+def test_where_no_word_is_right_the_loss_decides():
+    def key(wer: float | None, cer: float | None, loss: float | None) -> list[float]:
+        return selection_key({"valid_wer": wer, "valid_cer": cer, "valid_loss": loss})[0]
+
+    assert key(1.0, 1.4, 129.0) < key(1.0, 0.99, 519.0) == key(1.7, 0.8, 519.0)
+    assert key(0.99, 0.9, 600.0) < key(1.0, 0.2, 1.0)
+    assert key(0.5, 0.2, 9.0) < key(0.5, 0.3, 1.0)
+    assert selection_key({}) == ([math.inf] * 3, False)
+
+
+def test_a_warm_up_without_an_end_is_told(tones, tmp_path):
+    lines: list[str] = []
+    for name, warmup_steps in (("short", 1), ("long", 100)):
+        train(experiment(tones, epochs=1, warmup_steps=warmup_steps), tmp_path / name, CPU, lines.append)
+    (told,) = [line for line in lines if "training.warmup_steps" in line]
+    assert "(100) and will not reach" in told
+
+
 def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path):
     train(experiment(tones, epochs=3, learning_rate=5e-3), tmp_path / "run", CPU, quiet)
     epochs = [record for record in records(tmp_path / "run") if "valid_wer" in record]
-    best = min(epochs, key=lambda record: (record["valid_wer"], record["valid_cer"], record["valid_loss"]))
+    best = min(epochs, key=rank)
     recognizer = load_recognizer(tmp_path / "run")
     run = prepared_run(experiment(tones), tmp_path / "other", CPU)
     evaluation = evaluate(recognizer, run.data.valid, run.data.read)
@@ -372,9 +396,7 @@ def test_the_best_few_are_averaged_in_the_end(tones, tmp_path):
     said: list[str] = []
     config = experiment(tones, epochs=4, average_best=2, learning_rate=5e-3)
     train(config, tmp_path / "run", CPU, said.append)
-    by_rank = sorted(
-        epochs_of(tmp_path / "run"), key=lambda r: (r["valid_wer"], r["valid_cer"], r["valid_loss"])
-    )
+    by_rank = sorted(epochs_of(tmp_path / "run"), key=rank)
     best = [tmp_path / "run" / "best" / f"step-{record['step']:08d}.safetensors" for record in by_rank[:2]]
     assert sorted((tmp_path / "run" / "best").iterdir()) == sorted(best)
     mean = mean_weights([load_file(path) for path in best])

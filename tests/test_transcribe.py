@@ -258,7 +258,7 @@ def test_silence_is_said(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
     done = transcribe(tmp_path / "a.wav", FOUR)
     assert done.stdout == f"{tmp_path / 'a.wav'}\t\n{FOUR}\tfour\n"
-    assert done.stderr == f"{tmp_path / 'a.wav'}: no words were heard; --no-vad leaves out nothing\n"
+    assert done.stderr == f"{tmp_path / 'a.wav'}: no words were heard; if somebody speaks, try --no-vad\n"
     assert transcribe(tmp_path / "a.wav", "--no-vad").stderr == f"{tmp_path / 'a.wav'}: no words were heard\n"
 
 
@@ -314,7 +314,7 @@ def test_a_recording_that_is_corrupt_in_the_middle_is_named_or_transcribed(tmp_p
     done = transcribe(path, "-o", tmp_path / "out", status=None)
     named = [line for line in done.stderr.splitlines() if line.startswith(f"asr: {path}: ")]
     assert len(named) == done.exit_code <= 1
-    no_words = [f"{path}: no words were heard; --no-vad leaves out nothing"]
+    no_words = [f"{path}: no words were heard; if somebody speaks, try --no-vad"]
     assert done.stderr.splitlines()[:-1] in (named, no_words)
     assert (tmp_path / "out" / "a.txt").exists() == (not named)
     assert named or damage != "cut off"

@@ -24,7 +24,8 @@ from asr.data import write_manifest
 def prepare(layout: str, corpus: Path, out: Path) -> None:
     """Write a manifest {split}.jsonl for every split of the corpus in CORPUS_DIR.
 
-    LAYOUT says how the corpus is laid out. The audio stays where it is.
+    LAYOUT says how the corpus is laid out. The audio stays where it is. Of a folder of your own there is
+    one split, all, or, where everything is below train, dev, valid and test, these.
     """
     for split, utterances in corpora.prepare(layout, corpus, out).items():
         manifest = out / f"{split}.jsonl"

@@ -198,7 +198,7 @@ def refuse_kaldi_as_lines(
         sides = {"--ref-format": references, "--hyp-format": hypotheses}
         options = " ".join(f"{option} kaldi" for option, texts in sides.items() if texts.format == "lines")
         raise ScoringError(
-            f"every line begins with the same id as in {references.path}: pair by it with {options}, "
+            f"lines begin with the ids of {references.path}: pair by them with {options}, "
             "or say lines if these are words"
         )
 

@@ -219,7 +219,10 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
     # here: training must let go of what its processes share before they end.
     atexit.register(gc.freeze)
     torch.set_num_threads(threads_for(threads))
-    return computing_in(searching(load_recognizer(model, device), model, search), compute_type)
+    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
+    if recognizer.unit == "phones":
+        click.echo("greedy search hears phones, not words: --beam-size 2 or more finds words", err=True)
+    return recognizer
 
 
 def heard(
@@ -283,7 +286,7 @@ def on_stdout(transcript: Transcript, output_format: str, layout: Layout, named:
 
 def nothing_heard(transcript: Transcript, vad: bool) -> str:
     """What to say of a transcript without a word."""
-    return f"{transcript.audio}: no words were heard{'; --no-vad leaves out nothing' if vad else ''}"
+    return f"{transcript.audio}: no words were heard{'; if somebody speaks, try --no-vad' if vad else ''}"
 
 
 def write(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:

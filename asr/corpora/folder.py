@@ -9,15 +9,17 @@ from pathlib import Path
 from asr.corpora.recordings import CorpusError, is_recording, readable
 from asr.data import Utterance, numbered_lines
 
+SPLITS = ("train", "dev", "valid", "test")
+
 log = logging.getLogger(__name__)
 
 
 def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
-    """The one split ``all``; an id is the path below ``corpus`` without its ending.
+    """The one split ``all`` or, where all is below folders of such names, ``SPLITS``.
 
-    Recordings without a text, texts without a recording and recordings that cannot be read are passed
-    over with a warning; of several with one name, the first that can be read is taken. Raises
-    ``CorpusError`` when nothing is left.
+    An id is the path below ``corpus`` without its ending. Recordings without a text, texts without a
+    recording and recordings that cannot be read are passed over with a warning; of several with one name,
+    the first that can be read is taken. Raises ``CorpusError`` when nothing is left.
     """
     files = sorted(corpus.rglob("*"))
     recordings: dict[Path, list[Path]] = {}
@@ -48,7 +50,15 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
             seconds = round(lengths[audio], 6)
             utterances.append(Utterance(name, audio, duration=seconds, text=_text(texts[stem])))
     _warn("recordings beside another of the same name", doubles)
-    return {"all": utterances}
+    return by_split(utterances)
+
+
+def by_split(utterances: list[Utterance]) -> dict[str, list[Utterance]]:
+    """The utterances by the topmost folder in their ids, if all of these are splits; else in one."""
+    splits: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        splits.setdefault(utterance.id.partition("/")[0], []).append(utterance)
+    return splits if set(splits) <= set(SPLITS) else {"all": utterances}
 
 
 def _text(path: Path) -> str:
