@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_a_full_disk_is_one_clear_line(trained):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "asr: output: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other signals")
+def test_a_crash_in_compiled_code_says_where_it_was():
+    code = "import ctypes; from asr import cli; cli.cli = lambda prog_name: ctypes.string_at(0); cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert "in string_at" in done.stderr
 
 
 def test_features_are_written_and_drawn(trained):

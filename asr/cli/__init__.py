@@ -6,9 +6,11 @@ start without torch.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -66,6 +68,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; what a user can put right ends in one line on stderr and exit status 1."""
+    with suppress(RuntimeError, ValueError, OSError):  # no stderr, or none of the system's
+        faulthandler.enable()  # a crash in compiled code says where it was
     try:
         cli(prog_name="asr")
     except UserError as error:
