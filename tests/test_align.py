@@ -318,6 +318,11 @@ def test_another_text_is_not_believed():
     assert min(float(row.split()[5]) for row in rows) < 0.01
 
 
+def test_a_text_that_nobody_says_is_told():
+    assert "hardly a word" in run(STRING, "five six nine zero").stderr
+    assert run(STRING, "one eight seven two").stderr == ""
+
+
 def test_words_have_the_times_of_a_transcript():
     import asr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from statistics import median
 
 import click
 
@@ -14,6 +15,10 @@ from asr.cores import threads_for
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS, FORMATS
 from asr.models import DEFAULT_MODEL
+
+# Half of the words have a confidence below this, with the English model, in 104 of 109 wrong texts and in 2 of
+# 120 right ones, read, crowd-recorded and spoken by learners.
+UNLIKELY = 0.1
 
 
 @click.command()
@@ -61,6 +66,8 @@ def align(
             aligned = recognizer.align(audio, spoken, bar.update)
     except UserError as error:
         raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
+    if median(word.word.confidence for word in aligned.words) < UNLIKELY:
+        click.echo(f"{audio}: hardly a word of this text is heard there", err=True)
     written = ALIGNMENT_FORMATS[output_format or (ending if ending in ALIGNMENT_FORMATS else "ctm")](aligned)
     if out is None:
         click.echo(written, nl=False)
