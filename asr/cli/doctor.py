@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.threads import threads_option
 from asr.cli.train import read_experiment, say
 
 
@@ -15,7 +16,7 @@ from asr.cli.train import read_experiment, say
 @click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads for the model.  [default: all cores]")
+@threads_option
 @click.option("--steps", type=click.IntRange(1), default=300, help="Steps in which to learn by heart.")
 def doctor(
     recipe: Path,

@@ -20,7 +20,7 @@ from asr.normalise import NORMALISERS
 
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 SPACE, TAB, RETURN, NEWLINE = ord(" "), ord("\t"), ord("\r"), ord("\n")
-SPACES = b" \t\r\n"  # what stands between words; anything else, space of other alphabets too, is part of one
+SPACES = bytes((SPACE, TAB, RETURN, NEWLINE))  # between words; other white space is a part of them
 
 BLOCK = 1 << 22  # bytes read at once
 RESERVED = re.compile(rb"(?<!\S)(?:<s>|</s>|<unk>)(?!\S)")
