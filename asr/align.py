@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.errors import UserError
 from asr.text import Tokenizer, canonical
 from asr.transcript import AlignedWord, Word

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchaudio.transforms import Resample
 
 from asr import audio
-from asr.config import ConfigError, option
+from asr.core.config import ConfigError, option
 from asr.data import Utterance
 from asr.errors import UserError
 from asr.features import masked, padded

@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from asr.audio import read_audio
-from asr.cores import usable_cores
+from asr.core.cores import usable_cores
+from asr.core.files import replacing
 from asr.data import Utterance, read_manifest
 from asr.errors import UserError
-from asr.files import replacing
 
 FULL_SCALE = 32768  # what a sample of 1.0 is as a 16-bit integer, were there room for it
 HEADER_BYTES = 1024  # kept free at the beginning of a file until its length is known

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asr.core.files import sync
 from asr.errors import UserError
-from asr.files import sync
 from asr.models import CONFIG_FILE
 from asr.recognizer import save_config
 

@@ -21,8 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from asr.core.files import write_text
 from asr.errors import UserError
-from asr.files import write_text
 
 DURATION_TOLERANCE = 0.1  # seconds by which a manifest may be wrong: MP3 headers are not exact
 

@@ -29,7 +29,7 @@ from asr.cells import (
     turned_round,
     written_out,
 )
-from asr.config import ConfigError, option
+from asr.core.config import ConfigError, option
 from asr.features import mask, masked
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from asr.augment import AugmentConfig
-from asr.config import ConfigError, option, section
+from asr.core.config import ConfigError, option, section
 from asr.encoders import EncoderConfig
 from asr.features import FeatureConfig
 from asr.recognizer import FORMAT_VERSION, ModelConfig

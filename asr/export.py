@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from asr import __version__
 from asr.cells import FUSED
+from asr.core.files import replacing
 from asr.errors import UserError
 from asr.features import Features, masked, padded, utterance_statistics, with_deltas
-from asr.files import replacing
 from asr.recognizer import Recognizer
 
 OPSET = 17

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import torchaudio.functional
 from torch import Tensor, nn
 
-from asr.config import ConfigError, option
+from asr.core.config import ConfigError, option
 
 STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by nothing
 

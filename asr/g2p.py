@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.errors import UserError
 from asr.graphones import MOST_PHONES, Graphone, aligned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.pronunciation import Pronunciation
 
 # Of a letter, as in the x of "box" and the u of "music". On held-out words of CMUdict 25.2 % were wrong, as

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from asr.audio import read_audio
+from asr.core.files import replacing
 from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.features import padded
-from asr.files import replacing
 from asr.recognizer import Recognizer
 from asr.transcript import Word
 

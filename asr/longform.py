@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from asr.audio import AudioError, Source, audio_blocks
-from asr.config import option
+from asr.core.config import option
 from asr.transcript import Hypothesis, Segment, Transcript, inside
 from asr.turns import turns
 from asr.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from asr.core.files import write_text
 from asr.errors import UserError
-from asr.files import write_text
 
 Pronunciation = tuple[str, ...]
 Pronunciations = tuple[Pronunciation, ...]

@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from asr.audio import AudioError, Source
-from asr.config import from_table, option, read_toml, section, to_table, to_toml
+from asr.core.config import from_table, option, read_toml, section, to_table, to_toml
+from asr.core.files import replacing, write_text
 from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
-from asr.files import replacing, write_text
 from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.models import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy

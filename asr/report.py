@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from asr import __version__
+from asr.core.files import replacing
 from asr.features import FeatureConfig
-from asr.files import replacing
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from asr.config import option
+from asr.core.config import option
+from asr.core.files import replacing, write_text
 from asr.errors import UserError
-from asr.files import replacing, write_text
 from asr.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
 from asr.pronunciation import Lexicon, read_lexicon, write_lexicon
 

@@ -23,14 +23,14 @@ from tqdm import tqdm
 from asr.augment import drawn_treatment, spec_augmented, treated, utterance_generator
 from asr.batching import Batch, Plan, load_batch, read_ahead
 from asr.checkpoints import newest_checkpoint
-from asr.config import from_table, read_toml, to_table, to_toml
+from asr.core.config import from_table, read_toml, to_table, to_toml
+from asr.core.files import replacing
 from asr.ctc import BLANK
 from asr.distributed import Ranks
 from asr.errors import UserError
 from asr.evaluation import Evaluation, batch_statistics, evaluate
 from asr.experiment import Experiment
 from asr.features import mask
-from asr.files import replacing
 from asr.models import CONFIG_FILE
 from asr.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
 from asr.objective import Outcome

@@ -31,7 +31,7 @@ from asr.augment import (
     utterance_generator,
     with_noise,
 )
-from asr.config import ConfigError
+from asr.core.config import ConfigError
 from asr.data import Utterance
 from asr.features import padded
 

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from asr.cli import cli
-from asr.config import to_toml
+from asr.core.config import to_toml
 from asr.diagnosis import LEARNED, Trace, diagnose, unlearned
 from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig

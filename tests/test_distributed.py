@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from asr.batching import Plan, load_batch
 from asr.checkpoints import checkpoints
-from asr.config import to_toml
+from asr.core.config import to_toml
 from asr.distributed import Ranks, process_group
 from asr.encoders import EncoderConfig
 from asr.evaluation import evaluate

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from asr.cells import CELLS, FUSED, scan, written_out
-from asr.config import ConfigError
+from asr.core.config import ConfigError
 from asr.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
 from asr.features import FeatureConfig
 from asr.recognizer import ModelConfig, new_recognizer

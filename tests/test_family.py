@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr.cells import CELLS
-from asr.config import from_table, read_toml
+from asr.core.config import from_table, read_toml
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.experiment import Experiment
 

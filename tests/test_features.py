@@ -10,7 +10,7 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import ConfigError
+from asr.core.config import ConfigError
 from asr.features import FeatureConfig, Features, Moments, padded, stacked, with_deltas
 
 PLAIN = {"preemphasis": 0.0, "normalisation": "none"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.config import from_table
+from asr.core.config import from_table
 from asr.experiment import Experiment, TrainingConfig
 from asr.optimisation import (
     OPTIMISERS,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asr.config import ConfigError
+from asr.core.config import ConfigError
 from asr.errors import UserError
 from asr.search import SearchConfig
 from asr.search.decoder import Decoder

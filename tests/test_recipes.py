@@ -18,7 +18,7 @@ import pytest
 import soundfile
 import torch
 
-from asr.config import from_table, override, read_toml
+from asr.core.config import from_table, override, read_toml
 from asr.data import read_manifest
 from asr.experiment import Experiment
 from asr.pronunciation import Lexicon, write_lexicon

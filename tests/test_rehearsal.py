@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from asr.augment import AugmentConfig
 from asr.batching import Batch, Plan
 from asr.cli import cli
-from asr.config import to_toml
+from asr.core.config import to_toml
 from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.features import FeatureConfig

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from asr.cli import cli
-from asr.config import read_toml
+from asr.core.config import read_toml
 from asr.data import Utterance, write_manifest
 from asr.errors import UserError
 from asr.models import SHIPPED

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from asr.augment import AugmentConfig
 from asr.batching import epoch_plan
 from asr.checkpoints import checkpoints
-from asr.config import to_toml
+from asr.core.config import to_toml
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.evaluation import evaluate

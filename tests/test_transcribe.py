@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from asr.audio import duration, resampled
 from asr.cli import cli
 from asr.cli.transcribe import Found, distinct_names, progress_bar
-from asr.cores import threads_for, usable_cores
+from asr.core.cores import threads_for, usable_cores
 from tests.synthetic import NO_SPEECH, spoken
 
 SAMPLES = Path(__file__).parent.parent / "samples"

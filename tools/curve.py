@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from asr.core.files import replacing, write_text
 from asr.errors import UserError
-from asr.files import replacing, write_text
 from asr.monitoring import records
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from asr.core.files import write_text
 from asr.errors import UserError
-from asr.files import write_text
 
 ATTEMPTS = 5  # in a row that bring nothing new
 PAUSE_SECONDS = 5.0  # before the second attempt; longer before each further one

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asr.cells import CELLS, Cell, State
 from asr.cli.outputs import PICTURES
-from asr.files import replacing
+from asr.core.files import replacing
 
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from asr.files import replacing
+from asr.core.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(

@@ -11,7 +11,7 @@ import click
 
 from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
-from asr.cores import threads_for
+from asr.core.cores import threads_for
 from asr.errors import UserError
 from asr.formats import ALIGNMENT_FORMATS, FORMATS
 from asr.models import DEFAULT_MODEL
@@ -72,7 +72,7 @@ def align(
     if out is None:
         click.echo(written, nl=False)
         return
-    from asr.files import write_text
+    from asr.core.files import write_text
 
     write_text(out, written)
 

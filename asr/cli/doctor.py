@@ -33,7 +33,7 @@ def doctor(
     """
     import torch
 
-    from asr.cores import threads_for
+    from asr.core.cores import threads_for
     from asr.diagnosis import diagnose
     from asr.recognizer import choose_device
 

@@ -56,7 +56,7 @@ def evaluate(
     from tqdm import tqdm
 
     from asr.batching import evaluation_examples, sample_reader
-    from asr.cores import threads_for
+    from asr.core.cores import threads_for
     from asr.data import read_manifest
     from asr.evaluation import evaluate as evaluated
     from asr.recognizer import computing_in, load_recognizer
@@ -97,7 +97,7 @@ def evaluate(
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
     """A JSONL line per utterance: id, text, score (natural log) and words with their times."""
-    from asr.files import write_text
+    from asr.core.files import write_text
 
     lines = (
         json.dumps(
@@ -117,7 +117,7 @@ def result(
     speakers: Sequence[str],
 ) -> dict[str, Any]:
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
-    from asr.config import read_toml
+    from asr.core.config import read_toml
     from asr.monitoring import training_speed
     from asr.report import provenance
 

@@ -38,9 +38,9 @@ def features(
     import numpy as np
 
     from asr.audio import read_audio
-    from asr.config import from_table, override, to_table
+    from asr.core.config import from_table, override, to_table
+    from asr.core.files import replacing
     from asr.features import FeatureConfig, Features, padded
-    from asr.files import replacing
     from asr.recognizer import load_recognizer
     from asr.report import draw_features
 

@@ -50,8 +50,8 @@ def train(
     """
     import torch
 
-    from asr.config import to_toml
-    from asr.cores import threads_for
+    from asr.core.config import to_toml
+    from asr.core.cores import threads_for
     from asr.recognizer import choose_device
 
     experiment = read_experiment(recipe, data, assignments)
@@ -67,7 +67,7 @@ def train(
 
 def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]) -> Experiment:
     """A recipe with what the command line says otherwise."""
-    from asr.config import from_table, override, read_toml
+    from asr.core.config import from_table, override, read_toml
     from asr.errors import UserError
     from asr.experiment import Experiment, with_data_folder
 
@@ -82,7 +82,7 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
 
 def says(table: dict[str, Any]) -> str:
     """What is wrong with a recipe as it stands."""
-    from asr.config import from_table
+    from asr.core.config import from_table
     from asr.errors import UserError
     from asr.experiment import Experiment
 

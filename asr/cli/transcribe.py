@@ -22,9 +22,9 @@ import click
 from asr.audio import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import cores_option
-from asr.cores import threads_for
+from asr.core.cores import threads_for
+from asr.core.files import write_text
 from asr.errors import UserError
-from asr.files import write_text
 from asr.formats import FORMATS, JOINABLE, Layout
 from asr.longform import LongformConfig, transcripts
 from asr.models import COMPUTE_TYPES, DEFAULT_MODEL

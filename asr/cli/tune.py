@@ -64,10 +64,10 @@ def tune(
     from tqdm import tqdm
 
     from asr.batching import evaluation_examples, sample_reader
-    from asr.config import to_toml
-    from asr.cores import threads_for
+    from asr.core.config import to_toml
+    from asr.core.cores import threads_for
+    from asr.core.files import write_text
     from asr.data import read_manifest
-    from asr.files import write_text
     from asr.lm.storage import load_model, save_model
     from asr.models import SHIPPED, model_folder
     from asr.recognizer import (

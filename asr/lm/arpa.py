@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from asr.compiled import compiled
-from asr.files import replacing
+from asr.core.compiled import compiled
+from asr.core.files import replacing
 from asr.lm.building import Level, RepeatedError, trie_of, with_more
 from asr.lm.digits import WIDTH, parsed, written
 from asr.lm.model import MAX_ORDER, NO_UNKNOWN, ModelError, NgramModel, Trie

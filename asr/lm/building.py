@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.lm.model import Trie, find, score
 
 

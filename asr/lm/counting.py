@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.lm.model import find
 from asr.lm.text import NEWLINE, is_space
 from asr.lm.vocabulary import (

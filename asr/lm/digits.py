@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 
 # As numbers, because a byte of an array is one.
 PLUS, MINUS, POINT, ZERO, NINE = ord("+"), ord("-"), ord("."), ord("0"), ord("9")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.compiled import compiled
-from asr.config import option
+from asr.core.compiled import compiled
+from asr.core.config import option
 from asr.errors import UserError
 from asr.lm.building import linked
 from asr.lm.counting import Corpus, Counted, count_ngrams, read_corpus

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.errors import UserError
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 

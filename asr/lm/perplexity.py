@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 from asr.errors import UserError
 from asr.lm.counting import numbered
 from asr.lm.model import NgramModel, Trie, score

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.files import replacing
+from asr.core.files import replacing
 from asr.lm.arpa import read_arpa
 from asr.lm.model import MAX_ORDER, ModelError, NgramModel, Trie
 from asr.lm.vocabulary import Vocabulary

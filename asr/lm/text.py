@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from asr.compiled import compiled
-from asr.config import option
+from asr.core.compiled import compiled
+from asr.core.config import option
 from asr.errors import UserError
 from asr.normalise import NORMALISERS
 

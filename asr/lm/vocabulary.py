@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 
 UNKNOWN = "<unk>"
 BEGIN = "<s>"

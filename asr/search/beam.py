@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import inlined, lean
+from asr.core.compiled import inlined, lean
 from asr.lm.model import Trie, score
 from asr.search.hotwords import SPACE, HotWords
 from asr.search.lexicon import OUT, ROOT, Lexicon, follow

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.align import Alignment, align
-from asr.cores import usable_cores
+from asr.core.cores import usable_cores
 from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary

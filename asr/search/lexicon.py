@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled, inlined
+from asr.core.compiled import compiled, inlined
 
 OUT = -1  # where a prefix stands whose letters begin no known word
 ROOT = 0  # where a prefix stands that has not begun a word

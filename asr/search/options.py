@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asr.config import ConfigError, option
+from asr.core.config import ConfigError, option
 
 
 @dataclass(frozen=True)

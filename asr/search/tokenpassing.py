@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.compiled import compiled, inlined, lean
+from asr.core.compiled import compiled, inlined, lean
 from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWords

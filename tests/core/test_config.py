@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import ConfigError, from_table, option, override, read_toml, section, to_table, to_toml
+from asr.core.config import ConfigError, from_table, option, override, read_toml, section, to_table, to_toml
 from asr.experiment import Experiment
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 MODULE = """
-from asr.compiled import compiled
+from asr.core.compiled import compiled
 
 @compiled
 def double(x):
@@ -38,7 +38,7 @@ def test_the_second_process_compiles_nothing(tmp_path):
 def test_without_a_place_to_keep_it_a_function_still_works(monkeypatch):
     from numba.core import caching
 
-    from asr.compiled import compiled
+    from asr.core.compiled import compiled
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     function = compiled(lambda x: 2 * x)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.files import replacing, write_text
+from asr.core.files import replacing, write_text
 
 
 def test_a_file_is_replaced_whole_and_its_folder_made(tmp_path):
