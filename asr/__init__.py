@@ -9,7 +9,7 @@ From a program::
     transcript.text                           # what was said
     transcript.segments[0].words              # with times in seconds and confidences
 
-``asr.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap; torch comes
+``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap; torch comes
 with ``load``.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 from asr.core.compiled import compiled
 from asr.errors import UserError
 from asr.text import Tokenizer, canonical
-from asr.transcript import AlignedWord, Word
+from asr.transcript.values import AlignedWord, Word
 
 BLANK = 0
 STEPS_KEPT = 1 << 25  # bytes; the steps of a longer path are found again block by block

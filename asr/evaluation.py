@@ -26,7 +26,7 @@ from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
 from asr.search.confidence import Bin, reliability
 from asr.text import NORMALISERS
-from asr.transcript import Hypothesis
+from asr.transcript.values import Hypothesis
 
 
 @dataclass(frozen=True)

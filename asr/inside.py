@@ -17,7 +17,7 @@ from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.features import padded
 from asr.recognizer import Recognizer
-from asr.transcript import Word
+from asr.transcript.values import Word
 
 LIKELY = 0.1  # a token that never gets more probability than this is not drawn
 MOST_NUMBERED = 60  # units with room for their numbers beside them; of more, every second or third has one

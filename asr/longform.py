@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.audio import AudioError, Source, audio_blocks
 from asr.core.config import option
-from asr.transcript import Hypothesis, Segment, Transcript, inside
+from asr.transcript.values import Hypothesis, Segment, Transcript, inside
 from asr.turns import turns
 from asr.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 

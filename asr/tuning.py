@@ -17,7 +17,7 @@ from asr.search.confidence import Bin, fitted, reliability
 from asr.search.priors import log_priors_of
 from asr.search.words import new_decoder
 from asr.text import NORMALISERS
-from asr.transcript import Hypothesis
+from asr.transcript.values import Hypothesis
 
 
 @dataclass(frozen=True)

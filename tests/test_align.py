@@ -23,13 +23,13 @@ from asr.align import AlignmentError, align, align_text
 from asr.audio import read_audio
 from asr.cli import cli
 from asr.errors import UserError
-from asr.formats import ALIGNMENT_FORMATS
 from asr.g2p import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
 from asr.pronunciation import Lexicon, lexicon_of
 from asr.recognizer import load_recognizer
 from asr.text import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
-from asr.transcript import AlignedText, AlignedWord, Word
+from asr.transcript.formats import ALIGNMENT_FORMATS
+from asr.transcript.values import AlignedText, AlignedWord, Word
 from tests.reference import best_ctc_path, collapse, read_textgrid
 
 STRING = Path(__file__).parent.parent / "samples" / "digits-lucas.flac"

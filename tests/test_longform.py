@@ -35,7 +35,7 @@ from asr.longform import (
     transcripts,
 )
 from asr.recognizer import Recognizer, load_recognizer
-from asr.transcript import Hypothesis, Transcript, Word
+from asr.transcript.values import Hypothesis, Transcript, Word
 from asr.vad import hop_samples, num_frames, spoken
 
 RATE = 1000

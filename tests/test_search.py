@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asr.search import greedy
 from asr.text import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
-from asr.transcript import Word, timed_words
+from asr.transcript.values import Word, timed_words
 from tests.reference import collapse
 
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))

@@ -18,7 +18,7 @@ from asr.search import SearchConfig, greedy
 from asr.search.decoder import Decoder
 from asr.search.words import WordDecoder, new_decoder
 from asr.text import BLANK, Tokenizer
-from asr.transcript import Word
+from asr.transcript.values import Word
 from tests.reference import every_label_sequence
 
 UNHURRIED = settings(deadline=None, max_examples=40)

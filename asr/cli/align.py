@@ -13,8 +13,8 @@ from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
 from asr.core.cores import threads_for
 from asr.errors import UserError
-from asr.formats import ALIGNMENT_FORMATS, FORMATS
 from asr.models import DEFAULT_MODEL
+from asr.transcript.formats import ALIGNMENT_FORMATS, FORMATS
 
 UNLIKELY = (
     0.1  # half of the words of a wrong text have a confidence below this (tools/wrong_texts.py, the log)

@@ -25,10 +25,10 @@ from asr.cli.threads import cores_option
 from asr.core.cores import threads_for
 from asr.core.files import write_text
 from asr.errors import UserError
-from asr.formats import FORMATS, JOINABLE, Layout
 from asr.longform import LongformConfig, transcripts
 from asr.models import COMPUTE_TYPES, DEFAULT_MODEL
-from asr.transcript import Transcript
+from asr.transcript.formats import FORMATS, JOINABLE, Layout
+from asr.transcript.values import Transcript
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer

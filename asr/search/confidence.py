@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.search.options import SearchConfig
-from asr.transcript import Word
+from asr.transcript.values import Word
 
 SURE = 1e-6  # so near to 0 or 1 a raw confidence counts as
 BINS = 10

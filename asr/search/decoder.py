@@ -25,7 +25,7 @@ from asr.search.knowledge import knowledge
 from asr.search.options import SearchConfig
 from asr.search.priors import searchable
 from asr.text import Tokenizer
-from asr.transcript import Hypothesis, Word, timed_words
+from asr.transcript.values import Hypothesis, Word, timed_words
 
 BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned
 MOST_NODES = 512  # of the tree, for every prefix in the beam; then half of the best one is decided upon

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from asr.text import Tokenizer
-from asr.transcript import Hypothesis, timed_words
+from asr.transcript.values import Hypothesis, timed_words
 
 BLANK = 0
 

@@ -20,7 +20,7 @@ from asr.search.options import SearchConfig
 from asr.search.priors import searchable
 from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
 from asr.text import Tokenizer
-from asr.transcript import Hypothesis, Word
+from asr.transcript.values import Hypothesis, Word
 
 
 @dataclass(frozen=True, eq=False)

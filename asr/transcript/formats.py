@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr import __version__
-from asr.transcript import AlignedText, Segment, Transcript, Word
+from asr.transcript.values import AlignedText, Segment, Transcript, Word
 
 PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
 READABLE_SECONDS = 0.8  # a cue stays that long where the next one leaves it the time

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from asr import __version__
 from asr.cli import cli
-from asr.formats import FORMATS, Layout, cues
-from asr.transcript import Segment, Transcript, Word, inside
+from asr.transcript.formats import FORMATS, Layout, cues
+from asr.transcript.values import Segment, Transcript, Word, inside
 from tests.reference import read_srt, read_vtt
 
-STRING = Path(__file__).parent.parent / "samples" / "digits-lucas.flac"
+STRING = Path(__file__).parents[2] / "samples" / "digits-lucas.flac"
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=12)
 GAPS = st.one_of(st.integers(0, 50), st.integers(0, 5000))  # milliseconds
