@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from asr import audio
+from asr.audio import reading as audio
 from asr.core.config import ConfigError, option
 from asr.data import Utterance
 from asr.errors import UserError

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr import audio
+from asr.audio import reading as audio
 from asr.augment import Treatment
 from asr.data import Utterance
 from asr.features import Features, Moments, padded

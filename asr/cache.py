@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.core.cores import usable_cores
 from asr.core.files import replacing
 from asr.data import Utterance, read_manifest

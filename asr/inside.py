@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.core.files import replacing
 from asr.encoders import RecurrentLayer
 from asr.errors import UserError

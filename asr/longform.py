@@ -17,11 +17,11 @@ from typing import Protocol
 
 import numpy as np
 
-from asr.audio import AudioError, Source, audio_blocks
+from asr.audio.reading import AudioError, Source, audio_blocks
+from asr.audio.turns import turns
+from asr.audio.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 from asr.core.config import option
 from asr.transcript.values import Hypothesis, Segment, Transcript, inside
-from asr.turns import turns
-from asr.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 
 LONGEST_SECONDS = 30.0  # that the model hears at once; it learned from utterances that are hardly longer
 PAUSE_SECONDS = 0.3  # without speech: a segment ends, for behind it somebody else may speak
@@ -255,7 +255,7 @@ def pieces(
     """A recording as pieces with speech in them; returns how many samples it has.
 
     Args:
-        speech: samples with a decision for each frame, as ``asr.vad.detected`` yields them.
+        speech: samples with a decision for each frame, as ``asr.audio.vad.detected`` yields them.
         rate: their sampling rate in hertz.
         frame: samples from one row of log-probs to the next; overlapping pieces begin whole rows apart.
         by_voice: a piece ends where the voice changes, too, if the recording is cut at all.

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from asr.audio import AudioError, Source
+from asr.audio.reading import AudioError, Source
 from asr.core.config import from_table, option, read_toml, section, to_table, to_toml
 from asr.core.files import replacing, write_text
 from asr.ctc import CTCModel

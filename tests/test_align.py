@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from asr import align as aligning
 from asr.align import AlignmentError, align, align_text
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p import G2PError, with_pronunciations

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from safetensors.numpy import load_file
 
-from asr.audio import AudioError, read_audio
+from asr.audio.reading import AudioError, read_audio
 from asr.cache import ABANDONED, CacheError, cache_path, cached_reader, fingerprint, sample_cache
 from asr.data import Utterance, read_manifest, write_manifest
 

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import asr
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.data import Utterance, write_manifest
 from asr.encoders import EncoderConfig

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import asr
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.longform import POOL, LongformConfig
 from asr.recognizer import Recognizer
 

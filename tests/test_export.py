@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from asr import export
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.encoders import EncoderConfig
 from asr.errors import UserError

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asr import longform
-from asr.audio import AudioError, read_audio
+from asr.audio.reading import AudioError, read_audio
+from asr.audio.vad import hop_samples, num_frames, spoken
 from asr.longform import (
     BATCH_SECONDS,
     BLANK,
@@ -36,7 +37,6 @@ from asr.longform import (
 )
 from asr.recognizer import Recognizer, load_recognizer
 from asr.transcript.values import Hypothesis, Transcript, Word
-from asr.vad import hop_samples, num_frames, spoken
 
 RATE = 1000
 FRAME = 40  # samples from one row of log-probs to the next

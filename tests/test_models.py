@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr.audio import duration
+from asr.audio.reading import duration
 from asr.cli import cli
 from asr.errors import UserError
 from asr.models import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from asr.audio import duration, resampled
+from asr.audio.reading import duration, resampled
 from asr.cli import cli
 from asr.cli.transcribe import Found, distinct_names, progress_bar
 from asr.core.cores import threads_for, usable_cores

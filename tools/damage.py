@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 import asr
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.corpora.recordings import ENDINGS
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -5,7 +5,7 @@
 makes one recording of the manifest's utterances in their order, again and again until the hours are full,
 transcribes it, then transcribes the utterances one by one, and prints both word error rates. The exit
 status is 1 when the long recording has more by half a point. In an order drawn by a ``--seed`` speakers
-change every few seconds, often without a pause that would end a segment: what ``asr.turns`` is for.
+change every few seconds, often without a pause that would end a segment: what ``asr.audio.turns`` is for.
 """
 
 from __future__ import annotations

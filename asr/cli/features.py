@@ -37,7 +37,7 @@ def features(
 
     import numpy as np
 
-    from asr.audio import read_audio
+    from asr.audio.reading import read_audio
     from asr.core.config import from_table, override, to_table
     from asr.core.files import replacing
     from asr.features import FeatureConfig, Features, padded

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from asr.audio import AudioError, Source, bare_wav_header, duration
+from asr.audio.reading import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import cores_option
 from asr.core.cores import threads_for

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from numpy.random import RandomState
 
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.corpora.recordings import CorpusError, is_recording
 from asr.data import Utterance
 

@@ -9,13 +9,24 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr.audio import AudioError, duration
+from asr.audio.reading import AudioError, duration
 from asr.data import Utterance
 from asr.errors import UserError
 
 ENDINGS = (
     *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".sph"),
-    *(".m4a", ".m4b", ".aac", ".mp4", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".wma"),  # by way of asr.media
+    *(
+        ".m4a",
+        ".m4b",
+        ".aac",
+        ".mp4",
+        ".mov",
+        ".3gp",
+        ".mkv",
+        ".mka",
+        ".webm",
+        ".wma",
+    ),  # by way of asr.audio.media
 )
 
 

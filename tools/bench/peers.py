@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from asr.assessment import intervals, speakers_of
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
 from asr.data import Utterance, read_manifest
 from asr.normalise import letters

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from asr.audio import read_audio
+from asr.audio.reading import read_audio
 from asr.data import Utterance, read_manifest
 from asr.models import DEFAULT_MODEL
 from asr.report import processor, source_commit

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import read_audio
-from asr.vad import (
+from asr.audio.reading import read_audio
+from asr.audio.vad import (
     BANDS,
     HOP_SECONDS,
     band_edges,
@@ -23,7 +23,7 @@ from asr.vad import (
 )
 from tests.synthetic import NO_SPEECH, white_noise
 
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.flac"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.flac"))
 RATES = [8000, 11025, 16000, 44100]
 
 

@@ -10,8 +10,8 @@ import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import read_audio
-from asr.turns import (
+from asr.audio.reading import read_audio
+from asr.audio.turns import (
     BANDS,
     LEAST_SPEECH,
     PAUSE,
@@ -21,10 +21,10 @@ from asr.turns import (
     is_pause,
     turns,
 )
-from asr.vad import hop_samples
+from asr.audio.vad import hop_samples
 
 RATE = 16000
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 GAP = np.zeros(RATE // 2, np.float32)
 
 

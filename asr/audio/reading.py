@@ -18,8 +18,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from asr.audio.media import DEMUXERS, MediaError, opened_media
 from asr.errors import UserError
-from asr.media import DEMUXERS, MediaError, opened_media
 
 SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # hertz; a damaged rate would make seconds into days
@@ -59,7 +59,7 @@ class Recording:
     """An open recording; ``frames`` is the length its header promises, ``None`` if it promises none."""
 
     file: IO[bytes]
-    sound: Any  # soundfile.SoundFile, or the part of it that asr.media.Sound has
+    sound: Any  # soundfile.SoundFile, or the part of it that asr.audio.media.Sound has
     frames: int | None
 
 

@@ -15,8 +15,8 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asr import audio
-from asr.audio import AudioError, audio_blocks, duration, read_audio
+from asr.audio import reading as audio
+from asr.audio.reading import AudioError, audio_blocks, duration, read_audio
 
 # Container, encoding, how far a sample may be off.
 FORMATS = [
@@ -144,7 +144,7 @@ def test_single_samples_that_are_no_sound_become_zero():
 
 
 def test_a_program_without_soundfile_can_import_the_module():
-    program = "import sys; sys.modules['soundfile'] = sys.modules['soxr'] = None; import asr.audio"
+    program = "import sys; sys.modules['soundfile'] = sys.modules['soxr'] = None; import asr.audio.reading"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

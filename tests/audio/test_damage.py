@@ -11,7 +11,7 @@ import pytest
 import asr
 from tools import damage
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_damaged_files_are_transcribed_or_named(tmp_path, capfd):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.vad import band_levels, hop_samples, runs
+from asr.audio.vad import band_levels, hop_samples, runs
 
 BANDS = 24
 LOW_HZ, HIGH_HZ = 100.0, 7600.0

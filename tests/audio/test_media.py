@@ -15,11 +15,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from asr import audio
-from asr.audio import BEGINNINGS, AudioError, duration, read_audio
+from asr.audio import reading as audio
+from asr.audio.reading import BEGINNINGS, AudioError, duration, read_audio
 from asr.cli import cli
 
-SEVEN = Path(__file__).parent.parent / "samples" / "digit-7-jackson.flac"
+SEVEN = Path(__file__).parents[2] / "samples" / "digit-7-jackson.flac"
 # Container, codec, rate: what phones, browsers, cameras and Windows write.
 KINDS = [
     ("ipod", "aac", 16000), ("mp4", "aac", 44100), ("mov", "pcm_s16le", 16000), ("adts", "aac", 16000),
