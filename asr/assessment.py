@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.normalise import Normaliser
 from asr.scorefiles import Texts, paired
 from asr.scoring import Comparison, score_texts

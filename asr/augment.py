@@ -25,7 +25,7 @@ from torchaudio.transforms import Resample
 
 from asr.audio import reading as audio
 from asr.core.config import ConfigError, option
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.errors import UserError
 from asr.features import masked, padded
 from asr.rooms import drawn_room, prepared_response

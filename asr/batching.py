@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asr.audio import reading as audio
 from asr.augment import Treatment
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.features import Features, Moments, padded
 from asr.text import NORMALISERS, TextConfig, TextError, Tokenizer
 

@@ -18,7 +18,7 @@ import torch
 from asr.augment import AugmentConfig
 from asr.batching import Example, Reader, training_examples
 from asr.ctc import frames_needed
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.evaluation import alignable
 from asr.experiment import Experiment
 from asr.recognizer import Recognizer, new_recognizer

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from asr.batching import load_batch
-from asr.data import json_object, numbered_lines
+from asr.data.manifest import json_object, numbered_lines
 from asr.evaluation import Evaluation, batch_statistics
 from asr.run import Run
 

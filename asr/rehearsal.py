@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from asr.batching import Plan, padding_share
-from asr.cache import is_cached
+from asr.data.cache import is_cached
 from asr.distributed import Ranks
 from asr.experiment import Experiment
 from asr.run import Run, TrainingError, described, epoch_updates, manifest_paths, prepared_run, state_tensors

@@ -29,9 +29,9 @@ from asr.batching import (
     speaker_statistics,
     training_examples,
 )
-from asr.cache import cached_reader
 from asr.checkpoints import Checkpoint, write_checkpoint
-from asr.data import Utterance, read_manifest
+from asr.data.cache import cached_reader
+from asr.data.manifest import Utterance, read_manifest
 from asr.distributed import Ranks
 from asr.errors import UserError
 from asr.evaluation import alignable

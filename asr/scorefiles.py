@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.data import ManifestError, Utterance, json_object, parse_line
+from asr.data.manifest import ManifestError, Utterance, json_object, parse_line
 from asr.scoring import ScoringError, keyed, listed
 
 ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from asr.assessment import System
 from asr.core.files import write_text
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.normalise import Normaliser
 from asr.scorefiles import Texts, groups
 from asr.scoring import Operation, Score, ScoringError

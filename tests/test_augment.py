@@ -32,7 +32,7 @@ from asr.augment import (
     with_noise,
 )
 from asr.core.config import ConfigError
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.features import padded
 
 RATE = 8000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.cache import cached_reader
+from asr.data.cache import cached_reader
 from tests.synthetic import RATE, write_tones
 
 MISSING = ("soundfile", "soxr", "librosa", "jiwer", "rapidfuzz", "matplotlib", "tensorboard", "numba")

@@ -27,8 +27,8 @@ from asr.batching import (
     speaker_statistics,
     training_examples,
 )
-from asr.corpora import prepare
-from asr.data import Utterance
+from asr.data.corpora import prepare
+from asr.data.manifest import Utterance
 from asr.features import FeatureConfig, Features
 from asr.text import BLANK, TextConfig, TextError, Tokenizer
 

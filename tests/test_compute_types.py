@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import asr
 from asr.audio.reading import read_audio
 from asr.cli import cli
-from asr.data import Utterance, write_manifest
+from asr.data.manifest import Utterance, write_manifest
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig

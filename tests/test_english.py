@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data import read_manifest
+from asr.data.manifest import read_manifest
 
 SCRIPT = Path(__file__).parent.parent / "recipes/english/prepare.py"
 

@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 from asr.core.config import from_table, override, read_toml
-from asr.data import read_manifest
+from asr.data.manifest import read_manifest
 from asr.experiment import Experiment
 from asr.pronunciation import Lexicon, write_lexicon
 from asr.recognizer import load_recognizer

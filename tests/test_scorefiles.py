@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from asr.cli import cli
-from asr.data import ManifestError
+from asr.data.manifest import ManifestError
 from asr.errors import UserError
 from asr.scorefiles import bucket, groups, paired, read_texts, speakers_from
 from asr.scoring import ScoringError, score_texts

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from asr.cli import cli
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.normalise import NORMALISERS
 from asr.scorereport import interlinear, word_times
 from asr.scoring import aligned

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from asr.cli import cli
 from asr.core.config import read_toml
-from asr.data import Utterance, write_manifest
+from asr.data.manifest import Utterance, write_manifest
 from asr.errors import UserError
 from asr.models import SHIPPED
 

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from asr.assessment import compared as compared_texts
 from asr.assessment import difference, differences, intervals, speakers_of
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.scorefiles import Texts
 from asr.scoring import aligned, score_texts
 from asr.significance import (

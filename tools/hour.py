@@ -26,7 +26,7 @@ import soundfile
 
 from asr.batching import evaluation_examples, measured_duration, sample_reader
 from asr.cli.searching import search_options, searching
-from asr.data import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.evaluation import evaluate
 from asr.recognizer import Recognizer, load_recognizer
 from asr.scoring import Score, score_texts

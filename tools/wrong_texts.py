@@ -16,7 +16,7 @@ from statistics import median
 
 from asr.align import AlignmentError
 from asr.cli.align import UNLIKELY
-from asr.data import read_manifest
+from asr.data.manifest import read_manifest
 from asr.models import DEFAULT_MODEL
 from asr.recognizer import Recognizer, load_recognizer
 

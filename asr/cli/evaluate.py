@@ -57,7 +57,7 @@ def evaluate(
 
     from asr.batching import evaluation_examples, sample_reader
     from asr.core.cores import threads_for
-    from asr.data import read_manifest
+    from asr.data.manifest import read_manifest
     from asr.evaluation import evaluate as evaluated
     from asr.recognizer import computing_in, load_recognizer
 

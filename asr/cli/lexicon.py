@@ -84,7 +84,7 @@ def lexicon(
 
 def words_of(path: Path, normaliser: str) -> Iterable[str]:
     """The words of a manifest, a language model or a text, whatever the file is."""
-    from asr.data import read_manifest
+    from asr.data.manifest import read_manifest
     from asr.lm.storage import MAGIC, load_model
     from asr.lm.text import SentenceConfig, opened, sentence_blocks
     from asr.lm.vocabulary import BEGIN, END, UNKNOWN

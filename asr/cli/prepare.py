@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from asr import corpora
-from asr.data import write_manifest
+from asr.data import corpora
+from asr.data.manifest import write_manifest
 
 
 @click.command()

@@ -166,7 +166,7 @@ def found(arguments: Sequence[str]) -> tuple[list[Found], list[str]]:
 
 def recordings_of(argument: str) -> Iterator[Found]:
     """What one argument means: stdin, all recordings below a folder, the files that fit a pattern, a file."""
-    from asr.corpora.recordings import is_recording
+    from asr.data.corpora.recordings import is_recording
 
     if argument == STDIN:
         yield Found(STDIN, Path("stdin"))

@@ -67,7 +67,7 @@ def tune(
     from asr.core.config import to_toml
     from asr.core.cores import threads_for
     from asr.core.files import write_text
-    from asr.data import read_manifest
+    from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
     from asr.models import SHIPPED, model_folder
     from asr.recognizer import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from asr.audio.reading import duration, read_audio
-from asr.data import Utterance, check, numbered_lines
+from asr.data.manifest import Utterance, check, numbered_lines
 from asr.errors import UserError
 from asr.text import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonical
 

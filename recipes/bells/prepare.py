@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.data import Utterance, write_manifest
+from asr.data.manifest import Utterance, write_manifest
 
 RATE = 8000
 SIZES = {"train": 800, "test": 100}

@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr import corpora
 from asr.core.files import write_text
-from asr.corpora.recordings import CorpusError
-from asr.data import Utterance, write_manifest
+from asr.data import corpora
+from asr.data.corpora.recordings import CorpusError
+from asr.data.manifest import Utterance, write_manifest
 from asr.normalise import letters
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from asr.batching import evaluation_examples, sample_reader
-from asr.data import numbered_lines, read_manifest
+from asr.data.manifest import numbered_lines, read_manifest
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from asr.assessment import intervals, speakers_of
 from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
-from asr.data import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.normalise import letters
 from asr.report import provenance
 from asr.scoring import score_texts

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from asr.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
 from asr.batching import Batch, load_batch
-from asr.data import Utterance, write_manifest
+from asr.data.manifest import Utterance, write_manifest
 from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.recognizer import choose_device

@@ -31,7 +31,7 @@ import numpy as np
 import soundfile
 
 from asr.audio.reading import read_audio
-from asr.data import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.models import DEFAULT_MODEL
 from asr.report import processor, source_commit
 

@@ -21,8 +21,8 @@ import soundfile
 from numpy.random import RandomState
 
 from asr.audio.reading import read_audio
-from asr.corpora.recordings import CorpusError, is_recording
-from asr.data import Utterance
+from asr.data.corpora.recordings import CorpusError, is_recording
+from asr.data.manifest import Utterance
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE = 8000

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from asr.corpora.recordings import CorpusError, located
-from asr.data import Utterance, numbered_lines
+from asr.data.corpora.recordings import CorpusError, located
+from asr.data.manifest import Utterance, numbered_lines
 
 
 def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:

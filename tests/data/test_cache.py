@@ -14,8 +14,8 @@ import soundfile
 from safetensors.numpy import load_file
 
 from asr.audio.reading import AudioError, read_audio
-from asr.cache import ABANDONED, CacheError, cache_path, cached_reader, fingerprint, sample_cache
-from asr.data import Utterance, read_manifest, write_manifest
+from asr.data.cache import ABANDONED, CacheError, cache_path, cached_reader, fingerprint, sample_cache
+from asr.data.manifest import Utterance, read_manifest, write_manifest
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from asr.corpora import commonvoice, folder, fsdd, kaldi, librispeech, ljspeech
-from asr.corpora.recordings import measured
-from asr.data import Utterance
+from asr.data.corpora import commonvoice, folder, fsdd, kaldi, librispeech, ljspeech
+from asr.data.corpora.recordings import measured
+from asr.data.manifest import Utterance
 
 LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
     "librispeech": librispeech.prepare,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli.validate import histogram, validate
-from asr.data import ManifestError, Utterance, check, read_manifest, write_manifest
+from asr.data.manifest import ManifestError, Utterance, check, read_manifest, write_manifest
 from asr.errors import UserError
 
 LINE_SEPARATOR = "\u2028"

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from asr.corpora.recordings import CorpusError, is_recording, readable
-from asr.data import Utterance, numbered_lines
+from asr.data.corpora.recordings import CorpusError, is_recording, readable
+from asr.data.manifest import Utterance, numbered_lines
 
 SPLITS = ("train", "dev", "valid", "test")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from asr.corpora.recordings import CorpusError, located
-from asr.data import Utterance
+from asr.data.corpora.recordings import CorpusError, located
+from asr.data.manifest import Utterance
 
 
 class UnquotedTabs(csv.excel_tab):

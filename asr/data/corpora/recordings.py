@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from asr.audio.reading import AudioError, duration
-from asr.data import Utterance
+from asr.data.manifest import Utterance
 from asr.errors import UserError
 
 ENDINGS = (

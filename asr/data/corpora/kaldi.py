@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.corpora.recordings import CorpusError, located
-from asr.data import Utterance, numbered_lines
+from asr.data.corpora.recordings import CorpusError, located
+from asr.data.manifest import Utterance, numbered_lines
 
 
 def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:

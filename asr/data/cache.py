@@ -25,7 +25,7 @@ from tqdm import tqdm
 from asr.audio.reading import read_audio
 from asr.core.cores import usable_cores
 from asr.core.files import replacing
-from asr.data import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
 FULL_SCALE = 32768  # what a sample of 1.0 is as a 16-bit integer, were there room for it

@@ -13,11 +13,11 @@ import soundfile
 from click.testing import CliRunner
 
 import asr.cli
-from asr import corpora
 from asr.cli.prepare import prepare as verb
-from asr.corpora import fsdd
-from asr.corpora.recordings import CorpusError, measured
-from asr.data import Utterance, read_manifest
+from asr.data import corpora
+from asr.data.corpora import fsdd
+from asr.data.corpora.recordings import CorpusError, measured
+from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
 
@@ -405,14 +405,14 @@ def test_connected_digits_are_the_same_for_ever(digits, tmp_path):
         soundfile.write(path.with_suffix(".flac"), samples, rate)
         path.unlink()
     code = (
-        "import sys; from pathlib import Path; from asr.corpora import fsdd\n"
+        "import sys; from pathlib import Path; from asr.data.corpora import fsdd\n"
         f"fsdd.STRINGS_PER_SPEAKER = {fsdd.STRINGS_PER_SPEAKER}\n"
         "fsdd.prepare(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     subprocess.run(
         [sys.executable, "-c", code, digits, tmp_path / "two"],
         check=True,
-        cwd=Path(fsdd.__file__).parents[2],
+        cwd=Path(fsdd.__file__).parents[3],
         env=os.environ | {"PYTHONHASHSEED": "7"},
     )
     first, second = (
@@ -479,7 +479,7 @@ def test_a_folder_that_holds_something_else_is_one_clear_line(tmp_path, monkeypa
 
 # The real copies, see their README
 
-COPIES = Path(__file__).parents[2] / "shared/corpora"
+COPIES = Path(__file__).parents[3] / "shared/corpora"
 
 
 @pytest.mark.skipif(not COPIES.is_dir(), reason=f"no copies of the corpora in {COPIES}")
