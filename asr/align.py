@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.core.compiled import compiled
 from asr.errors import UserError
-from asr.text import Tokenizer, canonical
+from asr.text.tokenizer import Tokenizer, canonical
 from asr.transcript.values import AlignedWord, Word
 
 BLANK = 0

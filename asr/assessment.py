@@ -9,7 +9,6 @@ from itertools import combinations
 import numpy as np
 
 from asr.data.manifest import Utterance
-from asr.normalise import Normaliser
 from asr.scorefiles import Texts, paired
 from asr.scoring import Comparison, score_texts
 from asr.significance import (
@@ -23,6 +22,7 @@ from asr.significance import (
     sentence_test,
     summed,
 )
+from asr.text.normalise import Normaliser
 
 
 @dataclass(frozen=True)

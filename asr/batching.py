@@ -18,7 +18,7 @@ from asr.audio import reading as audio
 from asr.augment import Treatment
 from asr.data.manifest import Utterance
 from asr.features import Features, Moments, padded
-from asr.text import NORMALISERS, TextConfig, TextError, Tokenizer
+from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
 
 Item = TypeVar("Item")
 Reader = Callable[[Utterance], np.ndarray]

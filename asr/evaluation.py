@@ -25,7 +25,7 @@ from asr.distributed import Ranks
 from asr.recognizer import Recognizer
 from asr.scoring import Comparison, keyed, score_texts
 from asr.search.confidence import Bin, reliability
-from asr.text import NORMALISERS
+from asr.text.tokenizer import NORMALISERS
 from asr.transcript.values import Hypothesis
 
 

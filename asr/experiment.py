@@ -10,7 +10,7 @@ from asr.core.config import ConfigError, option, section
 from asr.encoders import EncoderConfig
 from asr.features import FeatureConfig
 from asr.recognizer import FORMAT_VERSION, ModelConfig
-from asr.text import TextConfig
+from asr.text.tokenizer import TextConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from asr.graphones import MOST_PHONES, Graphone, aligned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.model import NgramModel, Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
-from asr.pronunciation import Lexicon, Pronunciation, Pronunciations, derived
+from asr.text.lexicon import Lexicon, Pronunciation, Pronunciations, derived
 
 ORDER = 6  # of the n-grams, the highest that asr.lm has; 7 to 9 would get 0.3 % more held-out words right
 BEAM_SIZE = 30  # hypotheses for each letter; 100 get 0.1 % more held-out words right, in four times the time

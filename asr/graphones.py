@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compiled
-from asr.pronunciation import Pronunciation
+from asr.text.lexicon import Pronunciation
 
 # Of a letter, as in the x of "box" and the u of "music". On held-out words of CMUdict 25.2 % were wrong, as
 # with three; 26.0 % with graphones of two letters and one phone besides, 27.4 % with two and two as well.

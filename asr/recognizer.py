@@ -30,7 +30,7 @@ from asr.features import FeatureConfig, Features, padded
 from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.models import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
-from asr.text import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
+from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from urllib.parse import quote
 from asr.assessment import System
 from asr.core.files import write_text
 from asr.data.manifest import Utterance
-from asr.normalise import Normaliser
 from asr.scorefiles import Texts, groups
 from asr.scoring import Operation, Score, ScoringError
 from asr.significance import Difference, Interval
+from asr.text.normalise import Normaliser
 
 PAGE = Path(__file__).with_name("scorereport.html")
 CONFUSIONS_SHOWN = 30

@@ -2,7 +2,7 @@
 
 Texts are compared as they are given, code point by code point: ``é`` in one character differs from
 ``é`` in two, and ``The`` from ``the``. Who wants such things ignored normalises both sides first
-(``asr.normalise.NORMALISERS``). White space is what ``str.split`` takes for it.
+(``asr.text.normalise.NORMALISERS``). White space is what ``str.split`` takes for it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from asr.search import SearchConfig
 from asr.search.confidence import Bin, fitted, reliability
 from asr.search.priors import log_priors_of
 from asr.search.words import new_decoder
-from asr.text import NORMALISERS
+from asr.text.tokenizer import NORMALISERS
 from asr.transcript.values import Hypothesis
 
 

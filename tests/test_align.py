@@ -25,9 +25,9 @@ from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
-from asr.pronunciation import Lexicon, lexicon_of
 from asr.recognizer import load_recognizer
-from asr.text import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
+from asr.text.lexicon import Lexicon, lexicon_of
+from asr.text.tokenizer import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript.formats import ALIGNMENT_FORMATS
 from asr.transcript.values import AlignedText, AlignedWord, Word
 from tests.reference import best_ctc_path, collapse, read_textgrid

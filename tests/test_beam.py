@@ -21,7 +21,7 @@ from asr.search import SearchConfig, beam, greedy
 from asr.search.beam import SIZE
 from asr.search.confidence import calibration_error, fitted, reliability
 from asr.search.decoder import BLOCK, Decoder, Found, Stream
-from asr.text import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
+from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
 from tests.reference import collapse, every_label_sequence, words_in_phrases
 
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b"))
@@ -331,7 +331,7 @@ COMPILED = """
 import numpy as np
 from asr.search import SearchConfig, beam
 from asr.search.decoder import Decoder
-from asr.text import BLANK, SPACE, Tokenizer
+from asr.text.tokenizer import BLANK, SPACE, Tokenizer
 decoder = Decoder(SearchConfig(beam_size=4), Tokenizer((BLANK, SPACE, "a")))
 decoder.hypotheses(np.log(np.full((9, 3), 1 / 3, np.float32)), 0.04)
 print(sum(sum(f.stats.cache_misses.values()) for f in (beam.advance, beam.begin, beam.finish)))

@@ -18,7 +18,7 @@ from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig
 from asr.recognizer import ModelConfig, Recognizer, computing_in, load_recognizer, new_recognizer, to_device
-from asr.text import BLANK, Tokenizer
+from asr.text.tokenizer import BLANK, Tokenizer
 
 SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]

@@ -19,7 +19,7 @@ from asr.diagnosis import LEARNED, Trace, diagnose, unlearned
 from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.features import FeatureConfig
-from asr.text import TextConfig
+from asr.text.tokenizer import TextConfig
 from tests.synthetic import RATE, write_tones
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from asr.core.config import ConfigError
 from asr.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
 from asr.features import FeatureConfig
 from asr.recognizer import ModelConfig, new_recognizer
-from asr.text import Tokenizer
+from asr.text.tokenizer import Tokenizer
 
 INPUT = 8
 FRONT_ENDS = typing.get_args(typing.get_type_hints(EncoderConfig)["front_end"])

@@ -16,7 +16,7 @@ from asr.g2p import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer,
 from asr.graphones import MOST_PHONES, aligned, best_alignments, expected_counts, numbered
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.storage import save_model
-from asr.pronunciation import Lexicon, lexicon_of, read_lexicon
+from asr.text.lexicon import Lexicon, lexicon_of, read_lexicon
 from tests.reference import dealings, graphone_counts
 
 UNHURRIED = settings(deadline=None, max_examples=40)  # the first call compiles

@@ -22,7 +22,7 @@ from asr.errors import UserError
 from asr.features import FeatureConfig
 from asr.inside import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
 from asr.recognizer import ModelConfig, load_recognizer, new_recognizer
-from asr.text import BLANK
+from asr.text.tokenizer import BLANK
 from tools.gradients import gradient_norms
 
 ROOT = Path(__file__).parent.parent

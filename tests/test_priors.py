@@ -12,7 +12,7 @@ from asr.errors import UserError
 from asr.search import SearchConfig
 from asr.search.decoder import Decoder
 from asr.search.priors import log_priors_of, searchable
-from asr.text import BLANK, Tokenizer
+from asr.text.tokenizer import BLANK, Tokenizer
 
 LETTERS = Tokenizer((BLANK, "a", "b"))
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.data.manifest import Utterance
-from asr.normalise import NORMALISERS
 from asr.scorereport import interlinear, word_times
 from asr.scoring import aligned
+from asr.text.normalise import NORMALISERS
 
 ROOT = Path(__file__).parent.parent
 NASTY = "<script>document.title='run'</script> </script><img src=x onerror=\"document.title='run'\"> <!--"

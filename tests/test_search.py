@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.search import greedy
-from asr.text import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
+from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
 from asr.transcript.values import Word, timed_words
 from tests.reference import collapse
 

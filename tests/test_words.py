@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from asr.errors import UserError
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
-from asr.pronunciation import Lexicon
 from asr.search import SearchConfig, greedy
 from asr.search.decoder import Decoder
 from asr.search.words import WordDecoder, new_decoder
-from asr.text import BLANK, Tokenizer
+from asr.text.lexicon import Lexicon
+from asr.text.tokenizer import BLANK, Tokenizer
 from asr.transcript.values import Word
 from tests.reference import every_label_sequence
 

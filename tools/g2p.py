@@ -19,8 +19,8 @@ from pathlib import Path
 import click
 
 from asr.g2p import BY_RULE, G2PError, Pronouncer
-from asr.pronunciation import Lexicon, Pronunciations, read_dictionary
 from asr.scoring import counted
+from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 
 
 @click.command()

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from asr.models import CONFIG_FILE, SHIPPED
-from asr.pronunciation import read_lexicon
 from asr.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
+from asr.text.lexicon import read_lexicon
 
 
 def with_lexicon(recognizer: Recognizer, path: Path) -> Recognizer:

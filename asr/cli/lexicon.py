@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from asr.errors import UserError
-from asr.normalise import NORMALISERS
+from asr.text.normalise import NORMALISERS
 
 
 @click.command()
@@ -55,8 +55,8 @@ def lexicon(
     from tqdm import tqdm
 
     from asr.g2p import G2PError, Pronouncer
-    from asr.pronunciation import Lexicon, lexicon_lines, read_dictionary, write_lexicon
     from asr.scoring import listed
+    from asr.text.lexicon import Lexicon, lexicon_lines, read_dictionary, write_lexicon
 
     pronouncer = Pronouncer(read_dictionary(dictionary), variants)
     normalise = NORMALISERS[normaliser]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from asr.normalise import NORMALISERS
+from asr.text.normalise import NORMALISERS
 
 if TYPE_CHECKING:
     from asr.lm.model import NgramModel

@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from asr.assessment import System, changes, compared, differences, intervals, speakers_of
-from asr.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
 from asr.scorefiles import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
 from asr.scorereport import Report, write_report
 from asr.scoring import Comparison, Operation, Score, ScoringError, listed
 from asr.significance import DRAWS, Difference, Interval, spanned
+from asr.text.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from asr.core.compiled import compiled
 from asr.core.config import option
 from asr.errors import UserError
-from asr.normalise import NORMALISERS
+from asr.text.normalise import NORMALISERS
 
 GZIP, XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 SPACE, TAB, RETURN, NEWLINE = ord(" "), ord("\t"), ord("\r"), ord("\n")

@@ -24,7 +24,7 @@ from asr.search.confidence import calibrated
 from asr.search.knowledge import knowledge
 from asr.search.options import SearchConfig
 from asr.search.priors import searchable
-from asr.text import Tokenizer
+from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word, timed_words
 
 BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.text import Tokenizer
+from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, timed_words
 
 BLANK = 0

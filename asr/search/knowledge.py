@@ -14,7 +14,7 @@ from asr.search.beam import Fusion, Knowledge, Pieces, Pruning
 from asr.search.hotwords import SPACE, hot_words
 from asr.search.lexicon import Lexicon, empty_lexicon, lexicon_of
 from asr.search.options import SearchConfig
-from asr.text import Tokenizer
+from asr.text.tokenizer import Tokenizer
 
 SMALLEST = 1e-37  # of what float32 holds with full precision
 

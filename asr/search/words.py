@@ -19,7 +19,7 @@ from asr.search.lexicon import ROOT, lexicon_of
 from asr.search.options import SearchConfig
 from asr.search.priors import searchable
 from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
-from asr.text import Tokenizer
+from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
 

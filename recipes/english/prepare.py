@@ -30,7 +30,7 @@ from asr.core.files import write_text
 from asr.data import corpora
 from asr.data.corpora.recordings import CorpusError
 from asr.data.manifest import Utterance, write_manifest
-from asr.normalise import letters
+from asr.text.normalise import letters
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 REPORT_SPEAKERS = {"1988", "1993", "2035", "2078", "2086"}

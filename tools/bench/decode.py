@@ -42,7 +42,6 @@ from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, sentence_blocks
 from asr.models import model_folder
-from asr.pronunciation import Lexicon
 from asr.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.report import processor
 from asr.scoring import keyed, score_texts
@@ -50,7 +49,8 @@ from asr.search import SearchConfig
 from asr.search.decoder import Found
 from asr.search.priors import searchable
 from asr.search.words import FoundWords, new_decoder
-from asr.text import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
+from asr.text.lexicon import Lexicon
+from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
 from asr.tuning import heard
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}

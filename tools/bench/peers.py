@@ -29,9 +29,9 @@ from asr.assessment import intervals, speakers_of
 from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
 from asr.data.manifest import Utterance, read_manifest
-from asr.normalise import letters
 from asr.report import provenance
 from asr.scoring import score_texts
+from asr.text.normalise import letters
 
 RATE = 16000
 SIDE = Path(__file__).with_name("sphinx.py")

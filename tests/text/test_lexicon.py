@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.pronunciation import (
+from asr.text.lexicon import (
     Lexicon,
     LexiconError,
     Pronunciations,
@@ -19,7 +19,7 @@ from asr.pronunciation import (
     write_lexicon,
 )
 
-CMUDICT = Path(__file__).parents[2] / "shared" / "text" / "cmudict.dict"
+CMUDICT = Path(__file__).parents[3] / "shared" / "text" / "cmudict.dict"
 
 
 def written(path: Path, text: str) -> Path:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asr.normalise import NORMALISERS, NormaliserError, read_substitutions, substituting
-from asr.text import TextConfig
+from asr.text.normalise import NORMALISERS, NormaliserError, read_substitutions, substituting
+from asr.text.tokenizer import TextConfig
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.pronunciation import Lexicon, LexiconError, write_lexicon
-from asr.text import (
+from asr.text.lexicon import Lexicon, LexiconError, write_lexicon
+from asr.text.tokenizer import (
     BLANK,
     TextConfig,
     TextError,

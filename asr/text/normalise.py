@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from asr.english import english
 from asr.errors import UserError
+from asr.text.english import english
 
 Normaliser = Callable[[str], str]
 

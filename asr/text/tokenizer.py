@@ -15,8 +15,8 @@ import numpy as np
 from asr.core.config import option
 from asr.core.files import replacing, write_text
 from asr.errors import UserError
-from asr.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
-from asr.pronunciation import Lexicon, read_lexicon, write_lexicon
+from asr.text.lexicon import Lexicon, read_lexicon, write_lexicon
+from asr.text.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
 
 BLANK = "<blank>"
 SPACE = "<space>"
