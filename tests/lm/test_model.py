@@ -19,7 +19,7 @@ from asr.lm.storage import HEADER, load_model, open_model, save_model
 from asr.lm.vocabulary import UNKNOWN, vocabulary_of
 from tests.reference import Ngrams, backoff_log_prob
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "lm"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "lm"
 LN10 = math.log(10)
 UNHURRIED = settings(deadline=None)  # the first call compiles
 WORDS = ["<s>", "</s>", "<unk>", "a", "bé", "c"]

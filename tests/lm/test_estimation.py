@@ -32,7 +32,7 @@ from asr.lm.text import SentenceConfig, sentence_blocks, split_sentences
 from asr.lm.vocabulary import BEGIN
 from tests.reference import Ngrams, kneser_ney
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "lm"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "lm"
 UNHURRIED = settings(deadline=None)  # the first call compiles
 
 texts = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=7), min_size=1, max_size=30)
