@@ -234,7 +234,7 @@ class Recognizer:
         """The tokenizer, with pronunciations for the words of ``text`` that its lexicon lacks."""
         if self.tokenizer.lexicon is None or not self.tokenizer.foreign(text):
             return self.tokenizer
-        from asr.g2p import with_pronunciations  # brings a compiler
+        from asr.g2p.model import with_pronunciations  # brings a compiler
 
         lexicon = with_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.foreign(text)))
         return replace(self.tokenizer, lexicon=lexicon)

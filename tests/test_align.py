@@ -23,7 +23,7 @@ from asr.align import AlignmentError, align, align_text
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
-from asr.g2p import G2PError, with_pronunciations
+from asr.g2p.model import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
 from asr.recognizer import load_recognizer
 from asr.text.lexicon import Lexicon, lexicon_of

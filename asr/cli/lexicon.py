@@ -54,7 +54,7 @@ def lexicon(
 
     from tqdm import tqdm
 
-    from asr.g2p import G2PError, Pronouncer
+    from asr.g2p.model import G2PError, Pronouncer
     from asr.scoring import listed
     from asr.text.lexicon import Lexicon, lexicon_lines, read_dictionary, write_lexicon
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from asr.core.compiled import compiled
 from asr.errors import UserError
-from asr.graphones import MOST_PHONES, Graphone, aligned
+from asr.g2p.graphones import MOST_PHONES, Graphone, aligned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.model import NgramModel, Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
-from asr.g2p import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer, learned
-from asr.graphones import MOST_PHONES, aligned, best_alignments, expected_counts, numbered
+from asr.g2p.graphones import MOST_PHONES, aligned, best_alignments, expected_counts, numbered
+from asr.g2p.model import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer, learned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.storage import save_model
 from asr.text.lexicon import Lexicon, lexicon_of, read_lexicon
