@@ -11,7 +11,7 @@ from asr.batching import Example, Reader, load_batch, sorted_plan, speaker_stati
 from asr.evaluation import batch_statistics, words_right
 from asr.lm.model import NgramModel
 from asr.recognizer import Recognizer
-from asr.scoring import Comparison, keyed, score_texts
+from asr.scoring.counts import Comparison, keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.confidence import Bin, fitted, reliability
 from asr.search.priors import log_priors_of

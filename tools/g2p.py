@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from asr.g2p.model import BY_RULE, G2PError, Pronouncer
-from asr.scoring import counted
+from asr.scoring.counts import counted
 from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 
 

@@ -29,7 +29,7 @@ from asr.cli.searching import search_options, searching
 from asr.data.manifest import Utterance, read_manifest
 from asr.evaluation import evaluate
 from asr.recognizer import Recognizer, load_recognizer
-from asr.scoring import Score, score_texts
+from asr.scoring.counts import Score, score_texts
 from asr.text.tokenizer import NORMALISERS
 
 MOST_POINTS = 0.5

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.assessment import intervals, speakers_of
 from asr.cli.reliability import reliability_table
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import threads_option
 from asr.models import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
-from asr.scoring import ScoringError
+from asr.scoring.counts import ScoringError
+from asr.scoring.systems import intervals, speakers_of
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation

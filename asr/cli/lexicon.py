@@ -55,7 +55,7 @@ def lexicon(
     from tqdm import tqdm
 
     from asr.g2p.model import G2PError, Pronouncer
-    from asr.scoring import listed
+    from asr.scoring.counts import listed
     from asr.text.lexicon import Lexicon, lexicon_lines, read_dictionary, write_lexicon
 
     pronouncer = Pronouncer(read_dictionary(dictionary), variants)

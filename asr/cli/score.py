@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
-from asr.assessment import System, changes, compared, differences, intervals, speakers_of
-from asr.scorefiles import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
-from asr.scorereport import Report, write_report
-from asr.scoring import Comparison, Operation, Score, ScoringError, listed
-from asr.significance import DRAWS, Difference, Interval, spanned
+from asr.scoring.counts import Comparison, Operation, Score, ScoringError, listed
+from asr.scoring.files import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
+from asr.scoring.report import Report, write_report
+from asr.scoring.significance import DRAWS, Difference, Interval, spanned
+from asr.scoring.systems import System, changes, compared, differences, intervals, speakers_of
 from asr.text.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"

@@ -44,7 +44,7 @@ from asr.lm.text import SentenceConfig, sentence_blocks
 from asr.models import model_folder
 from asr.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.report import processor
-from asr.scoring import keyed, score_texts
+from asr.scoring.counts import keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.decoder import Found
 from asr.search.priors import searchable

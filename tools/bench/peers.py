@@ -5,7 +5,7 @@
     python tools/bench/peers.py data/english/cv-dev.jsonl --python /tmp/peers/bin/python > RESULT.json
 
 Prints what `asr evaluate --json` prints, so that both stand in one table: references and hypotheses in
-letters-v1, errors counted by asr.scoring. Recordings are read and resampled by this project and handed
+letters-v1, errors counted by asr.scoring.counts. Recordings are read and resampled by this project and handed
 over as 16-bit WAV; reading is not in the times.
 """
 
@@ -25,12 +25,12 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from asr.assessment import intervals, speakers_of
 from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
 from asr.data.manifest import Utterance, read_manifest
 from asr.report import provenance
-from asr.scoring import score_texts
+from asr.scoring.counts import score_texts
+from asr.scoring.systems import intervals, speakers_of
 from asr.text.normalise import letters
 
 RATE = 16000

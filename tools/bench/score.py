@@ -23,7 +23,7 @@ import jiwer
 from rapidfuzz.distance import Levenshtein
 
 from asr.report import processor
-from asr.scoring import score_texts
+from asr.scoring.counts import score_texts
 
 WORDS, VOCABULARY, WRONG = 16, 5000, 0.2
 MEMORY = """

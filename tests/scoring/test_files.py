@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from asr.cli import cli
 from asr.data.manifest import ManifestError
 from asr.errors import UserError
-from asr.scorefiles import bucket, groups, paired, read_texts, speakers_from
-from asr.scoring import ScoringError, score_texts
+from asr.scoring.counts import ScoringError, score_texts
+from asr.scoring.files import bucket, groups, paired, read_texts, speakers_from
 
 REFERENCE = {"u1": "one two three", "u2": "", "u3": "four"}
 IN_FORMATS = {

@@ -1,6 +1,6 @@
 """Edit operations where rapidfuzz is missing: on machines that only train, validation still counts errors.
 
-The part of ``rapidfuzz.distance.Levenshtein`` that ``asr.scoring`` uses, with the same results.
+The part of ``rapidfuzz.distance.Levenshtein`` that ``asr.scoring.counts`` uses, with the same results.
 """
 
 from __future__ import annotations

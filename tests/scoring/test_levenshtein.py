@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from asr import levenshtein
+from asr.scoring import levenshtein
 from tests.reference import edit_distance
 
 TEXTS = st.text("abc", max_size=12)

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from asr.assessment import System
 from asr.core.files import write_text
 from asr.data.manifest import Utterance
-from asr.scorefiles import Texts, groups
-from asr.scoring import Operation, Score, ScoringError
-from asr.significance import Difference, Interval
+from asr.scoring.counts import Operation, Score, ScoringError
+from asr.scoring.files import Texts, groups
+from asr.scoring.significance import Difference, Interval
+from asr.scoring.systems import System
 from asr.text.normalise import Normaliser
 
-PAGE = Path(__file__).with_name("scorereport.html")
+PAGE = Path(__file__).with_name("report.html")
 CONFUSIONS_SHOWN = 30
 
 

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from asr.scoring import keyed, score_texts
+from asr.scoring.counts import keyed, score_texts
 
 SCTK = shutil.which("sctk")
 

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.data.manifest import Utterance
-from asr.scorereport import interlinear, word_times
-from asr.scoring import aligned
+from asr.scoring.counts import aligned
+from asr.scoring.report import interlinear, word_times
 from asr.text.normalise import NORMALISERS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NASTY = "<script>document.title='run'</script> </script><img src=x onerror=\"document.title='run'\"> <!--"
 
 

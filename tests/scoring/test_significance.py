@@ -14,12 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from asr.assessment import compared as compared_texts
-from asr.assessment import difference, differences, intervals, speakers_of
 from asr.data.manifest import Utterance
-from asr.scorefiles import Texts
-from asr.scoring import aligned, score_texts
-from asr.significance import (
+from asr.scoring.counts import aligned, score_texts
+from asr.scoring.files import Texts
+from asr.scoring.significance import (
     drawn_sums,
     expanded_tail,
     profile,
@@ -30,6 +28,8 @@ from asr.significance import (
     sentence_test,
     summed,
 )
+from asr.scoring.systems import compared as compared_texts
+from asr.scoring.systems import difference, differences, intervals, speakers_of
 
 UTTERANCES, SPEAKERS, DRAWS = 300, 40, 1000
 TRUE_RATE = 0.1

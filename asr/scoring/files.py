@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.data.manifest import ManifestError, Utterance, json_object, parse_line
-from asr.scoring import ScoringError, keyed, listed
+from asr.scoring.counts import ScoringError, keyed, listed
 
 ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")

@@ -22,7 +22,7 @@ from asr.errors import UserError
 try:
     from rapidfuzz.distance import Levenshtein
 except ImportError:  # a machine that only trains
-    from asr import levenshtein as Levenshtein  # type: ignore[no-redef]
+    from asr.scoring import levenshtein as Levenshtein  # type: ignore[no-redef]
 
 Kind = Literal["equal", "substitution", "deletion", "insertion"]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from asr.cli import cli
 from asr.cli.score import marked, shown
 from asr.errors import UserError
-from asr.scoring import (
+from asr.scoring.counts import (
     Operation,
     Score,
     ScoringError,

@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 
 from asr.data.manifest import Utterance
-from asr.scorefiles import Texts, paired
-from asr.scoring import Comparison, score_texts
-from asr.significance import (
+from asr.scoring.counts import Comparison, score_texts
+from asr.scoring.files import Texts, paired
+from asr.scoring.significance import (
     DRAWS,
     LEVEL,
     Difference,

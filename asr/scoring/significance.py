@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
-from asr.scoring import Operation
+from asr.scoring.counts import Operation
 
 DRAWS = 1000
 LEVEL = 0.95
