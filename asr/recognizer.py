@@ -221,7 +221,7 @@ class Recognizer:
         Raises ``AudioError`` for a recording that cannot be read, ``TextError``, ``G2PError`` or
         ``AlignmentError`` for a text that does not fit the model or the recording.
         """
-        from asr.align import align_text  # brings a compiler
+        from asr.search.alignment import align_text  # brings a compiler
 
         text = NORMALISERS[self.config.text.normaliser](text)
         tokenizer = self.able_to_spell(text)

@@ -14,11 +14,11 @@ import random
 from pathlib import Path
 from statistics import median
 
-from asr.align import AlignmentError
 from asr.cli.align import UNLIKELY
 from asr.data.manifest import read_manifest
 from asr.models import DEFAULT_MODEL
 from asr.recognizer import Recognizer, load_recognizer
+from asr.search.alignment import AlignmentError
 
 
 def sureness(recognizer: Recognizer, audio: str, text: str) -> float | None:

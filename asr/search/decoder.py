@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.align import Alignment, align
 from asr.core.cores import usable_cores
 from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from asr.search import beam
+from asr.search.alignment import Alignment, align
 from asr.search.beam import FREE, SIZE, Search, new_search, with_more_nodes
 from asr.search.confidence import calibrated
 from asr.search.knowledge import knowledge

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.align import align
 from asr.g2p.model import G2PError, with_pronunciations
 from asr.lm.model import NgramModel, score
+from asr.search.alignment import align
 from asr.search.confidence import calibrated
 from asr.search.decoder import OTHER_FORM, Decoder, Found, SearchError, on_threads
 from asr.search.hotwords import HotWords, hot_phrases

@@ -18,21 +18,21 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asr import align as aligning
-from asr.align import AlignmentError, align, align_text
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p.model import G2PError, with_pronunciations
 from asr.longform import LONGEST_SECONDS
 from asr.recognizer import load_recognizer
+from asr.search import alignment as aligning
+from asr.search.alignment import AlignmentError, align, align_text
 from asr.text.lexicon import Lexicon, lexicon_of
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript.formats import ALIGNMENT_FORMATS
 from asr.transcript.values import AlignedText, AlignedWord, Word
 from tests.reference import best_ctc_path, collapse, read_textgrid
 
-STRING = Path(__file__).parent.parent / "samples" / "digits-lucas.flac"
+STRING = Path(__file__).parents[2] / "samples" / "digits-lucas.flac"
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))
 LEXICON = lexicon_of([("the", ("DH", "AH")), ("the", ("DH", "IY")), ("a", ("AH",)), ("he", ("IY",))])
 PHONES = Tokenizer((BLANK, *LEXICON.phones), lexicon=LEXICON)
@@ -110,7 +110,7 @@ LONG = """
 import re
 from pathlib import Path
 import numpy as np
-from asr.align import align
+from asr.search.alignment import align
 
 def memory():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -386,7 +386,7 @@ def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
     some = {word for number, word in enumerate(words) if number % 20 == 0} | set(said.split())
     lexicon = Lexicon({word: words[word] for word in some})  # all of them take long to learn
     recognizer = replace(whole, tokenizer=replace(whole.tokenizer, lexicon=lexicon))
-    sample = Path(__file__).parent.parent / "samples" / "english-1272.flac"
+    sample = Path(__file__).parents[2] / "samples" / "english-1272.flac"
     known = recognizer.align(sample, said)
     guessed = recognizer.align(sample, "This is fizzically impossible when conshus.")
     assert guessed.text == "this is fizzically impossible when conshus"
