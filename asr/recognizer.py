@@ -27,7 +27,7 @@ from asr.ctc import CTCModel
 from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
-from asr.longform import LongformConfig, name_of, transcripts, whole_log_probs
+from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.models import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
@@ -189,7 +189,7 @@ class Recognizer:
         """Transcribe recordings, several at a time; their transcripts come in the same order.
 
         Raises ``AudioError`` in place of the first one that cannot be read;
-        ``asr.longform.transcripts`` goes on with the others.
+        ``asr.longform.transcripts.transcripts`` goes on with the others.
         """
         if isinstance(sources, str | bytes | Path):
             raise TypeError("transcribe_all takes a list of recordings; transcribe takes one")
@@ -214,7 +214,7 @@ class Recognizer:
     ) -> AlignedText:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
 
-        The recording may last hours; one of up to ``asr.longform.LONGEST_SECONDS`` is heard in one piece.
+        The recording may last hours; one of up to ``asr.longform.transcripts.LONGEST_SECONDS`` is heard in one piece.
         Words that a lexicon lacks are pronounced as its own are, which takes some seconds to learn.
         ``progress`` is told how many seconds of it have been heard since last time.
 

@@ -15,7 +15,7 @@ import torch
 
 import asr
 from asr.audio.reading import read_audio
-from asr.longform import POOL, LongformConfig
+from asr.longform.transcripts import POOL, LongformConfig
 from asr.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from asr.cli.threads import cores_option
 from asr.core.cores import threads_for
 from asr.core.files import write_text
 from asr.errors import UserError
-from asr.longform import LongformConfig, transcripts
+from asr.longform.transcripts import LongformConfig, transcripts
 from asr.models import COMPUTE_TYPES, DEFAULT_MODEL
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
 from asr.transcript.values import Transcript

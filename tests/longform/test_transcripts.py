@@ -12,10 +12,10 @@ import soundfile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from asr import longform
 from asr.audio.reading import AudioError, read_audio
 from asr.audio.vad import hop_samples, num_frames, spoken
-from asr.longform import (
+from asr.longform import transcripts as longform
+from asr.longform.transcripts import (
     BATCH_SECONDS,
     BLANK,
     CONTEXT_SECONDS,
@@ -42,7 +42,7 @@ RATE = 1000
 FRAME = 40  # samples from one row of log-probs to the next
 TOKENS = 20
 HOP = hop_samples(RATE)
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 
