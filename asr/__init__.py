@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import UserError
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer

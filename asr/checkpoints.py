@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr.core.files import sync
 from asr.errors import UserError
-from asr.models import CONFIG_FILE
+from asr.pretrained import CONFIG_FILE
 from asr.recognizer import save_config
 
 CHECKPOINTS = "checkpoints"

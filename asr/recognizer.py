@@ -28,7 +28,7 @@ from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig, Features, padded
 from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
-from asr.models import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
+from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript

@@ -31,7 +31,6 @@ from asr.errors import UserError
 from asr.evaluation import Evaluation, batch_statistics, evaluate
 from asr.experiment import Experiment
 from asr.features import mask
-from asr.models import CONFIG_FILE
 from asr.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
 from asr.objective import Outcome
 from asr.optimisation import (
@@ -42,6 +41,7 @@ from asr.optimisation import (
     move_averages,
     weights_replaced,
 )
+from asr.pretrained import CONFIG_FILE
 from asr.recognizer import network, save_config, save_weights
 from asr.run import (
     Progress,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 from tests.test_models import SAID
 
 ROOT = Path(__file__).parent.parent

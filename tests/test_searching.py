@@ -13,7 +13,7 @@ from asr.cli import cli
 from asr.core.config import read_toml
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import UserError
-from asr.models import SHIPPED
+from asr.pretrained import SHIPPED
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 STRING = SAMPLES / "digits-lucas.flac"

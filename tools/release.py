@@ -5,8 +5,8 @@
     python tools/release.py exp/english english --int8 --lexicon words.txt --lm words.bin
     python tools/release.py exp/english exp/english-words --lexicon words.txt --lm words.bin
 
-Writes `asr/models/NAME`, or the folder, but for two files: `search.toml`, which `asr tune MANIFEST
---model asr/models/NAME` writes, and `card.md`, which a person writes: what the model is good and bad at,
+Writes `asr/pretrained/NAME`, or the folder, but for two files: `search.toml`, which `asr tune MANIFEST
+--model asr/pretrained/NAME` writes, and `card.md`, which a person writes: what the model is good and bad at,
 what it was trained on and under which licence, and how it was measured.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from asr.models import CONFIG_FILE, SHIPPED
+from asr.pretrained import CONFIG_FILE, SHIPPED
 from asr.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
 from asr.text.lexicon import read_lexicon
 

@@ -13,7 +13,7 @@ from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
 from asr.core.cores import threads_for
 from asr.errors import UserError
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 from asr.transcript.formats import ALIGNMENT_FORMATS, FORMATS
 
 UNLIKELY = (

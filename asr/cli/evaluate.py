@@ -16,7 +16,7 @@ from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import threads_option
-from asr.models import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
+from asr.pretrained import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
 from asr.scoring.counts import ScoringError
 from asr.scoring.systems import intervals, speakers_of
 

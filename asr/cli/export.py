@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asr.cli.outputs import ending_in
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 
 
 @click.command()

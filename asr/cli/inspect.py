@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asr.cli.outputs import picture_path
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 
 
 @click.command()

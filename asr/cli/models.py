@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from asr.models import DEFAULT_MODEL, SHIPPED, shipped_models
+from asr.pretrained import DEFAULT_MODEL, SHIPPED, shipped_models
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from asr.models import model_folder
+from asr.pretrained import model_folder
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer

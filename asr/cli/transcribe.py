@@ -26,7 +26,7 @@ from asr.core.cores import threads_for
 from asr.core.files import write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcripts
-from asr.models import COMPUTE_TYPES, DEFAULT_MODEL
+from asr.pretrained import COMPUTE_TYPES, DEFAULT_MODEL
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
 from asr.transcript.values import Transcript
 

@@ -69,7 +69,7 @@ def tune(
     from asr.core.files import write_text
     from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
-    from asr.models import SHIPPED, model_folder
+    from asr.pretrained import SHIPPED, model_folder
     from asr.recognizer import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,

@@ -28,7 +28,7 @@ for point in "$@"; do
     asr train recipes/english/first.toml --out "$run" --threads 1 --set training.seed=$seed \
         --set "data.train=[\"$manifest\"]" --set training.epochs=$epochs
     python tools/release.py "$run" "$model" --lexicon $data/words.txt --lm $data/lm.bin
-    cp asr/models/english/search.toml "$model"/ # all search as the released model does
+    cp asr/pretrained/english/search.toml "$model"/ # all search as the released model does
     asr evaluate $data/dev-report.jsonl --model "$model" --json > "$results/curve-$point.dev-report.json"
     # Phones are counted with the large lexicon, too: a word that a lexicon lacks is wrong whatever is heard.
     asr evaluate $data/dev-report.jsonl --model "$model" --lm none --beam-size 1 --json \

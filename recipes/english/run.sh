@@ -21,8 +21,8 @@ done
 unset OMP_NUM_THREADS
 
 python tools/release.py exp/english english --int8 --lexicon $data/words.txt --lm $data/lm.bin
-asr tune $data/dev-tune.jsonl --model asr/models/english
-asr tune $data/dev-tune.jsonl --model asr/models/english --lm none
+asr tune $data/dev-tune.jsonl --model asr/pretrained/english
+asr tune $data/dev-tune.jsonl --model asr/pretrained/english --lm none
 for set in dev-report cv-dev speechocean-dev; do
     asr evaluate $data/$set.jsonl --model english --json > $results/blstm.$set.json
     asr evaluate $data/$set.jsonl --model english --lm none --json > $results/blstm-no-lm.$set.json

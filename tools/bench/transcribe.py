@@ -32,7 +32,7 @@ import soundfile
 
 from asr.audio.reading import read_audio
 from asr.data.manifest import Utterance, read_manifest
-from asr.models import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
 from asr.report import processor, source_commit
 
 RATE = 16000

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from asr.audio.reading import duration
 from asr.cli import cli
 from asr.errors import UserError
-from asr.models import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
+from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
 from asr.recognizer import load_recognizer, network, read_model_config, save_weights, with_own_search
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 SAID = {
     "digits": {
         "digit-4-george.flac": "four",
