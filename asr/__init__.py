@@ -23,7 +23,7 @@ from asr.errors import UserError
 from asr.pretrained import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 __version__ = "0.1.0"
 __all__ = ["UserError", "__version__", "load"]
@@ -54,7 +54,7 @@ def load(
 
     Raises ``UserError``, whose text is one line for people, for whatever is missing or does not fit.
     """
-    from asr.recognizer import computing_in, load_recognizer, with_own_search
+    from asr.recognition.recognizer import computing_in, load_recognizer, with_own_search
 
     recognizer = computing_in(load_recognizer(model, device), compute_type)
     phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords

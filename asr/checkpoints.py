@@ -22,7 +22,7 @@ from torch import Tensor
 from asr.core.files import sync
 from asr.errors import UserError
 from asr.pretrained import CONFIG_FILE
-from asr.recognizer import save_config
+from asr.recognition.recognizer import save_config
 
 CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.safetensors"

@@ -21,7 +21,7 @@ from asr.ctc import frames_needed
 from asr.data.manifest import Utterance
 from asr.evaluation import alignable
 from asr.experiment import Experiment
-from asr.recognizer import Recognizer, new_recognizer
+from asr.recognition.recognizer import Recognizer, new_recognizer
 from asr.run import Run, assembled_run, epoch_updates, read_manifests
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonical, learn_tokenizer
 from asr.training import own_batches, step, validated

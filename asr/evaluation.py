@@ -22,7 +22,7 @@ from asr.batching import (
 )
 from asr.ctc import ctc_loss, frames_needed
 from asr.distributed import Ranks
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
 from asr.search.confidence import Bin, reliability
 from asr.text.tokenizer import NORMALISERS

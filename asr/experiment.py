@@ -9,7 +9,7 @@ from asr.augment import AugmentConfig
 from asr.core.config import ConfigError, option, section
 from asr.encoders import EncoderConfig
 from asr.features import FeatureConfig
-from asr.recognizer import FORMAT_VERSION, ModelConfig
+from asr.recognition.recognizer import FORMAT_VERSION, ModelConfig
 from asr.text.tokenizer import TextConfig
 
 

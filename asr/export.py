@@ -23,7 +23,7 @@ from asr.cells import FUSED
 from asr.core.files import replacing
 from asr.errors import UserError
 from asr.features import Features, masked, padded, utterance_statistics, with_deltas
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 
 OPSET = 17
 TOLERANCE = 1e-4  # of log-probs: what ONNX Runtime and torch may differ by

@@ -16,7 +16,7 @@ from asr.core.files import replacing
 from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.features import padded
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.transcript.values import Word
 
 LIKELY = 0.1  # a token that never gets more probability than this is not drawn

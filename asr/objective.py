@@ -15,7 +15,7 @@ from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.evaluation import losses_of
 from asr.features import mask
-from asr.recognizer import precise
+from asr.recognition.recognizer import precise
 
 
 class ObjectiveError(UserError):

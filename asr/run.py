@@ -38,7 +38,7 @@ from asr.evaluation import alignable
 from asr.experiment import DataConfig, Experiment
 from asr.objective import Objective, truncate_recurrence
 from asr.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
-from asr.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
+from asr.recognition.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
 from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features

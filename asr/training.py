@@ -42,7 +42,7 @@ from asr.optimisation import (
     weights_replaced,
 )
 from asr.pretrained import CONFIG_FILE
-from asr.recognizer import network, save_config, save_weights
+from asr.recognition.recognizer import network, save_config, save_weights
 from asr.run import (
     Progress,
     Run,

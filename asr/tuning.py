@@ -10,7 +10,7 @@ import numpy as np
 from asr.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
 from asr.evaluation import batch_statistics, words_right
 from asr.lm.model import NgramModel
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.confidence import Bin, fitted, reliability

@@ -14,7 +14,7 @@ from asr.cells import CELLS, FUSED, scan, written_out
 from asr.core.config import ConfigError
 from asr.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
 from asr.features import FeatureConfig
-from asr.recognizer import ModelConfig, new_recognizer
+from asr.recognition.recognizer import ModelConfig, new_recognizer
 from asr.text.tokenizer import Tokenizer
 
 INPUT = 8

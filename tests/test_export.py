@@ -20,7 +20,7 @@ from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.export import TOLERANCE, ExportError, export_onnx
 from asr.features import FeatureConfig, padded
-from asr.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
+from asr.recognition.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
 
 pytest.importorskip("onnx", reason="onnx, part of [onnx], is not installed")

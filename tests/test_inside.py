@@ -21,7 +21,7 @@ from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig
 from asr.inside import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
-from asr.recognizer import ModelConfig, load_recognizer, new_recognizer
+from asr.recognition.recognizer import ModelConfig, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK
 from tools.gradients import gradient_norms
 

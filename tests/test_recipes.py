@@ -21,7 +21,7 @@ import torch
 from asr.core.config import from_table, override, read_toml
 from asr.data.manifest import read_manifest
 from asr.experiment import Experiment
-from asr.recognizer import load_recognizer
+from asr.recognition.recognizer import load_recognizer
 from asr.text.lexicon import Lexicon, write_lexicon
 from asr.training import train
 from tests.synthetic import LETTERS, RATE, sentence, spoken, write_tones

@@ -29,7 +29,7 @@ from asr.evaluation import evaluate
 from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.features import FeatureConfig
 from asr.optimisation import mean_weights
-from asr.recognizer import load_recognizer, network
+from asr.recognition.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run
 from asr.training import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
 from tests.synthetic import write_tones

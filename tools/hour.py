@@ -28,7 +28,7 @@ from asr.batching import evaluation_examples, measured_duration, sample_reader
 from asr.cli.searching import search_options, searching
 from asr.data.manifest import Utterance, read_manifest
 from asr.evaluation import evaluate
-from asr.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer, load_recognizer
 from asr.scoring.counts import Score, score_texts
 from asr.text.tokenizer import NORMALISERS
 

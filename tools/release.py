@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from asr.pretrained import CONFIG_FILE, SHIPPED
-from asr.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
+from asr.recognition.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
 from asr.text.lexicon import read_lexicon
 
 

@@ -17,7 +17,7 @@ from statistics import median
 from asr.cli.align import UNLIKELY
 from asr.data.manifest import read_manifest
 from asr.pretrained import DEFAULT_MODEL
-from asr.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer, load_recognizer
 from asr.search.alignment import AlignmentError
 
 

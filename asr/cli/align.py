@@ -57,7 +57,7 @@ def align(
 
     import torch
 
-    from asr.recognizer import load_recognizer
+    from asr.recognition.recognizer import load_recognizer
 
     torch.set_num_threads(threads_for(threads))
     recognizer = load_recognizer(model, device)

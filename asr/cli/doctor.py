@@ -35,7 +35,7 @@ def doctor(
 
     from asr.core.cores import threads_for
     from asr.diagnosis import diagnose
-    from asr.recognizer import choose_device
+    from asr.recognition.recognizer import choose_device
 
     if threads:
         torch.set_num_threads(threads_for(threads))

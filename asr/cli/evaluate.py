@@ -22,7 +22,7 @@ from asr.scoring.systems import intervals, speakers_of
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 
 @click.command()
@@ -59,7 +59,7 @@ def evaluate(
     from asr.core.cores import threads_for
     from asr.data.manifest import read_manifest
     from asr.evaluation import evaluate as evaluated
-    from asr.recognizer import computing_in, load_recognizer
+    from asr.recognition.recognizer import computing_in, load_recognizer
 
     utterances = read_manifest(manifest)
     if not utterances:

@@ -25,7 +25,7 @@ def export(model: str, file_format: str, out: Path) -> None:
     frame_seconds and tokens, the text of each in JSON, the blank first. Needs pip install 'asr[onnx]'.
     """
     from asr.export import export_onnx
-    from asr.recognizer import load_recognizer
+    from asr.recognition.recognizer import load_recognizer
 
     difference = export_onnx(load_recognizer(model, "cpu"), out)
     size = out.stat().st_size / 1e6

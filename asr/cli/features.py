@@ -41,7 +41,7 @@ def features(
     from asr.core.config import from_table, override, to_table
     from asr.core.files import replacing
     from asr.features import FeatureConfig, Features, padded
-    from asr.recognizer import load_recognizer
+    from asr.recognition.recognizer import load_recognizer
     from asr.report import draw_features
 
     module = load_recognizer(model).features if model else Features(FeatureConfig())

@@ -10,7 +10,7 @@ import click
 from asr.pretrained import model_folder
 
 if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Reco
 
     Options that it does not follow to the letter are said on stderr.
     """
-    from asr.recognizer import read_search_config, with_own_search
+    from asr.recognition.recognizer import read_search_config, with_own_search
 
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
     found = with_own_search(recognizer, model, given["lm"], given["hotwords"].split(","), settings)

@@ -52,7 +52,7 @@ def train(
 
     from asr.core.config import to_toml
     from asr.core.cores import threads_for
-    from asr.recognizer import choose_device
+    from asr.recognition.recognizer import choose_device
 
     experiment = read_experiment(recipe, data, assignments)
     if print_config:

@@ -31,7 +31,7 @@ from asr.transcript.formats import FORMATS, JOINABLE, Layout
 from asr.transcript.values import Transcript
 
 if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+    from asr.recognition.recognizer import Recognizer
 
 STDIN = "-"
 INTERRUPTED = 130  # exit status of what Ctrl-C ended, as shells have it
@@ -213,7 +213,7 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
     """The recogniser with its search, on so many ``threads``; 0 means all cores there are."""
     import torch
 
-    from asr.recognizer import computing_in, load_recognizer
+    from asr.recognition.recognizer import computing_in, load_recognizer
 
     # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
     # here: training must let go of what its processes share before they end.

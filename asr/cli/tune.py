@@ -70,7 +70,7 @@ def tune(
     from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
     from asr.pretrained import SHIPPED, model_folder
-    from asr.recognizer import (
+    from asr.recognition.recognizer import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,
         SEARCH_FILE_WITHOUT_LM,

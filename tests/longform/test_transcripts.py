@@ -35,7 +35,7 @@ from asr.longform.transcripts import (
     seam,
     transcripts,
 )
-from asr.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer, load_recognizer
 from asr.transcript.values import Hypothesis, Transcript, Word
 
 RATE = 1000

@@ -14,7 +14,13 @@ from asr.audio.reading import duration
 from asr.cli import cli
 from asr.errors import UserError
 from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
-from asr.recognizer import load_recognizer, network, read_model_config, save_weights, with_own_search
+from asr.recognition.recognizer import (
+    load_recognizer,
+    network,
+    read_model_config,
+    save_weights,
+    with_own_search,
+)
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SAID = {

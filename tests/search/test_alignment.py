@@ -23,7 +23,7 @@ from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p.model import G2PError, with_pronunciations
 from asr.longform.transcripts import LONGEST_SECONDS
-from asr.recognizer import load_recognizer
+from asr.recognition.recognizer import load_recognizer
 from asr.search import alignment as aligning
 from asr.search.alignment import AlignmentError, align, align_text
 from asr.text.lexicon import Lexicon, lexicon_of

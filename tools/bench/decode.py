@@ -42,7 +42,7 @@ from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, sentence_blocks
 from asr.pretrained import model_folder
-from asr.recognizer import load_recognizer, own_language_model, read_search_config
+from asr.recognition.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.report import processor
 from asr.scoring.counts import keyed, score_texts
 from asr.search import SearchConfig

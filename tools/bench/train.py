@@ -45,7 +45,7 @@ from asr.batching import Batch, load_batch
 from asr.data.manifest import Utterance, write_manifest
 from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.recognizer import choose_device
+from asr.recognition.recognizer import choose_device
 from asr.report import hardware
 from asr.run import Run, epoch_updates, prepared_run
 from asr.training import batch_outcome, own_batches, step

@@ -17,10 +17,17 @@ from asr.data.manifest import Utterance, write_manifest
 from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.features import FeatureConfig
-from asr.recognizer import ModelConfig, Recognizer, computing_in, load_recognizer, new_recognizer, to_device
+from asr.recognition.recognizer import (
+    ModelConfig,
+    Recognizer,
+    computing_in,
+    load_recognizer,
+    new_recognizer,
+    to_device,
+)
 from asr.text.tokenizer import BLANK, Tokenizer
 
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 

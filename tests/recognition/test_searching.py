@@ -15,7 +15,7 @@ from asr.data.manifest import Utterance, write_manifest
 from asr.errors import UserError
 from asr.pretrained import SHIPPED
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 STRING = SAMPLES / "digits-lucas.flac"
 SAID = {"digit-4-george": "four", "digit-7-jackson": "seven", "digits-lucas": "one eight seven two"}
 

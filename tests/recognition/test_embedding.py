@@ -16,9 +16,9 @@ import torch
 import asr
 from asr.audio.reading import read_audio
 from asr.longform.transcripts import POOL, LongformConfig
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "samples").glob("digit*.flac"))
 ENGLISH = sorted((ROOT / "samples").glob("english-*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
