@@ -27,7 +27,7 @@ from asr.audio import reading as audio
 from asr.core.config import ConfigError, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
-from asr.features import masked, padded
+from asr.model.features import masked, padded
 from asr.rooms import drawn_room, prepared_response
 
 Noise = Literal["white", "pink", "babble", "recorded"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.audio import reading as audio
 from asr.augment import Treatment
 from asr.data.manifest import Utterance
-from asr.features import Features, Moments, padded
+from asr.model.features import Features, Moments, padded
 from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
 
 Item = TypeVar("Item")

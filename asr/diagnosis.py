@@ -17,10 +17,10 @@ import torch
 
 from asr.augment import AugmentConfig
 from asr.batching import Example, Reader, training_examples
-from asr.ctc import frames_needed
 from asr.data.manifest import Utterance
 from asr.evaluation import alignable
 from asr.experiment import Experiment
+from asr.model.ctc import frames_needed
 from asr.recognition.recognizer import Recognizer, new_recognizer
 from asr.run import Run, assembled_run, epoch_updates, read_manifests
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonical, learn_tokenizer

@@ -20,8 +20,8 @@ from asr.batching import (
     sorted_plan,
     speaker_statistics,
 )
-from asr.ctc import ctc_loss, frames_needed
 from asr.distributed import Ranks
+from asr.model.ctc import ctc_loss, frames_needed
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
 from asr.search.confidence import Bin, reliability

@@ -7,8 +7,8 @@ from typing import Literal
 
 from asr.augment import AugmentConfig
 from asr.core.config import ConfigError, option, section
-from asr.encoders import EncoderConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import FORMAT_VERSION, ModelConfig
 from asr.text.tokenizer import TextConfig
 

@@ -1,7 +1,7 @@
 """A model as an ONNX file: samples in, log-probs out, for programs without torch.
 
 Features are part of the graph. Its Fourier transform is a convolution with windowed cosines and sines,
-which every runtime has, and differs from ``asr.features`` by rounding alone.
+which every runtime has, and differs from ``asr.model.features`` by rounding alone.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr import __version__
-from asr.cells import FUSED
 from asr.core.files import replacing
 from asr.errors import UserError
-from asr.features import Features, masked, padded, utterance_statistics, with_deltas
+from asr.model.cells import FUSED
+from asr.model.features import Features, masked, padded, utterance_statistics, with_deltas
 from asr.recognition.recognizer import Recognizer
 
 OPSET = 17
@@ -80,7 +80,7 @@ def windowed_waves(features: Features) -> Tensor:
 
 
 def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
-    """``asr.features.stacked`` with slices, of which ONNX knows how long they are."""
+    """``asr.model.features.stacked`` with slices, of which ONNX knows how long they are."""
     if stack == skip == 1:
         return features, lengths
     size = features.shape[1]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from asr.audio.reading import read_audio
 from asr.core.files import replacing
-from asr.encoders import RecurrentLayer
 from asr.errors import UserError
-from asr.features import padded
+from asr.model.encoders import RecurrentLayer
+from asr.model.features import padded
 from asr.recognition.recognizer import Recognizer
 from asr.transcript.values import Word
 

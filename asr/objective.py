@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.batching import Batch
-from asr.ctc import CTCModel
-from asr.encoders import RecurrentLayer
 from asr.errors import UserError
 from asr.evaluation import losses_of
-from asr.features import mask
+from asr.model.ctc import CTCModel
+from asr.model.encoders import RecurrentLayer
+from asr.model.features import mask
 from asr.recognition.recognizer import precise
 
 

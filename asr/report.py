@@ -16,7 +16,7 @@ import torch
 
 from asr import __version__
 from asr.core.files import replacing
-from asr.features import FeatureConfig
+from asr.model.features import FeatureConfig
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -25,12 +25,12 @@ from asr.batching import Batch, Plan, load_batch, read_ahead
 from asr.checkpoints import newest_checkpoint
 from asr.core.config import from_table, read_toml, to_table, to_toml
 from asr.core.files import replacing
-from asr.ctc import BLANK
 from asr.distributed import Ranks
 from asr.errors import UserError
 from asr.evaluation import Evaluation, batch_statistics, evaluate
 from asr.experiment import Experiment
-from asr.features import mask
+from asr.model.ctc import BLANK
+from asr.model.features import mask
 from asr.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
 from asr.objective import Outcome
 from asr.optimisation import (

@@ -33,7 +33,7 @@ from asr.augment import (
 )
 from asr.core.config import ConfigError
 from asr.data.manifest import Utterance
-from asr.features import padded
+from asr.model.features import padded
 
 RATE = 8000
 VOICES = [Utterance(f"u{n}", f"{n}") for n in range(12)]

@@ -29,7 +29,7 @@ from asr.batching import (
 )
 from asr.data.corpora import prepare
 from asr.data.manifest import Utterance
-from asr.features import FeatureConfig, Features
+from asr.model.features import FeatureConfig, Features
 from asr.text.tokenizer import BLANK, TextConfig, TextError, Tokenizer
 
 CORPORA = Path(__file__).parents[2] / "shared/corpora"

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from asr.cli import cli
 from asr.core.config import to_toml
 from asr.diagnosis import LEARNED, Trace, diagnose, unlearned
-from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.text.tokenizer import TextConfig
 from tests.synthetic import RATE, write_tones
 

@@ -20,10 +20,10 @@ from asr.batching import Plan, load_batch
 from asr.checkpoints import checkpoints
 from asr.core.config import to_toml
 from asr.distributed import Ranks, process_group
-from asr.encoders import EncoderConfig
 from asr.evaluation import evaluate
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.run import Run, epoch_updates, prepared_run
 from asr.training import gradient, own_share
 from tests.synthetic import write_tones

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from asr import export
 from asr.audio.reading import read_audio
 from asr.cli import cli
-from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.export import TOLERANCE, ExportError, export_onnx
-from asr.features import FeatureConfig, padded
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig, padded
 from asr.recognition.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.cells import CELLS
 from asr.core.config import from_table, read_toml
-from asr.encoders import ENCODERS, EncoderConfig
 from asr.experiment import Experiment
+from asr.model.cells import CELLS
+from asr.model.encoders import ENCODERS, EncoderConfig
 
 FAMILY = Path(__file__).parent.parent / "recipes" / "family"
 MINI = sorted(FAMILY.glob("mini-*.toml"))

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import asr
-from asr.cells import CELLS, new_fused
 from asr.cli import cli
-from asr.encoders import EncoderConfig
 from asr.errors import UserError
-from asr.features import FeatureConfig
 from asr.inside import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
+from asr.model.cells import CELLS, new_fused
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import ModelConfig, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK
 from tools.gradients import gradient_norms

@@ -23,9 +23,9 @@ import torch
 from asr.augment import AugmentConfig
 from asr.checkpoints import CHECKPOINTS, checkpoints
 from asr.distributed import process_group
-from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.training import train
 from tests.synthetic import write_tones
 

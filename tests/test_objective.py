@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from asr.batching import Batch
-from asr.ctc import CTCModel, ctc_loss
-from asr.encoders import ENCODERS, EncoderConfig
+from asr.model.ctc import CTCModel, ctc_loss
+from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.objective import Objective, ObjectiveError, disagreement, truncate_recurrence
 
 

@@ -14,9 +14,9 @@ from asr.augment import AugmentConfig
 from asr.batching import Batch, Plan
 from asr.cli import cli
 from asr.core.config import to_toml
-from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.rehearsal import largest_batch, rehearsal, weighed
 from asr.run import Run, TrainingError, prepared_run, save_checkpoint
 from asr.training import step, train

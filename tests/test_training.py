@@ -23,11 +23,11 @@ from asr.augment import AugmentConfig
 from asr.batching import epoch_plan
 from asr.checkpoints import checkpoints
 from asr.core.config import to_toml
-from asr.encoders import EncoderConfig
 from asr.errors import UserError
 from asr.evaluation import evaluate
 from asr.experiment import DataConfig, Experiment, TrainingConfig
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.optimisation import mean_weights
 from asr.recognition.recognizer import load_recognizer, network
 from asr.run import Run, TrainingError, epoch_updates, prepared_run

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.cells import CELLS, Cell, State
 from asr.cli.outputs import PICTURES
 from asr.core.files import replacing
+from asr.model.cells import CELLS, Cell, State
 
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
 

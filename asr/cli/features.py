@@ -40,7 +40,7 @@ def features(
     from asr.audio.reading import read_audio
     from asr.core.config import from_table, override, to_table
     from asr.core.files import replacing
-    from asr.features import FeatureConfig, Features, padded
+    from asr.model.features import FeatureConfig, Features, padded
     from asr.recognition.recognizer import load_recognizer
     from asr.report import draw_features
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from asr.audio.reading import AudioError, Source
 from asr.core.config import from_table, option, read_toml, section, to_table, to_toml
 from asr.core.files import replacing, write_text
-from asr.ctc import CTCModel
-from asr.encoders import ENCODERS, EncoderConfig
 from asr.errors import UserError
-from asr.features import FeatureConfig, Features, padded
 from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
+from asr.model.ctc import CTCModel
+from asr.model.encoders import ENCODERS, EncoderConfig
+from asr.model.features import FeatureConfig, Features, padded
 from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer

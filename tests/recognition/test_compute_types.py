@@ -14,9 +14,9 @@ import asr
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.data.manifest import Utterance, write_manifest
-from asr.encoders import EncoderConfig
 from asr.errors import UserError
-from asr.features import FeatureConfig
+from asr.model.encoders import EncoderConfig
+from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import (
     ModelConfig,
     Recognizer,

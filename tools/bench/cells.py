@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from asr.cells import CELLS, Cell, new_fused, scan
+from asr.model.cells import CELLS, Cell, new_fused, scan
 from asr.report import hardware
 
 BATCH, FRAMES, SIZE, BANDS = 16, 600, 320, 20

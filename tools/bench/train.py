@@ -43,8 +43,8 @@ from torch import Tensor
 from asr.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
 from asr.batching import Batch, load_batch
 from asr.data.manifest import Utterance, write_manifest
-from asr.encoders import EncoderConfig
 from asr.experiment import DataConfig, Experiment, TrainingConfig
+from asr.model.encoders import EncoderConfig
 from asr.recognition.recognizer import choose_device
 from asr.report import hardware
 from asr.run import Run, epoch_updates, prepared_run

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.ctc import CTCModel, ctc_loss, frames_needed
-from asr.encoders import EncoderConfig, RecurrentEncoder
+from asr.model.ctc import CTCModel, ctc_loss, frames_needed
+from asr.model.encoders import EncoderConfig, RecurrentEncoder
 from tests.reference import ctc_log_probability
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.encoders import Encoder
+from asr.model.encoders import Encoder
 
 BLANK = 0
 

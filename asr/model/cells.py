@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.features import mask, masked
+from asr.model.features import mask, masked
 
 State = dict[str, Tensor]
 EPSILON = 1e-5  # added to every variance that something is divided by

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.cells import (
+from asr.core.config import ConfigError, option
+from asr.model.cells import (
     CELLS,
     FUSED,
     Cell,
@@ -29,8 +30,7 @@ from asr.cells import (
     turned_round,
     written_out,
 )
-from asr.core.config import ConfigError, option
-from asr.features import mask, masked
+from asr.model.features import mask, masked
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from asr.cells import CELLS, FUSED, new_fused, scan, trace, turned_round, written_out
+from asr.model.cells import CELLS, FUSED, new_fused, scan, trace, turned_round, written_out
 from tests import reference
 
 INPUT, SIZE, BANDS = 6, 4, 2

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asr.cells import CELLS, FUSED, scan, written_out
 from asr.core.config import ConfigError
-from asr.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
-from asr.features import FeatureConfig
+from asr.model.cells import CELLS, FUSED, scan, written_out
+from asr.model.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
+from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import ModelConfig, new_recognizer
 from asr.text.tokenizer import Tokenizer
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.core.config import ConfigError
-from asr.features import FeatureConfig, Features, Moments, padded, stacked, with_deltas
+from asr.model.features import FeatureConfig, Features, Moments, padded, stacked, with_deltas
 
 PLAIN = {"preemphasis": 0.0, "normalisation": "none"}
 CONFIGS = [
