@@ -249,9 +249,9 @@ def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
 
 
 def test_training_frames_are_those_of_transcription(trained):
-    from asr.batching import load_batch, sample_reader, training_examples
     from asr.data.manifest import read_manifest
     from asr.recognition.recognizer import load_recognizer
+    from asr.training.batching import load_batch, sample_reader, training_examples
 
     recognizer = load_recognizer(trained / "run")
     utterances = read_manifest(trained / "data" / "test.jsonl")[:3]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from asr.core.config import from_table, read_toml
-from asr.experiment import Experiment
 from asr.model.cells import CELLS
 from asr.model.encoders import ENCODERS, EncoderConfig
+from asr.training.experiment import Experiment
 
 FAMILY = Path(__file__).parent.parent / "recipes" / "family"
 MINI = sorted(FAMILY.glob("mini-*.toml"))

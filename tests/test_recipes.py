@@ -20,10 +20,10 @@ import torch
 
 from asr.core.config import from_table, override, read_toml
 from asr.data.manifest import read_manifest
-from asr.experiment import Experiment
 from asr.recognition.recognizer import load_recognizer
 from asr.text.lexicon import Lexicon, write_lexicon
-from asr.training import train
+from asr.training.experiment import Experiment
+from asr.training.loop import train
 from tests.synthetic import LETTERS, RATE, sentence, spoken, write_tones
 
 RECIPES = Path(__file__).parent.parent / "recipes"

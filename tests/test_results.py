@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asr.monitoring import training_speed
+from asr.training.monitoring import training_speed
 from tools import results
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.core.files import replacing, write_text
 from asr.errors import UserError
-from asr.monitoring import records
+from asr.training.monitoring import records
 
 
 def epochs(run: Path) -> list[dict[str, Any]]:

@@ -24,13 +24,13 @@ from typing import Any
 import click
 import soundfile
 
-from asr.batching import evaluation_examples, measured_duration, sample_reader
 from asr.cli.searching import search_options, searching
 from asr.data.manifest import Utterance, read_manifest
-from asr.evaluation import evaluate
 from asr.recognition.recognizer import Recognizer, load_recognizer
 from asr.scoring.counts import Score, score_texts
 from asr.text.tokenizer import NORMALISERS
+from asr.training.batching import evaluation_examples, measured_duration, sample_reader
+from asr.training.evaluation import evaluate
 
 MOST_POINTS = 0.5
 

@@ -34,8 +34,8 @@ def doctor(
     import torch
 
     from asr.core.cores import threads_for
-    from asr.diagnosis import diagnose
     from asr.recognition.recognizer import choose_device
+    from asr.training.diagnosis import diagnose
 
     if threads:
         torch.set_num_threads(threads_for(threads))

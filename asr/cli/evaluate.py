@@ -21,8 +21,8 @@ from asr.scoring.counts import ScoringError
 from asr.scoring.systems import intervals, speakers_of
 
 if TYPE_CHECKING:
-    from asr.evaluation import Evaluation
     from asr.recognition.recognizer import Recognizer
+    from asr.training.evaluation import Evaluation
 
 
 @click.command()
@@ -55,11 +55,11 @@ def evaluate(
     import torch
     from tqdm import tqdm
 
-    from asr.batching import evaluation_examples, sample_reader
     from asr.core.cores import threads_for
     from asr.data.manifest import read_manifest
-    from asr.evaluation import evaluate as evaluated
     from asr.recognition.recognizer import computing_in, load_recognizer
+    from asr.training.batching import evaluation_examples, sample_reader
+    from asr.training.evaluation import evaluate as evaluated
 
     utterances = read_manifest(manifest)
     if not utterances:
@@ -118,8 +118,8 @@ def result(
 ) -> dict[str, Any]:
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.core.config import read_toml
-    from asr.monitoring import training_speed
-    from asr.report import provenance
+    from asr.training.monitoring import training_speed
+    from asr.training.report import provenance
 
     folder = model_folder(model)
     config = read_toml(folder / "config.toml")

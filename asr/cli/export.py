@@ -24,8 +24,8 @@ def export(model: str, file_format: str, out: Path) -> None:
     its outputs log_probs (batch, frames, tokens) and frames (batch,). The metadata holds sample_rate,
     frame_seconds and tokens, the text of each in JSON, the blank first. Needs pip install 'asr[onnx]'.
     """
-    from asr.export import export_onnx
     from asr.recognition.recognizer import load_recognizer
+    from asr.training.export import export_onnx
 
     difference = export_onnx(load_recognizer(model, "cpu"), out)
     size = out.stat().st_size / 1e6

@@ -42,7 +42,7 @@ def features(
     from asr.core.files import replacing
     from asr.model.features import FeatureConfig, Features, padded
     from asr.recognition.recognizer import load_recognizer
-    from asr.report import draw_features
+    from asr.training.report import draw_features
 
     module = load_recognizer(model).features if model else Features(FeatureConfig())
     if assignments:

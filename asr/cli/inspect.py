@@ -35,7 +35,7 @@ def inspect(
     layer that is not recurrent has its outputs drawn.
     """
     import asr
-    from asr.inside import draw_inside, liveliest, look_inside
+    from asr.training.inspection import draw_inside, liveliest, look_inside
 
     numbers = named_units(units) if units is not None else None
     inside = look_inside(asr.load(model, "cpu"), audio, layer, backward)

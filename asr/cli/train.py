@@ -15,7 +15,7 @@ from asr.cli.threads import threads_option
 if TYPE_CHECKING:
     import torch
 
-    from asr.experiment import Experiment
+    from asr.training.experiment import Experiment
 
 # Before torch is loaded: threads that spin while they wait slow each other down on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -69,7 +69,7 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
     """A recipe with what the command line says otherwise."""
     from asr.core.config import from_table, override, read_toml
     from asr.errors import UserError
-    from asr.experiment import Experiment, with_data_folder
+    from asr.training.experiment import Experiment, with_data_folder
 
     table = read_toml(recipe)
     try:
@@ -84,7 +84,7 @@ def says(table: dict[str, Any]) -> str:
     """What is wrong with a recipe as it stands."""
     from asr.core.config import from_table
     from asr.errors import UserError
-    from asr.experiment import Experiment
+    from asr.training.experiment import Experiment
 
     try:
         from_table(Experiment, table)
@@ -95,10 +95,10 @@ def says(table: dict[str, Any]) -> str:
 
 def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.device) -> None:
     """Train in ``out``, or rehearse; with the other processes where torchrun has started several."""
-    from asr.distributed import own_device, process_group
     from asr.errors import UserError
-    from asr.rehearsal import rehearsal
-    from asr.training import Stopped, train
+    from asr.training.distributed import own_device, process_group
+    from asr.training.dry_run import rehearsal
+    from asr.training.loop import Stopped, train
 
     device = own_device(device)
     with process_group(device) as ranks:

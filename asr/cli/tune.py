@@ -15,7 +15,7 @@ from asr.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asr.tuning import Point
+    from asr.training.tuning import Point
 
 LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
 PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
@@ -63,7 +63,6 @@ def tune(
     import torch
     from tqdm import tqdm
 
-    from asr.batching import evaluation_examples, sample_reader
     from asr.core.config import to_toml
     from asr.core.cores import threads_for
     from asr.core.files import write_text
@@ -78,7 +77,8 @@ def tune(
         own_language_model,
         read_search_config,
     )
-    from asr.tuning import beams, heard, prior_weights, surface, with_calibration
+    from asr.training.batching import evaluation_examples, sample_reader
+    from asr.training.tuning import beams, heard, prior_weights, surface, with_calibration
 
     folder = model_folder(model)
     if folder.parent == SHIPPED and not dry_run:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.core.config import ConfigError, from_table, option, override, read_toml, section, to_table, to_toml
-from asr.experiment import Experiment
+from asr.training.experiment import Experiment
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.model.cells import CELLS, Cell, new_fused, scan
-from asr.report import hardware
+from asr.training.report import hardware
 
 BATCH, FRAMES, SIZE, BANDS = 16, 600, 320, 20
 FUSED = "fused lstm"

@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 
-from asr.batching import evaluation_examples, sample_reader
 from asr.data.manifest import numbered_lines, read_manifest
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
@@ -43,7 +42,6 @@ from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, sentence_blocks
 from asr.pretrained import model_folder
 from asr.recognition.recognizer import load_recognizer, own_language_model, read_search_config
-from asr.report import processor
 from asr.scoring.counts import keyed, score_texts
 from asr.search import SearchConfig
 from asr.search.decoder import Found
@@ -51,7 +49,9 @@ from asr.search.priors import searchable
 from asr.search.words import FoundWords, new_decoder
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
-from asr.tuning import heard
+from asr.training.batching import evaluation_examples, sample_reader
+from asr.training.report import processor
+from asr.training.tuning import heard
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 BEAMS = (50, 100, 500)

@@ -27,7 +27,7 @@ import torch
 
 from asr.lm.storage import load_model
 from asr.lm.text import opened
-from asr.report import hardware
+from asr.training.report import hardware
 
 ASR = [sys.executable, "-m", "asr", "lm"]
 OPENING = (

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
 from asr.data.manifest import Utterance, read_manifest
-from asr.report import provenance
 from asr.scoring.counts import score_texts
 from asr.scoring.systems import intervals, speakers_of
 from asr.text.normalise import letters
+from asr.training.report import provenance
 
 RATE = 16000
 SIDE = Path(__file__).with_name("sphinx.py")

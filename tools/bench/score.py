@@ -22,8 +22,8 @@ from collections.abc import Callable
 import jiwer
 from rapidfuzz.distance import Levenshtein
 
-from asr.report import processor
 from asr.scoring.counts import score_texts
+from asr.training.report import processor
 
 WORDS, VOCABULARY, WRONG = 16, 5000, 0.2
 MEMORY = """

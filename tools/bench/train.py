@@ -40,15 +40,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
-from asr.batching import Batch, load_batch
 from asr.data.manifest import Utterance, write_manifest
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.recognition.recognizer import choose_device
-from asr.report import hardware
-from asr.run import Run, epoch_updates, prepared_run
-from asr.training import batch_outcome, own_batches, step
+from asr.training.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.training.batching import Batch, load_batch
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.loop import batch_outcome, own_batches, step
+from asr.training.report import hardware
+from asr.training.run import Run, epoch_updates, prepared_run
 
 RATE = 16000
 REPEATS = 9  # of each part

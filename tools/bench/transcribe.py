@@ -33,7 +33,7 @@ import soundfile
 from asr.audio.reading import read_audio
 from asr.data.manifest import Utterance, read_manifest
 from asr.pretrained import DEFAULT_MODEL
-from asr.report import processor, source_commit
+from asr.training.report import processor, source_commit
 
 RATE = 16000
 SPHINX = Path(__file__).with_name("sphinx.py")

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from asr.batching import Batch
 from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import ENCODERS, EncoderConfig
-from asr.objective import Objective, ObjectiveError, disagreement, truncate_recurrence
+from asr.training.batching import Batch
+from asr.training.objective import Objective, ObjectiveError, disagreement, truncate_recurrence
 
 
 def new_model(**keys) -> CTCModel:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr.augment import AugmentConfig
-from asr.batching import Batch, Plan
 from asr.cli import cli
 from asr.core.config import to_toml
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.rehearsal import largest_batch, rehearsal, weighed
-from asr.run import Run, TrainingError, prepared_run, save_checkpoint
-from asr.training import step, train
+from asr.training.augment import AugmentConfig
+from asr.training.batching import Batch, Plan
+from asr.training.dry_run import largest_batch, rehearsal, weighed
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.loop import step, train
+from asr.training.run import Run, TrainingError, prepared_run, save_checkpoint
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch
         taken.extend(batches)
         return step(run, update, batches)
 
-    monkeypatch.setattr("asr.rehearsal.step", spy)
+    monkeypatch.setattr("asr.training.dry_run.step", spy)
     lines = list(rehearsal(experiment, CPU))
     (batch,) = taken
     assert set(batch.treatment.speeds) == {0.8}
@@ -88,7 +88,7 @@ def test_a_batch_that_does_not_fit_is_a_clear_error(experiment, monkeypatch):
     def exhausted(*arguments: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("asr.rehearsal.step", exhausted)
+    monkeypatch.setattr("asr.training.dry_run.step", exhausted)
     with pytest.raises(TrainingError, match=r"does not fit into memory: lower training\.batch_seconds"):
         list(rehearsal(experiment, CPU))
 
@@ -108,5 +108,5 @@ def test_a_cache_that_is_there_is_read(experiment, tmp_path, monkeypatch):
     folder = str(tmp_path / "cache")
     config = replace(experiment, training=replace(experiment.training, cache=folder))
     train(config, tmp_path / "run", CPU, lambda line: None)
-    monkeypatch.setattr("asr.run.sample_reader", None)  # not needed
+    monkeypatch.setattr("asr.training.run.sample_reader", None)  # not needed
     assert "it took" in list(rehearsal(config, CPU))[-1]

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr.batching import load_batch
 from asr.data.manifest import json_object, numbered_lines
-from asr.evaluation import Evaluation, batch_statistics
-from asr.run import Run
+from asr.training.batching import load_batch
+from asr.training.evaluation import Evaluation, batch_statistics
+from asr.training.run import Run
 
 METRICS_FILE = "metrics.jsonl"
 SHOWN_TEXTS = 10

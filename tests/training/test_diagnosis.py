@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.core.config import to_toml
-from asr.diagnosis import LEARNED, Trace, diagnose, unlearned
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.text.tokenizer import TextConfig
+from asr.training.diagnosis import LEARNED, Trace, diagnose, unlearned
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from tests.synthetic import RATE, write_tones
 
 CPU = torch.device("cpu")

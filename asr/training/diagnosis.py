@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr.augment import AugmentConfig
-from asr.batching import Example, Reader, training_examples
 from asr.data.manifest import Utterance
-from asr.evaluation import alignable
-from asr.experiment import Experiment
 from asr.model.ctc import frames_needed
 from asr.recognition.recognizer import Recognizer, new_recognizer
-from asr.run import Run, assembled_run, epoch_updates, read_manifests
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonical, learn_tokenizer
-from asr.training import own_batches, step, validated
+from asr.training.augment import AugmentConfig
+from asr.training.batching import Example, Reader, training_examples
+from asr.training.evaluation import alignable
+from asr.training.experiment import Experiment
+from asr.training.loop import own_batches, step, validated
+from asr.training.run import Run, assembled_run, epoch_updates, read_manifests
 
 UTTERANCES = 10
 LEARNED = 0.05  # CER below which ten utterances are known by heart

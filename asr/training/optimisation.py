@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.experiment import TrainingConfig
+from asr.training.experiment import TrainingConfig
 
 Groups = list[dict[str, Any]]
 

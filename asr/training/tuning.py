@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
-from asr.evaluation import batch_statistics, words_right
 from asr.lm.model import NgramModel
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
@@ -17,6 +15,8 @@ from asr.search.confidence import Bin, fitted, reliability
 from asr.search.priors import log_priors_of
 from asr.search.words import new_decoder
 from asr.text.tokenizer import NORMALISERS
+from asr.training.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
+from asr.training.evaluation import batch_statistics, words_right
 from asr.transcript.values import Hypothesis
 
 

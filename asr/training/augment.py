@@ -28,7 +28,7 @@ from asr.core.config import ConfigError, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
 from asr.model.features import masked, padded
-from asr.rooms import drawn_room, prepared_response
+from asr.training.rooms import drawn_room, prepared_response
 
 Noise = Literal["white", "pink", "babble", "recorded"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.rooms import drawn_room, prepared_response, room_response
+from asr.training.rooms import drawn_room, prepared_response, room_response
 from tests.reference import room_response_by_images
 
 

@@ -13,8 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.augment import Treatment
-from asr.batching import (
+from asr.data.corpora import prepare
+from asr.data.manifest import Utterance
+from asr.model.features import FeatureConfig, Features
+from asr.text.tokenizer import BLANK, TextConfig, TextError, Tokenizer
+from asr.training.augment import Treatment
+from asr.training.batching import (
     Example,
     batch_sizes,
     epoch_plan,
@@ -27,12 +31,8 @@ from asr.batching import (
     speaker_statistics,
     training_examples,
 )
-from asr.data.corpora import prepare
-from asr.data.manifest import Utterance
-from asr.model.features import FeatureConfig, Features
-from asr.text.tokenizer import BLANK, TextConfig, TextError, Tokenizer
 
-CORPORA = Path(__file__).parents[2] / "shared/corpora"
+CORPORA = Path(__file__).parents[3] / "shared/corpora"
 RANKS = st.integers(1, 7)
 DURATIONS = st.lists(st.floats(0.1, 30.0), max_size=60)
 

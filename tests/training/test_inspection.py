@@ -17,15 +17,15 @@ from torch import nn
 import asr
 from asr.cli import cli
 from asr.errors import UserError
-from asr.inside import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
 from asr.model.cells import CELLS, new_fused
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import ModelConfig, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK
+from asr.training.inspection import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
 from tools.gradients import gradient_norms
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "digits-lucas.flac"
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from asr.audio import reading as audio
-from asr.augment import Treatment
 from asr.data.manifest import Utterance
 from asr.model.features import Features, Moments, padded
 from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
+from asr.training.augment import Treatment
 
 Item = TypeVar("Item")
 Reader = Callable[[Utterance], np.ndarray]

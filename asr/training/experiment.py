@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from asr.augment import AugmentConfig
 from asr.core.config import ConfigError, option, section
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import FORMAT_VERSION, ModelConfig
 from asr.text.tokenizer import TextConfig
+from asr.training.augment import AugmentConfig
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from asr.core.config import from_table
-from asr.experiment import Experiment, TrainingConfig
-from asr.optimisation import (
+from asr.training.experiment import Experiment, TrainingConfig
+from asr.training.optimisation import (
     OPTIMISERS,
     SCHEDULES,
     clip_gradients,

@@ -16,16 +16,16 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.batching import Plan, load_batch
-from asr.checkpoints import checkpoints
 from asr.core.config import to_toml
-from asr.distributed import Ranks, process_group
-from asr.evaluation import evaluate
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.run import Run, epoch_updates, prepared_run
-from asr.training import gradient, own_share
+from asr.training.batching import Plan, load_batch
+from asr.training.checkpoints import checkpoints
+from asr.training.distributed import Ranks, process_group
+from asr.training.evaluation import evaluate
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.loop import gradient, own_share
+from asr.training.run import Run, epoch_updates, prepared_run
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def found(experiment, tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     """What two processes found, each for itself."""
-    processes.set_forkserver_preload(["asr.training"])
+    processes.set_forkserver_preload(["asr.training.loop"])
     folder, port = tmp_path_factory.mktemp("found"), free_port()
     members = [processes.Process(target=work, args=(experiment, folder, r, port)) for r in range(SIZE)]
     for member in members:

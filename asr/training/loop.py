@@ -20,20 +20,22 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from asr.augment import drawn_treatment, spec_augmented, treated, utterance_generator
-from asr.batching import Batch, Plan, load_batch, read_ahead
-from asr.checkpoints import newest_checkpoint
 from asr.core.config import from_table, read_toml, to_table, to_toml
 from asr.core.files import replacing
-from asr.distributed import Ranks
 from asr.errors import UserError
-from asr.evaluation import Evaluation, batch_statistics, evaluate
-from asr.experiment import Experiment
 from asr.model.ctc import BLANK
 from asr.model.features import mask
-from asr.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
-from asr.objective import Outcome
-from asr.optimisation import (
+from asr.pretrained import CONFIG_FILE
+from asr.recognition.recognizer import network, save_config, save_weights
+from asr.training.augment import drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.training.batching import Batch, Plan, load_batch, read_ahead
+from asr.training.checkpoints import newest_checkpoint
+from asr.training.distributed import Ranks
+from asr.training.evaluation import Evaluation, batch_statistics, evaluate
+from asr.training.experiment import Experiment
+from asr.training.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
+from asr.training.objective import Outcome
+from asr.training.optimisation import (
     clip_gradients,
     gradient_norms,
     learning_rate,
@@ -41,9 +43,7 @@ from asr.optimisation import (
     move_averages,
     weights_replaced,
 )
-from asr.pretrained import CONFIG_FILE
-from asr.recognition.recognizer import network, save_config, save_weights
-from asr.run import (
+from asr.training.run import (
     Progress,
     Run,
     TrainingError,

@@ -11,12 +11,20 @@ from pathlib import Path
 
 import torch
 
-from asr.batching import Plan, padding_share
 from asr.data.cache import is_cached
-from asr.distributed import Ranks
-from asr.experiment import Experiment
-from asr.run import Run, TrainingError, described, epoch_updates, manifest_paths, prepared_run, state_tensors
-from asr.training import own_batches, step
+from asr.training.batching import Plan, padding_share
+from asr.training.distributed import Ranks
+from asr.training.experiment import Experiment
+from asr.training.loop import own_batches, step
+from asr.training.run import (
+    Run,
+    TrainingError,
+    described,
+    epoch_updates,
+    manifest_paths,
+    prepared_run,
+    state_tensors,
+)
 
 MEGABYTE = 1e6
 OPTIMISER_TENSORS = {"adam": 2, "adamw": 2, "rmsprop": 2, "sgd": 1}  # as large as the weights

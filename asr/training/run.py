@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.augment import Sources, augmentation_sources
-from asr.batching import (
+from asr.data.cache import cached_reader
+from asr.data.manifest import Utterance, read_manifest
+from asr.errors import UserError
+from asr.recognition.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
+from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer
+from asr.training.augment import Sources, augmentation_sources
+from asr.training.batching import (
     Batch,
     Example,
     Plan,
@@ -29,17 +34,12 @@ from asr.batching import (
     speaker_statistics,
     training_examples,
 )
-from asr.checkpoints import Checkpoint, write_checkpoint
-from asr.data.cache import cached_reader
-from asr.data.manifest import Utterance, read_manifest
-from asr.distributed import Ranks
-from asr.errors import UserError
-from asr.evaluation import alignable
-from asr.experiment import DataConfig, Experiment
-from asr.objective import Objective, truncate_recurrence
-from asr.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
-from asr.recognition.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
-from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer
+from asr.training.checkpoints import Checkpoint, write_checkpoint
+from asr.training.distributed import Ranks
+from asr.training.evaluation import alignable
+from asr.training.experiment import DataConfig, Experiment
+from asr.training.objective import Objective, truncate_recurrence
+from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
 

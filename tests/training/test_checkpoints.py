@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.checkpoints import (
+from asr.training.checkpoints import (
     CHECKPOINTS,
     CHECKSUMS_FILE,
     PROGRESS_FILE,
@@ -20,7 +20,7 @@ from asr.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from asr.experiment import Experiment
+from asr.training.experiment import Experiment
 
 
 def written(folder: Path, step: int) -> Path:

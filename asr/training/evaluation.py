@@ -10,7 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from asr.batching import (
+from asr.model.ctc import ctc_loss, frames_needed
+from asr.recognition.recognizer import Recognizer
+from asr.scoring.counts import Comparison, keyed, score_texts
+from asr.search.confidence import Bin, reliability
+from asr.text.tokenizer import NORMALISERS
+from asr.training.batching import (
     Batch,
     Example,
     Plan,
@@ -20,12 +25,7 @@ from asr.batching import (
     sorted_plan,
     speaker_statistics,
 )
-from asr.distributed import Ranks
-from asr.model.ctc import ctc_loss, frames_needed
-from asr.recognition.recognizer import Recognizer
-from asr.scoring.counts import Comparison, keyed, score_texts
-from asr.search.confidence import Bin, reliability
-from asr.text.tokenizer import NORMALISERS
+from asr.training.distributed import Ranks
 from asr.transcript.values import Hypothesis
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.augment import AugmentConfig
-from asr.checkpoints import CHECKPOINTS, checkpoints
-from asr.distributed import process_group
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.training import train
+from asr.training.augment import AugmentConfig
+from asr.training.checkpoints import CHECKPOINTS, checkpoints
+from asr.training.distributed import process_group
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.loop import train
 from tests.synthetic import write_tones
 
 EVERY = 3  # steps between checkpoints
@@ -152,7 +152,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def warm_server() -> None:
-    heavy = ["asr.training", "torch.utils.tensorboard", "torch._dynamo", "soundfile", "soxr"]
+    heavy = ["asr.training.loop", "torch.utils.tensorboard", "torch._dynamo", "soundfile", "soxr"]
     processes.set_forkserver_preload(heavy)
 
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.batching import Batch
 from asr.errors import UserError
-from asr.evaluation import losses_of
 from asr.model.ctc import CTCModel
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import mask
 from asr.recognition.recognizer import precise
+from asr.training.batching import Batch
+from asr.training.evaluation import losses_of
 
 
 class ObjectiveError(UserError):

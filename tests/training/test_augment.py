@@ -13,7 +13,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from asr.augment import (
+from asr.core.config import ConfigError
+from asr.data.manifest import Utterance
+from asr.model.features import padded
+from asr.training.augment import (
     AugmentConfig,
     AugmentError,
     Sources,
@@ -31,9 +34,6 @@ from asr.augment import (
     utterance_generator,
     with_noise,
 )
-from asr.core.config import ConfigError
-from asr.data.manifest import Utterance
-from asr.model.features import padded
 
 RATE = 8000
 VOICES = [Utterance(f"u{n}", f"{n}") for n in range(12)]

@@ -19,19 +19,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr.augment import AugmentConfig
-from asr.batching import epoch_plan
-from asr.checkpoints import checkpoints
 from asr.core.config import to_toml
 from asr.errors import UserError
-from asr.evaluation import evaluate
-from asr.experiment import DataConfig, Experiment, TrainingConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.optimisation import mean_weights
 from asr.recognition.recognizer import load_recognizer, network
-from asr.run import Run, TrainingError, epoch_updates, prepared_run
-from asr.training import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
+from asr.training.augment import AugmentConfig
+from asr.training.batching import epoch_plan
+from asr.training.checkpoints import checkpoints
+from asr.training.evaluation import evaluate
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.loop import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
+from asr.training.optimisation import mean_weights
+from asr.training.run import Run, TrainingError, epoch_updates, prepared_run
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")

@@ -13,20 +13,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr import export
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
-from asr.export import TOLERANCE, ExportError, export_onnx
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig, padded
 from asr.recognition.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
+from asr.training import export
+from asr.training.export import TOLERANCE, ExportError, export_onnx
 
 pytest.importorskip("onnx", reason="onnx, part of [onnx], is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime, part of [onnx], is not installed")
 
-SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("digit*.flac"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 MFCC = FeatureConfig(kind="mfcc", sample_rate=8000, n_mels=23, deltas=2, normalisation="utterance")
 STACKED = FeatureConfig(sample_rate=8000, n_mels=20, stack=3, skip=2, preemphasis=0.0, normalisation="none")
