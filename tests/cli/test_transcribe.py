@@ -22,7 +22,7 @@ from asr.cli.transcribe import Found, distinct_names, progress_bar
 from asr.core.cores import threads_for, usable_cores
 from tests.synthetic import NO_SPEECH, spoken
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 FOUR, SEVEN = SAMPLES / "digit-4-george.flac", SAMPLES / "digit-7-jackson.flac"
 STRING = SAMPLES / "digits-lucas.flac"
 
