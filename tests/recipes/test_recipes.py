@@ -26,7 +26,7 @@ from asr.training.experiment import Experiment
 from asr.training.loop import train
 from tests.synthetic import LETTERS, RATE, sentence, spoken, write_tones
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 TOMLS = sorted(RECIPES.glob("*/*.toml"))
 # Units a direction, for a GPU's recipe must not take minutes of a test; a multiple of a convlstm's bands.
 LARGEST = 240

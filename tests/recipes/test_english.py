@@ -13,7 +13,7 @@ import soundfile
 
 from asr.data.manifest import read_manifest
 
-SCRIPT = Path(__file__).parent.parent / "recipes/english/prepare.py"
+SCRIPT = Path(__file__).parents[2] / "recipes/english/prepare.py"
 
 
 def write_sound(path: Path, seconds: float) -> None:

@@ -12,7 +12,7 @@ from asr.model.cells import CELLS
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.training.experiment import Experiment
 
-FAMILY = Path(__file__).parent.parent / "recipes" / "family"
+FAMILY = Path(__file__).parents[2] / "recipes" / "family"
 MINI = sorted(FAMILY.glob("mini-*.toml"))
 DIGITS = sorted(set(FAMILY.glob("*.toml")) - set(MINI))
 PHONES = 41  # with the blank and the space
