@@ -17,7 +17,7 @@ import pytest
 
 from tools.fetch import ARCHIVES, ATTEMPTS, Archive, FetchError, fetch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Server(ThreadingHTTPServer):

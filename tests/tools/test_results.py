@@ -13,7 +13,7 @@ import pytest
 from asr.training.monitoring import training_speed
 from tools import results
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("recipes/*/results/*.json"))
 
 
