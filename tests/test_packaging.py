@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asr.pretrained import DEFAULT_MODEL
-from tests.test_models import SAID
+from tests.pretrained.test_pretrained import SAID
 
 ROOT = Path(__file__).parent.parent
 

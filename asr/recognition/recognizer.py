@@ -214,7 +214,8 @@ class Recognizer:
     ) -> AlignedText:
         """Where the words of ``text``, and what they are spelled with, are in a recording that says it.
 
-        The recording may last hours; one of up to ``asr.longform.transcripts.LONGEST_SECONDS`` is heard in one piece.
+        The recording may last hours; one of up to ``asr.longform.transcripts.LONGEST_SECONDS`` is heard in
+        one piece.
         Words that a lexicon lacks are pronounced as its own are, which takes some seconds to learn.
         ``progress`` is told how many seconds of it have been heard since last time.
 

@@ -1,1 +1,5 @@
-"""transcript."""
+"""What a recogniser returns, and how it is written down.
+
+In: words, times in seconds and confidences from the search. Out: `Word`, `Hypothesis`, `Segment`,
+`Transcript` and `AlignedText` (`values`); txt, json, jsonl, srt, vtt, tsv, ctm and TextGrid (`formats`).
+"""
