@@ -1,5 +1,6 @@
-"""``python -m asr`` is the command ``asr``."""
+"""``python -m asr``."""
 
 from asr.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
