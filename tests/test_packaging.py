@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import asr
 from asr.pretrained import DEFAULT_MODEL
 from tests.pretrained.test_pretrained import SAID
 
@@ -58,6 +60,19 @@ def test_the_wheel_transcribes_from_outside_the_clone(installed, tmp_path):
 def test_the_console_script_is_there(installed):
     entry_points = next(installed.glob("asr-*.dist-info/entry_points.txt")).read_text()
     assert "asr = asr.cli:main" in entry_points
+
+
+def test_the_version_is_stated_once(installed):
+    metadata = next(installed.glob("asr-*.dist-info/METADATA")).read_text(encoding="utf-8")
+    assert f"\nVersion: {asr.__version__}\n" in metadata
+    assert f"\nversion: {asr.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, newest = re.findall(r"^## \[(.+?)\]", changes, re.M)[:2]
+    assert (unreleased, newest) == ("Unreleased", asr.__version__)
+
+
+def test_the_wheel_says_that_it_is_typed(installed):
+    assert (installed / "asr" / "py.typed").exists()
 
 
 def test_one_bad_file_beside_a_good_one(installed, tmp_path):
