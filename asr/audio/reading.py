@@ -24,7 +24,7 @@ from asr.errors import UserError
 SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # hertz; a damaged rate would make seconds into days
 LOUDEST = 1e10  # beyond any scale in use; energies of such samples still fit into float32
-LONGEST_SECONDS = 1e9  # beyond any recording; times any rate it is still finite
+MAX_SECONDS = 1e9  # beyond any recording; times any rate it is still finite
 BLOCK_SAMPLES = 1 << 18
 
 # How the files begin that can be told whole from cut off. libsndfile knows more formats, but shortens
@@ -309,9 +309,9 @@ def check_rate(rate: int) -> None:
 
 def check_stretch(start: float, duration: float | None) -> None:
     """Raise ``AudioError`` for seconds that no recording has."""
-    if not 0 <= start < LONGEST_SECONDS:
+    if not 0 <= start < MAX_SECONDS:
         raise AudioError(f"cannot be read from second {start:g} on")
-    if duration is not None and not 0 < duration < LONGEST_SECONDS:
+    if duration is not None and not 0 < duration < MAX_SECONDS:
         raise AudioError(f"has no stretch of {duration:g} seconds")
 
 

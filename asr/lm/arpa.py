@@ -21,7 +21,7 @@ from asr.core.compiled import compiled
 from asr.core.files import replacing
 from asr.lm.building import Level, RepeatedError, trie_of, with_more
 from asr.lm.digits import WIDTH, parsed, written
-from asr.lm.model import MAX_ORDER, NO_UNKNOWN, ModelError, NgramModel, Trie
+from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel, Trie
 from asr.lm.text import NEWLINE, SPACE, TAB, is_space, opened
 from asr.lm.vocabulary import (
     UNKNOWN,
@@ -46,7 +46,7 @@ ENDS_EARLY, BAD_NUMBER, BAD_FIELDS, UNKNOWN_WORD, REPEATED, POSITIVE = range(1, 
 def read_arpa(path: str | Path) -> NgramModel:
     """Read an ARPA file, packed by gzip or xz or not.
 
-    Raises ``ModelError`` naming the line where it is no ARPA file. A model without ``<unk>`` gets
+    Raises ``LanguageModelError`` naming the line where it is no ARPA file. A model without ``<unk>`` gets
     one with log10 probability -100. N-grams whose beginning is no n-gram of the file get one whose
     probability is what backing off gives and whose back-off weight is 1: nothing else changes.
     """
@@ -165,9 +165,10 @@ class _Reader:
         """The number of the line at ``place``, counted from 1."""
         return self.content.count(b"\n", 0, place) + 1
 
-    def broken(self, reason: str, place: int | None = None) -> ModelError:
+    def broken(self, reason: str, place: int | None = None) -> LanguageModelError:
         """The error for what is wrong at ``place``, or where reading is."""
-        return ModelError(f"{self.name}:{self.line(self.place if place is None else place)}: {reason}")
+        line = self.line(self.place if place is None else place)
+        return LanguageModelError(f"{self.name}:{line}: {reason}")
 
     def joined(self, levels: list[Level], words: list[bytes]) -> NgramModel:
         """The model: words sorted, n-grams in a trie."""
@@ -185,7 +186,7 @@ class _Reader:
         try:
             trie, counts = trie_of(levels)
         except RepeatedError as error:
-            raise ModelError(f"{self.name}:{error.line}: this n-gram has a line already") from error
+            raise LanguageModelError(f"{self.name}:{error.line}: this n-gram has a line already") from error
         return NgramModel(trie, vocabulary_of([words[i] for i in by_bytes]), counts)
 
 

@@ -34,7 +34,7 @@ MAX_ORDER = 6
 NO_UNKNOWN = -100 * float(np.log(10))
 
 
-class ModelError(UserError):
+class LanguageModelError(UserError):
     """A language model that cannot be used; the text names the file."""
 
 

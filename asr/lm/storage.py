@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.core.files import replacing
 from asr.lm.arpa import read_arpa
-from asr.lm.model import MAX_ORDER, ModelError, NgramModel, Trie
+from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel, Trie
 from asr.lm.vocabulary import Vocabulary
 
 MAGIC = b"asr n-gram model"
@@ -36,7 +36,7 @@ def load_model(path: str | Path, verify: bool = False) -> NgramModel:
         with Path(path).open("rb") as file:
             binary = file.read(len(MAGIC)) == MAGIC
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        raise LanguageModelError(f"{path}: cannot be read: {error.strerror}") from error
     return open_model(path, verify) if binary else read_arpa(path)
 
 
@@ -58,21 +58,21 @@ def save_model(model: NgramModel, path: str | Path) -> None:
 def open_model(path: str | Path, verify: bool = False) -> NgramModel:
     """Map the binary file at ``path``; with ``verify``, read all of it and check its checksum.
 
-    Raises ``ModelError`` when it is no such file, or one that was cut off or changed.
+    Raises ``LanguageModelError`` when it is no such file, or one that was cut off or changed.
     """
     try:
         with Path(path).open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise ModelError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise LanguageModelError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if content[: len(MAGIC)] != MAGIC:
-        raise ModelError(f"{path}: is not a binary language model of this program")
-    damaged = ModelError(f"{path}: is damaged or cut off: make or copy it again")
+        raise LanguageModelError(f"{path}: is not a binary language model of this program")
+    damaged = LanguageModelError(f"{path}: is damaged or cut off: make or copy it again")
     if len(content) < HEADER.size or zlib.crc32(content[: HEADER.size - 4]) != _last(content):
         raise damaged
     _, version, order, *counts, letters, checksum, _ = HEADER.unpack(content[: HEADER.size])
     if version != VERSION or sys.byteorder != "little":
-        raise ModelError(
+        raise LanguageModelError(
             f"{path}: has format {version}, this program and computer read {VERSION}: make it again"
         )
     arrays = list(_sections(tuple(counts[:order]), letters))

@@ -21,6 +21,7 @@ from asr.audio.reading import AudioError, Source, audio_blocks
 from asr.audio.turns import turns
 from asr.audio.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
 from asr.core.config import option
+from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, inside
 
 LONGEST_SECONDS = 30.0  # that the model hears at once; it learned from utterances that are hardly longer
@@ -32,7 +33,6 @@ OVERLAP_SECONDS = 5.0  # of two pieces: the context of both, and a second to cho
 LONGEST_JOINED_SECONDS = 200.0  # of log-probs put together, however long nobody pauses
 BATCH_SECONDS = 40.0  # that the model hears at the same time, however many segments: they take memory
 POOL = 4  # batches that are read before they are sorted by length
-BLANK = 0
 
 # In frames of speech detection.
 LONGEST = round(LONGEST_SECONDS / HOP_SECONDS)
@@ -430,10 +430,10 @@ def seam(before: np.ndarray, after: np.ndarray, margin: int) -> int:
     rows = min(len(before), len(after))
     margin = min(margin, max(0, rows - 1) // 2)
     shared = slice(margin, rows - margin)
-    blank = (before[shared].argmax(axis=1) == BLANK) & (after[shared].argmax(axis=1) == BLANK)
+    blank = (before[shared].argmax(axis=1) == BLANK_TOKEN) & (after[shared].argmax(axis=1) == BLANK_TOKEN)
     silences = runs(blank)
     if silences:
         first, last = max(silences, key=lambda run: run[1] - run[0])
         return margin + (first + last) // 2
-    least = np.minimum(before[shared, BLANK], after[shared, BLANK])
+    least = np.minimum(before[shared, BLANK_TOKEN], after[shared, BLANK_TOKEN])
     return margin + int(least.argmax()) if len(least) else margin

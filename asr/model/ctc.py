@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.model.encoders import Encoder
-
-BLANK = 0
+from asr.text.tokenizer import BLANK_TOKEN
 
 
 class CTCModel(nn.Module):
@@ -40,7 +39,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: 
         ``(batch,)``; infinite where the frames are too few (see ``frames_needed``).
     """
     return F.ctc_loss(
-        log_probs.transpose(0, 1), tokens, lengths, token_lengths, blank=BLANK, reduction="none"
+        log_probs.transpose(0, 1), tokens, lengths, token_lengths, blank=BLANK_TOKEN, reduction="none"
     )
 
 

@@ -12,7 +12,7 @@ COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")  # what a model's networ
 CONFIG_FILE = "config.toml"
 
 
-class ModelError(UserError):
+class ModelFolderError(UserError):
     """A model folder that is missing, damaged, or made by a later version."""
 
 
@@ -28,6 +28,6 @@ def model_folder(model: str | Path) -> Path:
     if str(model) in shipped_models():
         return SHIPPED / str(model)
     if Path(model).is_dir():
-        raise ModelError(f"{model}: is not a model folder (it has no {CONFIG_FILE})")
+        raise ModelFolderError(f"{model}: is not a model folder (it has no {CONFIG_FILE})")
     shipped = ", ".join(shipped_models()) or "none"
-    raise ModelError(f"{model}: no such model folder; shipped models: {shipped}")
+    raise ModelFolderError(f"{model}: no such model folder; shipped models: {shipped}")

@@ -28,7 +28,7 @@ from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole
 from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.model.features import FeatureConfig, Features, padded
-from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelError, model_folder
+from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, model_folder
 from asr.search import SearchConfig, greedy
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
@@ -366,7 +366,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> Recognizer:
     """Read a model folder or a shipped model; runs no code from it.
 
-    Raises ``ModelError`` naming the folder or file when something is missing or does not fit.
+    Raises ``ModelFolderError`` naming the folder or file when something is missing or does not fit.
     """
     # oneDNN keeps what it makes for each shape of a batch. Recordings have many; that was half a gigabyte.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
@@ -374,13 +374,13 @@ def load_recognizer(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> R
     recognizer = new_recognizer(read_model_config(folder), load_tokenizer(folder), name=folder.resolve().name)
     path = folder / WEIGHTS_FILE
     if not path.exists():
-        raise ModelError(f"{path}: is missing; a training run writes it after its first epoch")
+        raise ModelFolderError(f"{path}: is missing; a training run writes it after its first epoch")
     try:
         network(recognizer).load_state_dict(read_weights(path))
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
+        raise ModelFolderError(f"{path}: cannot be read: {error}") from error
     except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
+        raise ModelFolderError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
     recognizer.model.eval()
     return to_device(recognizer, choose_device(device))
 
@@ -398,8 +398,8 @@ def with_search(
         language_model: an ARPA file or a binary one; ``None`` for none.
         phrases: hot words and phrases, as the model's text is written.
 
-    Raises ``asr.lm.model.ModelError`` for a language model that cannot be read, ``SearchError`` for one, or
-    for a phrase, whose words the model cannot write.
+    Raises ``asr.lm.model.LanguageModelError`` for a language model that cannot be read, ``SearchError`` for
+    one, or for a phrase, whose words the model cannot write.
     """
     if config.beam_size == 1:
         if language_model is None and not phrases:
@@ -462,7 +462,7 @@ def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConf
     try:
         return from_table(SearchConfig, read_toml(path))
     except UserError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelFolderError(f"{path}: {error}") from error
 
 
 def own_language_model(folder: Path) -> Path | None:
@@ -477,9 +477,11 @@ def read_model_config(folder: Path) -> ModelConfig:
     table = read_toml(path)
     version = table.get("format_version")
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
-        raise ModelError(f"{path}: format_version is {version!r}; this program reads up to {FORMAT_VERSION}")
+        raise ModelFolderError(
+            f"{path}: format_version is {version!r}; this program reads up to {FORMAT_VERSION}"
+        )
     own = {field.name: table[field.name] for field in fields(ModelConfig) if field.name in table}
     try:
         return from_table(ModelConfig, own)
     except UserError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelFolderError(f"{path}: {error}") from error

@@ -12,10 +12,9 @@ import numpy as np
 
 from asr.core.compiled import compiled
 from asr.errors import UserError
-from asr.text.tokenizer import Tokenizer, canonical
+from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonical
 from asr.transcript.values import AlignedWord, Word
 
-BLANK = 0
 STEPS_KEPT = 1 << 25  # bytes; the steps of a longer path are found again block by block
 
 
@@ -237,6 +236,6 @@ def _advance(
                 skips = state > 2 and state % 2 == 1 and tokens[state // 2] != tokens[state // 2 - 1]
                 if skips and scores[state - 2] > best:
                     best, step = scores[state - 2], 2
-            token = tokens[state // 2] if state % 2 == 1 else BLANK
+            token = tokens[state // 2] if state % 2 == 1 else BLANK_TOKEN
             scores[state] = best + log_probs[frame, token]
             steps[row, state - low] = step

@@ -31,8 +31,8 @@ from asr.core.compiled import inlined, lean
 from asr.lm.model import Trie, score
 from asr.search.hotwords import SPACE, HotWords
 from asr.search.lexicon import OUT, ROOT, Lexicon, follow
+from asr.text.tokenizer import BLANK_TOKEN
 
-BLANK = 0
 NONE = -1
 MOST_TOKENS = 40  # that are tried in a frame, besides the blank
 
@@ -293,7 +293,7 @@ def advance(known: Knowledge, search: Search, log_probs: np.ndarray, frame: int)
     """
     pruning, numbers = known.pruning, search.numbers
     while frame < len(log_probs):
-        blank = log_probs[frame, BLANK]
+        blank = log_probs[frame, BLANK_TOKEN]
         if blank >= pruning.blank_threshold:
             search.scale[0] += blank
             if not numbers[SKIPPED]:
@@ -338,7 +338,7 @@ def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, thresh
             count = min(count + 1, room)
             if count == room:
                 threshold = max(threshold, row[tokens[room - 1]])
-    probs[BLANK] = np.exp(np.float64(row[BLANK]))
+    probs[BLANK_TOKEN] = np.exp(np.float64(row[BLANK_TOKEN]))
     for i in range(count):
         probs[tokens[i]] = np.exp(np.float64(row[tokens[i]]))
     return count
@@ -357,7 +357,7 @@ def stay(search: Search) -> float:
     best = 0.0
     for i in range(size):
         entry, after = beam[i], search.successors[i]
-        blank = (entry.blank + entry.token) * probs[BLANK]
+        blank = (entry.blank + entry.token) * probs[BLANK_TOKEN]
         again = 0.0
         if entry.last >= 0:
             again = entry.token * probs[entry.last]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.text.tokenizer import Tokenizer
+from asr.text.tokenizer import BLANK_TOKEN, Tokenizer
 from asr.transcript.values import Hypothesis, timed_words
-
-BLANK = 0
 
 
 def greedy(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
@@ -23,7 +21,7 @@ def greedy(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) ->
     best = log_probs.argmax(axis=1)
     begins = np.flatnonzero(np.diff(best, prepend=-1))
     ends = np.append(begins[1:], len(best))
-    runs = [(b, e) for b, e in zip(begins, ends, strict=True) if best[b] != BLANK] if len(best) else []
+    runs = [(b, e) for b, e in zip(begins, ends, strict=True) if best[b] != BLANK_TOKEN] if len(best) else []
     tokens = tuple(int(best[b]) for b, _ in runs)
     return Hypothesis(
         tokens=tokens,

@@ -22,8 +22,8 @@ from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWords
 from asr.search.lexicon import ROOT, Lexicon
+from asr.text.tokenizer import BLANK_TOKEN
 
-BLANK = 0
 NONE = -1
 
 
@@ -126,10 +126,10 @@ def advance(
     """
     while frame < len(rows):
         row = rows[frame]
-        if row[BLANK] >= limits.blank_threshold:
+        if row[BLANK_TOKEN] >= limits.blank_threshold:
             for i in range(passing.numbers[SIZE]):
                 kept = passing.beam[i]
-                kept.blank = log_sum(kept.blank, kept.token) + row[BLANK]
+                kept.blank = log_sum(kept.blank, kept.token) + row[BLANK_TOKEN]
                 kept.token = -np.inf
         else:
             if len(passing.parents) - passing.numbers[HISTORIES] < limits.beam_size:
@@ -150,7 +150,7 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
         new = passing.candidates[place]
         count += 1
         new.history, new.state, new.hot, new.entry = old.history, old.state, old.hot, NONE
-        new.blank = log_sum(old.blank, old.token) + row[BLANK]
+        new.blank = log_sum(old.blank, old.token) + row[BLANK_TOKEN]
         new.token = old.token + row[old.last] if old.last >= 0 else -np.inf
         best = max(best, log_sum(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot])
     for i in range(passing.numbers[SIZE]):

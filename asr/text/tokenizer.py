@@ -19,6 +19,7 @@ from asr.text.lexicon import Lexicon, read_lexicon, write_lexicon
 from asr.text.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
 
 BLANK = "<blank>"
+BLANK_TOKEN = 0  # its number: the place of the blank in ``symbols`` and in each row of log-probs
 SPACE = "<space>"
 WORD_START = "▁"  # how sentencepiece writes the space before a word
 

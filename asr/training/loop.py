@@ -23,10 +23,10 @@ from tqdm import tqdm
 from asr.core.config import from_table, read_toml, to_table, to_toml
 from asr.core.files import replacing
 from asr.errors import UserError
-from asr.model.ctc import BLANK
 from asr.model.features import mask
 from asr.pretrained import CONFIG_FILE
 from asr.recognition.recognizer import network, save_config, save_weights
+from asr.text.tokenizer import BLANK_TOKEN
 from asr.training.augment import drawn_treatment, spec_augmented, treated, utterance_generator
 from asr.training.batching import Batch, Plan, load_batch, read_ahead
 from asr.training.checkpoints import newest_checkpoint
@@ -418,7 +418,7 @@ def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view:
 def blank_frames(outcome: Outcome) -> Tensor:
     """How many frames have the blank as their best token."""
     inside = mask(outcome.frames, outcome.log_probs.shape[1])
-    return ((outcome.log_probs.argmax(dim=2) == BLANK) & inside).sum()
+    return ((outcome.log_probs.argmax(dim=2) == BLANK_TOKEN) & inside).sum()
 
 
 # --- validation and the choice of weights ---------------------------------------------------------

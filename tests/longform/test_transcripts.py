@@ -17,7 +17,6 @@ from asr.audio.vad import hop_samples, num_frames, spoken
 from asr.longform import transcripts as longform
 from asr.longform.transcripts import (
     BATCH_SECONDS,
-    BLANK,
     CONTEXT_SECONDS,
     LONGEST,
     LONGEST_SECONDS,
@@ -36,6 +35,7 @@ from asr.longform.transcripts import (
     transcripts,
 )
 from asr.recognition.recognizer import Recognizer, load_recognizer
+from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Transcript, Word
 
 RATE = 1000
@@ -79,7 +79,8 @@ class Fake:
 
     def collapsed(self, log_probs):
         best = log_probs.argmax(axis=1)
-        rows = [i for i, token in enumerate(best) if token != BLANK and (i == 0 or best[i - 1] != token)]
+        begins = [i for i, token in enumerate(best) if i == 0 or best[i - 1] != token]
+        rows = [i for i in begins if best[i] != BLANK_TOKEN]
         seconds = FRAME / RATE
         words = tuple(Word(str(best[i]), i * seconds, (i + 1) * seconds, 1.0) for i in rows)
         return Hypothesis(tuple(best[rows]), " ".join(word.text for word in words), 0.0, words)
@@ -179,7 +180,7 @@ def test_the_seam_is_in_the_longest_pause_of_both(before, after, margin, place):
 
 def test_without_a_pause_the_seam_is_where_the_blank_is_surest():
     log_probs = rows("abcdefgh")
-    log_probs[5, BLANK] = np.log(0.3)
+    log_probs[5, BLANK_TOKEN] = np.log(0.3)
     assert seam(log_probs, log_probs, 1) == 5
     assert 2 <= seam(log_probs[:, ::-1], rows("abcdefgh"), 2) < 6
 
