@@ -2,7 +2,8 @@
 
 A config is a frozen dataclass whose fields are numbers, strings, booleans, tuples of these, or
 further configs. Every field is made by ``option`` and carries one sentence that says what it is
-for. This module knows no dataclass by name; each lives beside the code that uses it.
+for and, where it is a number, its bounds. This module knows no dataclass by name; each lives beside
+the code that uses it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,14 +29,66 @@ class ConfigError(UserError):
     """A key that does not exist or a value that cannot be; the text names the key."""
 
 
-def option(default: Value, explanation: str) -> Value:
-    """A dataclass field with a default and the sentence that explains it."""
-    return dataclasses.field(default=default, metadata={"explanation": explanation})
+@dataclass(frozen=True)
+class Bounds:
+    """Which numbers an option accepts; ``None`` where there is no limit."""
+
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+
+    def allow(self, number: float) -> bool:
+        """Whether ``number`` lies within all four."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.above is None or number > self.above)
+            and (self.maximum is None or number <= self.maximum)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        """In words, as ``at least 0 and below 1``."""
+        limits = {
+            "at least": self.minimum,
+            "above": self.above,
+            "at most": self.maximum,
+            "below": self.below,
+        }
+        return " and ".join(f"{words} {limit:g}" for words, limit in limits.items() if limit is not None)
+
+
+def option(
+    default: Value,
+    explanation: str,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Value:
+    """A dataclass field with a default, the sentence that explains it and the bounds of its numbers.
+
+    ``minimum`` and ``maximum`` are allowed themselves, ``above`` and ``below`` are not. In a tuple they
+    hold for every element. ``from_table`` checks them; a config that is built in Python as well calls
+    ``check_bounds`` in its ``__post_init__``.
+    """
+    metadata: dict[str, Any] = {"explanation": explanation}
+    bounds = Bounds(minimum, above, maximum, below)
+    if bounds != Bounds():
+        metadata["bounds"] = bounds
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def section(kind: type[Config]) -> Config:
     """A dataclass field that is a config of its own, a ``[table]`` in TOML."""
     return dataclasses.field(default_factory=kind)
+
+
+def check_bounds(config: Any, name: str) -> None:
+    """Raise ``ConfigError`` for the first number out of bounds in ``config``; ``name`` is its table."""
+    for field in dataclasses.fields(config):
+        _check_within(field, getattr(config, field.name), f"{name}.{field.name}")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -54,14 +108,17 @@ def from_table(
 
     ``prefix`` is what stands before its keys where it is a section of ``whole``.
 
-    Raises ``ConfigError`` for an unknown key, naming the nearest known one, and for a wrong type.
+    Raises ``ConfigError`` for an unknown key, naming the nearest known one, for a wrong type, and for a
+    number out of bounds.
     """
     hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
         if key not in hints:
-            raise ConfigError(f"unknown key {prefix + key!r}{_nearest(key, hints, whole or kind)}")
-        values[key] = _checked(value, hints[key], prefix + key, whole or kind)
+            raise ConfigError(f"unknown key {prefix + key!r}{_suggest(key, hints, whole or kind)}")
+        values[key] = _convert(value, hints[key], prefix + key, whole or kind)
+        _check_within(fields[key], values[key], prefix + key)
     return kind(**values)
 
 
@@ -78,9 +135,9 @@ def override(table: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any
     """A copy of ``table`` with ``section.key=value`` assignments applied.
 
     A value is read as TOML (``3``, ``1e-3``, ``true``, ``["a", "b"]``) and, where it is none, as
-    a bare string. Whether key and type are right is found out by ``from_table``.
+    a bare string. ``from_table`` finds out whether key and type are right.
     """
-    result = _copied(table)
+    result = _copy_tables(table)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
@@ -91,12 +148,12 @@ def override(table: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any
             target = target.setdefault(name, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"{path!r}: {name!r} is a value, not a section")
-        target[key] = _toml_value(text.strip())
+        target[key] = _parse_toml_value(text.strip())
     return result
 
 
 def to_toml(config: Any, explained: bool = False) -> str:
-    """``config`` as TOML, every key written out; ``explained`` puts each sentence above its key."""
+    """``config`` as TOML, every key written out; ``explained`` puts above each key what it is for."""
     return "\n".join(_toml_lines(config, "", explained)).strip() + "\n"
 
 
@@ -109,38 +166,42 @@ def _toml_lines(config: Any, prefix: str, explained: bool) -> list[str]:
             tables += ["", f"[{name}]", *_toml_lines(value, name + ".", explained)]
             continue
         if explained:
-            lines += [f"# {line}" for line in _explanation(field, config)]
-        lines.append(f"{field.name} = {_toml_text(value)}")
+            lines += [f"# {line}" for line in _explain(field, config)]
+        lines.append(f"{field.name} = {_format_toml(value)}")
     return lines + tables
 
 
-def _explanation(field: dataclasses.Field[Any], config: Any) -> list[str]:
+def _explain(field: dataclasses.Field[Any], config: Any) -> list[str]:
+    """Lines: the sentence of an option, its choices and its bounds."""
     lines = [field.metadata["explanation"]] if "explanation" in field.metadata else []
     hint = typing.get_type_hints(type(config))[field.name]
     if typing.get_origin(hint) is Literal:
         lines.append("one of: " + ", ".join(map(str, typing.get_args(hint))))
+    if "bounds" in field.metadata:
+        each = "each " if typing.get_origin(hint) is tuple else ""
+        lines.append(f"{each}{field.metadata['bounds']}")
     return lines
 
 
-def _toml_text(value: Any) -> str:
+def _format_toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for surrogate pairs and the delete character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml_text, value)) + "]"
+        return "[" + ", ".join(map(_format_toml, value)) + "]"
     return repr(value)
 
 
-def _toml_value(text: str) -> Any:
+def _parse_toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
 
 
-def _checked(value: Any, hint: Any, key: str, whole: type) -> Any:
+def _convert(value: Any, hint: Any, key: str, whole: type) -> Any:
     """``value`` as the type that ``hint`` asks for, or a ``ConfigError`` naming ``key``."""
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -155,7 +216,7 @@ def _checked(value: Any, hint: Any, key: str, whole: type) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key!r} is {value!r}, not a list")
-        return tuple(_checked(item, typing.get_args(hint)[0], key, whole) for item in value)
+        return tuple(_convert(item, typing.get_args(hint)[0], key, whole) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not hint:
@@ -165,11 +226,21 @@ def _checked(value: Any, hint: Any, key: str, whole: type) -> Any:
     return value
 
 
+def _check_within(field: dataclasses.Field[Any], value: Any, key: str) -> None:
+    bounds = field.metadata.get("bounds")
+    if bounds is None:
+        return
+    several = isinstance(value, tuple)
+    if not all(map(bounds.allow, value if several else [value])):
+        what = "each number" if several else "it"
+        raise ConfigError(f"{key!r} cannot be {value!r}: {what} must be {bounds}")
+
+
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
-def _nearest(key: str, known: Mapping[str, Any], whole: type) -> str:
-    """Where ``key`` stands in ``whole`` or a section of it, or the key among ``known`` most like it."""
+def _suggest(key: str, known: Mapping[str, Any], whole: type) -> str:
+    """The end of a message: where in ``whole`` there is a ``key``, or the ``known`` one most like it."""
     sections = {
         name: typing.get_type_hints(kind)
         for name, kind in typing.get_type_hints(whole).items()
@@ -183,5 +254,5 @@ def _nearest(key: str, known: Mapping[str, Any], whole: type) -> str:
     return f"; the nearest known one is {matches[0]!r}" if matches else ""
 
 
-def _copied(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, dict) else value for key, value in table.items()}
+def _copy_tables(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy_tables(value) if isinstance(value, dict) else value for key, value in table.items()}

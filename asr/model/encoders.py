@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.core.config import ConfigError, option
+from asr.core.config import ConfigError, check_bounds, option
 from asr.model.cells import (
     CELLS,
     FUSED,
@@ -41,59 +41,61 @@ class EncoderConfig:
     cell: Literal["rnn", "rnn-relu", "gru", "lstm", "peephole", "lnlstm", "cifg", "ligru", "convlstm"] = (
         option("lstm", "Which entry of CELLS recurrent layers are made of.")
     )
-    layers: int = option(3, "Layers on top of each other.")
-    size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.")
+    layers: int = option(3, "Layers on top of each other.", minimum=1)
+    size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.", minimum=1)
     bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
     residual: bool = option(
         False, "Add a layer's input to its output where the shapes agree; a transformer always does."
     )
     norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
     pyramid: int = option(
-        0, "So many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016)."
+        0,
+        "So many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016).",
+        minimum=0,
     )
-    dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.")
+    dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.", minimum=0, below=1)
     input_dropout: float = option(
-        0.0, "Share of each layer's inputs set to zero, the same all through an utterance (Gal et al. 2016)."
+        0.0,
+        "Share of each layer's inputs set to zero, the same all through an utterance (Gal et al. 2016).",
+        minimum=0,
+        below=1,
     )
     recurrent_dropout: float = option(
-        0.0, "As input_dropout, of the hidden units that a recurrent layer hears of the frame before."
+        0.0,
+        "As input_dropout, of the hidden units that a recurrent layer hears of the frame before.",
+        minimum=0,
+        below=1,
     )
     zoneout: float = option(
-        0.0, "Share of a recurrent layer's units that stay as they were, drawn for each frame (Krueger 2017)."
+        0.0,
+        "Share of a recurrent layer's units that stay as they were, drawn for each frame (Krueger 2017).",
+        minimum=0,
+        below=1,
     )
     front_end: Literal["none", "conv2", "conv4", "vgg2", "vgg4"] = option(
         "none",
         "Convolutions that halve or quarter the frames: conv, two with strides; vgg, four with pooling.",
     )
-    channels: int = option(32, "Channels of the front end's convolutions, where there is one.")
-    heads: int = option(4, "Attention heads of a transformer; nothing else has any.")
+    channels: int = option(32, "Channels of the front end's convolutions, where there is one.", minimum=1)
+    heads: int = option(4, "Attention heads of a transformer; nothing else has any.", minimum=1)
 
     def __post_init__(self) -> None:
-        for key, wrong in {
-            "layers": self.layers < 1,
-            "size": self.size < 1,
-            "channels": self.channels < 1,
-            "heads": self.heads < 1 or (self.kind == "transformer" and self.size % self.heads != 0),
-            "norm": self.kind == "transformer" and self.norm == "none",
-            "pyramid": not 0 <= self.pyramid < self.layers,
-            "dropout": not 0 <= self.dropout < 1,
-            "input_dropout": not 0 <= self.input_dropout < 1,
-            "recurrent_dropout": not 0 <= self.recurrent_dropout < 1,
-            "zoneout": not 0 <= self.zoneout < 1,
-        }.items():
-            if wrong:
-                raise ConfigError(f"'encoder.{key}' cannot be {getattr(self, key)!r}{_REASONS.get(key, '')}")
+        check_bounds(self, "encoder")
+        if self.kind == "transformer" and self.size % self.heads:
+            raise ConfigError(
+                f"'encoder.heads' cannot be {self.heads}: it must divide encoder.size, {self.size}"
+            )
+        if self.kind == "transformer" and self.norm == "none":
+            raise ConfigError("'encoder.norm' cannot be 'none': a transformer does not learn without")
+        if self.pyramid >= self.layers:
+            raise ConfigError(
+                f"'encoder.pyramid' cannot be {self.pyramid}: the lowest layer sees every frame, "
+                f"so it is at most encoder.layers - 1, {self.layers - 1}"
+            )
         if self.kind != "recurrent":
             for key in ("cell", "pyramid", "recurrent_dropout", "zoneout"):
                 if getattr(self, key) != getattr(EncoderConfig, key):
                     raise ConfigError(f"'encoder.{key}' is for recurrent layers, a {self.kind} has none")
-
-
-_REASONS = {
-    "heads": ": it must divide encoder.size",
-    "norm": ": a transformer does not learn without",
-    "pyramid": ": the lowest layer sees every frame, so it is at most encoder.layers - 1",
-}
 
 
 class Encoder(nn.Module):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import torchaudio.functional
 from torch import Tensor, nn
 
-from asr.core.config import ConfigError, option
+from asr.core.config import ConfigError, check_bounds, option
 
 STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by nothing
 
@@ -28,41 +28,41 @@ class FeatureConfig:
     """How samples become frames."""
 
     kind: Literal["logmel", "mfcc"] = option("logmel", "Log-mel energies, or their cosine transform.")
-    sample_rate: int = option(16000, "Hertz; recordings at other rates are resampled to it.")
-    window_ms: float = option(25.0, "Length of the Hann window.")
-    hop_ms: float = option(10.0, "Time from one window to the next.")
-    n_mels: int = option(80, "Mel filters, triangles on the HTK mel scale.")
-    n_mfcc: int = option(13, "Cepstral coefficients kept when kind is 'mfcc'.")
-    low_hz: float = option(20.0, "Lower edge of the lowest filter.")
-    high_hz: float = option(0.0, "Upper edge of the highest filter; 0 means half the sampling rate.")
+    sample_rate: int = option(16000, "Hertz; recordings at other rates are resampled to it.", minimum=1)
+    window_ms: float = option(25.0, "Length of the Hann window.", above=0)
+    hop_ms: float = option(10.0, "Time from one window to the next.", above=0)
+    n_mels: int = option(80, "Mel filters, triangles on the HTK mel scale.", minimum=1)
+    n_mfcc: int = option(13, "Cepstral coefficients kept when kind is 'mfcc'.", minimum=1)
+    low_hz: float = option(20.0, "Lower edge of the lowest filter.", minimum=0)
+    high_hz: float = option(
+        0.0, "Upper edge of the highest filter; 0 means half the sampling rate.", minimum=0
+    )
     preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples alone.")
-    dither: float = option(0.0, "Standard deviation of noise added to the samples (full scale 1).")
-    floor: float = option(1e-8, "Filter energies below it are raised to it before the logarithm.")
-    deltas: int = option(0, "Time derivatives appended to each frame: 0, 1 (deltas) or 2 (and theirs).")
-    stack: int = option(1, "Consecutive frames joined into one.")
-    skip: int = option(1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.")
+    dither: float = option(0.0, "Standard deviation of noise added to the samples (full scale 1).", minimum=0)
+    floor: float = option(1e-8, "Filter energies below it are raised to it before the logarithm.", above=0)
+    deltas: int = option(
+        0, "Time derivatives appended to each frame: 0, 1 (deltas) or 2 (and theirs).", minimum=0, maximum=2
+    )
+    stack: int = option(1, "Consecutive frames joined into one.", minimum=1)
+    skip: int = option(
+        1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.", minimum=1
+    )
     normalisation: Literal["none", "utterance", "speaker", "global"] = option(
         "utterance", "Over which frames each feature gets mean 0 and variance 1."
     )
 
     def __post_init__(self) -> None:
-        nyquist = self.sample_rate / 2
-        for key, wrong in {
-            "sample_rate": self.sample_rate < 1,
-            "window_ms": self.window < 1,
-            "hop_ms": self.hop < 1,
-            "n_mels": self.n_mels < 1,
-            "n_mfcc": not 1 <= self.n_mfcc <= self.n_mels and self.kind == "mfcc",
-            "low_hz": not 0 <= self.low_hz < (self.high_hz or nyquist),
-            "high_hz": not 0 <= self.high_hz <= nyquist,
-            "dither": self.dither < 0,
-            "floor": self.floor <= 0,
-            "deltas": self.deltas not in (0, 1, 2),
-            "stack": self.stack < 1,
-            "skip": self.skip < 1,
-        }.items():
+        check_bounds(self, "features")
+        top = self.high_hz or self.sample_rate / 2
+        for key, wrong, reason in (
+            ("window_ms", self.window < 1, "it must be at least one sample long"),
+            ("hop_ms", self.hop < 1, "it must be at least one sample long"),
+            ("n_mfcc", self.kind == "mfcc" and self.n_mfcc > self.n_mels, f"n_mels is only {self.n_mels}"),
+            ("high_hz", top > self.sample_rate / 2, f"half the sampling rate is {self.sample_rate / 2:g}"),
+            ("low_hz", self.low_hz >= top, f"the highest filter ends at {top:g}"),
+        ):
             if wrong:
-                raise ConfigError(f"'features.{key}' cannot be {getattr(self, key)!r}")
+                raise ConfigError(f"'features.{key}' cannot be {getattr(self, key)!r}: {reason}")
 
     @property
     def window(self) -> int:

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asr.core.config import ConfigError, option
+from asr.core.config import ConfigError, check_bounds, option
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """How hypotheses are found. Scores, weights and thresholds are natural logarithms."""
 
-    beam_size: int = option(1, "Prefixes kept from frame to frame; 1 without a language model is greedy.")
-    lm_weight: float = option(1.0, "Weight of the language model's log probability against the acoustic one.")
+    beam_size: int = option(
+        1, "Prefixes kept from frame to frame; 1 without a language model is greedy.", minimum=1
+    )
+    lm_weight: float = option(
+        1.0, "Weight of the language model's log probability against the acoustic one.", minimum=0
+    )
     word_bonus: float = option(0.0, "Added to the score for every word.")
     prior_weight: float = option(
         0.0,
         "How much of each token's log_priors is taken off its log-probs: CTC finds rare tokens too seldom.",
+        minimum=0,
     )
     log_priors: tuple[float, ...] = option(
         (), "Log probability of each token on average over all frames, measured by asr tune."
     )
     unknown_score: float = option(-3.0, "Added for every letter of a word that the language model lacks.")
     closed: bool = option(False, "Only words that the language model knows.")
-    hotword_weight: float = option(8.0, "Added for every word of a hot word or phrase that was found.")
-    beam_threshold: float = option(12.0, "Prefixes so much worse than the best of their frame are dropped.")
-    token_threshold: float = option(-12.0, "Tokens with a lower log-prob in a frame are not tried there.")
-    blank_threshold: float = option(0.99, "Frames whose blank has at least this probability are skipped.")
+    hotword_weight: float = option(
+        8.0, "Added for every word of a hot word or phrase that was found.", minimum=0
+    )
+    beam_threshold: float = option(
+        12.0, "Prefixes so much worse than the best of their frame are dropped.", above=0
+    )
+    token_threshold: float = option(
+        -12.0, "Tokens with a lower log-prob in a frame are not tried there.", below=0
+    )
+    blank_threshold: float = option(
+        0.99, "Frames whose blank has at least this probability are skipped.", above=0, maximum=1
+    )
     recombine: bool = option(
         True, "Drop prefixes that another one with the same future beats; false makes a wide beam exact."
     )
@@ -34,14 +47,9 @@ class SearchConfig:
     confidence_offset: float = option(0.0, "See confidence_slope; both are measured by asr tune.")
 
     def __post_init__(self) -> None:
-        for key, wrong in {
-            "beam_size": self.beam_size < 1,
-            "lm_weight": self.lm_weight < 0,
-            "prior_weight": self.prior_weight < 0 or (self.prior_weight > 0 and not self.log_priors),
-            "beam_threshold": self.beam_threshold <= 0,
-            "token_threshold": self.token_threshold >= 0,
-            "blank_threshold": not 0 < self.blank_threshold <= 1,
-            "hotword_weight": self.hotword_weight < 0,
-        }.items():
-            if wrong:
-                raise ConfigError(f"'search.{key}' cannot be {getattr(self, key)!r}")
+        check_bounds(self, "search")
+        if self.prior_weight > 0 and not self.log_priors:
+            raise ConfigError(
+                f"'search.prior_weight' cannot be {self.prior_weight!r} without 'search.log_priors'; "
+                "asr tune measures them"
+            )

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchaudio.transforms import Resample
 
 from asr.audio import reading as audio
-from asr.core.config import ConfigError, option
+from asr.core.config import ConfigError, check_bounds, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
 from asr.model.features import masked, padded
@@ -44,63 +44,59 @@ class AugmentConfig:
     """What is done to training utterances, and how much of it; the defaults do nothing."""
 
     speeds: tuple[float, ...] = option(
-        (1.0,), "Tempo and pitch factors, drawn with equal chance; 0.9, 1.0, 1.1 are usual (Ko et al. 2015)."
+        (1.0,),
+        "Tempo and pitch factors, drawn with equal chance; 0.9, 1.0, 1.1 are usual (Ko et al. 2015).",
+        minimum=0.5,
+        maximum=2,
     )
-    reverb_share: float = option(0.0, "Share of utterances that are heard through a room (Ko et al. 2017).")
+    reverb_share: float = option(
+        0.0, "Share of utterances that are heard through a room (Ko et al. 2017).", minimum=0, maximum=1
+    )
     reverb_folder: str = option("", "Recorded impulse responses to draw rooms from; '': rooms are simulated.")
-    rooms: int = option(200, "How many rooms are simulated.")
+    rooms: int = option(200, "How many rooms are simulated.", minimum=1)
     room_seconds: tuple[float, ...] = option(
-        (0.1, 0.5), "Shortest and longest reverberation time (T60) of simulated rooms."
+        (0.1, 0.5), "Shortest and longest reverberation time (T60) of simulated rooms.", above=0
     )
-    noise_share: float = option(0.0, "Share of utterances that get noise.")
+    noise_share: float = option(0.0, "Share of utterances that get noise.", minimum=0, maximum=1)
     noise_kinds: tuple[Noise, ...] = option(
         ("white",), "Drawn with equal chance: white, pink, babble (other training utterances), recorded."
     )
     noise_snr_db: tuple[float, ...] = option((10.0, 40.0), "Lowest and highest signal-to-noise ratio drawn.")
     noise_folder: str = option("", "The recordings of noise, looked for in all its subfolders.")
-    babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances mixed to babble.")
-    gain_db: float = option(0.0, "Loudness changed by up to this many decibels either way.")
-    frequency_masks: int = option(0, "Bands of features set to zero (SpecAugment, Park et al. 2019).")
-    frequency_width: int = option(0, "Widest band, in features.")
-    time_masks: int = option(0, "Stretches of frames set to zero.")
+    babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances mixed to babble.", minimum=1)
+    gain_db: float = option(0.0, "Loudness changed by up to this many decibels either way.", minimum=0)
+    frequency_masks: int = option(
+        0, "Bands of features set to zero (SpecAugment, Park et al. 2019).", minimum=0
+    )
+    frequency_width: int = option(0, "Widest band, in features.", minimum=0)
+    time_masks: int = option(0, "Stretches of frames set to zero.", minimum=0)
     time_masks_per_second: float = option(
         0.0,
         "Fewer stretches where an utterance is short: so many a second, time_masks at most (adaptive "
         "masks, Park et al. 2020); 0: always time_masks.",
+        minimum=0,
     )
-    time_width_ms: float = option(0.0, "Longest stretch.")
-    time_width_share: float = option(0.2, "Longest stretch as a share of the utterance; the shorter counts.")
+    time_width_ms: float = option(0.0, "Longest stretch.", minimum=0)
+    time_width_share: float = option(
+        0.2, "Longest stretch as a share of the utterance; the shorter counts.", minimum=0, maximum=1
+    )
 
     def __post_init__(self) -> None:
-        recorded = "recorded" in self.noise_kinds
-        for key, wrong in {
-            "speeds": not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds),
-            "reverb_share": not 0 <= self.reverb_share <= 1,
-            "rooms": self.rooms < 1,
-            "room_seconds": not _is_range(self.room_seconds) or self.room_seconds[0] <= 0,
-            "noise_share": not 0 <= self.noise_share <= 1,
-            "noise_kinds": not self.noise_kinds,
-            "noise_snr_db": not _is_range(self.noise_snr_db),
-            "babble_voices": not _is_range(self.babble_voices) or self.babble_voices[0] < 1,
-            "gain_db": self.gain_db < 0,
-            "frequency_masks": self.frequency_masks < 0,
-            "frequency_width": self.frequency_width < 0,
-            "time_masks": self.time_masks < 0,
-            "time_masks_per_second": self.time_masks_per_second < 0,
-            "time_width_ms": self.time_width_ms < 0,
-            "time_width_share": not 0 <= self.time_width_share <= 1,
-        }.items():
-            if wrong:
-                raise ConfigError(f"'augment.{key}' cannot be {getattr(self, key)!r}")
+        check_bounds(self, "augment")
+        for key in ("speeds", "noise_kinds"):
+            if not getattr(self, key):
+                raise ConfigError(f"'augment.{key}' cannot be empty")
+        for key in ("room_seconds", "noise_snr_db", "babble_voices"):
+            values = getattr(self, key)
+            if len(values) != 2 or values[0] > values[1]:
+                raise ConfigError(
+                    f"'augment.{key}' cannot be {values!r}: it must be a lowest and a highest value"
+                )
         for count, width in {"frequency_masks": "frequency_width", "time_masks": "time_width_ms"}.items():
             if getattr(self, count) and not getattr(self, width):
                 raise ConfigError(f"'augment.{count}' does nothing without 'augment.{width}'")
-        if recorded != bool(self.noise_folder):
+        if ("recorded" in self.noise_kinds) != bool(self.noise_folder):
             raise ConfigError("'augment.noise_folder' goes with \"recorded\" in 'augment.noise_kinds'")
-
-
-def _is_range(values: tuple[float, ...]) -> bool:
-    return len(values) == 2 and values[0] <= values[1]
 
 
 # --- what to draw from ----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from asr.core.config import ConfigError, option, section
+from asr.core.config import ConfigError, check_bounds, option, section
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import FORMAT_VERSION, ModelConfig
@@ -32,10 +32,16 @@ class TrainingConfig:
         "A model folder, or a shipped model, whose weights to begin with; other tokens get a new output "
         "layer. '': random weights.",
     )
-    epochs: int = option(20, "Passes over the training data; schedules that fall end with the last.")
-    batch_seconds: float = option(60.0, "Seconds of audio in a batch of one process, padding included.")
+    epochs: int = option(
+        20, "Passes over the training data; schedules that fall end with the last.", minimum=1
+    )
+    batch_seconds: float = option(
+        60.0, "Seconds of audio in a batch of one process, padding included.", above=0
+    )
     accumulate: int = option(
-        1, "Batches per update of the weights; more of them where memory is short of a large batch."
+        1,
+        "Batches per update of the weights; more of them where memory is short of a large batch.",
+        minimum=1,
     )
     sorted_first_epoch: bool = option(
         False,
@@ -47,89 +53,90 @@ class TrainingConfig:
         "AdamW suits nearly everything; Adam where a recipe from before 2019 is followed; RMSprop where "
         "Adam's first steps diverge; SGD with Nesterov momentum for long runs that are tuned by hand.",
     )
-    learning_rate: float = option(1e-3, "Highest learning rate; SGD wants 10 to 100 times that of Adam.")
-    momentum: float = option(0.9, "Of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.")
+    learning_rate: float = option(
+        1e-3, "Highest learning rate; SGD wants 10 to 100 times that of Adam.", above=0
+    )
+    momentum: float = option(
+        0.9, "Of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.", minimum=0, below=1
+    )
     schedule: Literal["cosine", "constant", "onecycle", "plateau"] = option(
         "cosine",
         "Of the learning rate, after the warm-up: cosine falls to 0 by the last epoch, the safe choice "
         "when the epochs are known; constant for trials and with averaging; onecycle (Smith 2018) for few "
         "epochs at a high rate; plateau (newbob) when nobody knows how many epochs it takes.",
     )
-    warmup_steps: int = option(100, "Steps over which the rate rises from 0; onecycle rises for 30 %.")
-    plateau_factor: float = option(0.5, "Of the rate, after an epoch that did not improve validation.")
-    weight_decay: float = option(0.01, "Decay of matrices towards 0; biases and norms are left alone.")
-    clip_norm: float = option(5.0, "Gradients longer than this are shortened to it; 0 leaves them.")
+    warmup_steps: int = option(
+        100, "Steps over which the rate rises from 0; onecycle rises for 30 %.", minimum=0
+    )
+    plateau_factor: float = option(
+        0.5, "Of the rate, after an epoch that did not improve validation.", above=0, below=1
+    )
+    weight_decay: float = option(
+        0.01, "Decay of matrices towards 0; biases and norms are left alone.", minimum=0
+    )
+    clip_norm: float = option(
+        5.0, "Gradients longer than this are shortened to it; 0 leaves them.", minimum=0
+    )
     clip_value: float = option(
-        0.0, "No part of a gradient beyond this, 0 for any; for single spikes, as CTC has on short texts."
+        0.0,
+        "No part of a gradient beyond this, 0 for any; for single spikes, as CTC has on short texts.",
+        minimum=0,
     )
     average_decay: float = option(
         0.0,
         "Validate and keep an exponential moving average of the weights, e.g. 0.999; steadier in long "
         "runs, behind in short ones. 0: the weights themselves.",
+        minimum=0,
+        below=1,
     )
     average_best: int = option(
         1,
         "At the end, average the weights of this many best validations and keep that if it is better; "
         "5 to 10 gain a little wherever the last epochs are about equally good.",
+        minimum=1,
     )
     patience: int = option(
-        0, "Stop after this many epochs in a row without improvement; 0 never does. For plateau."
+        0, "Stop after this many epochs in a row without improvement; 0 never does. For plateau.", minimum=0
     )
     intermediate_layer: int = option(
         0,
         "Let this encoder layer (counted from 1) also predict the tokens (Tjandra et al. 2020; Lee & "
         "Watanabe 2021); helps deep encoders, the middle layer is usual. 0: none.",
+        minimum=0,
     )
-    intermediate_weight: float = option(0.3, "Share of that layer in the loss.")
+    intermediate_weight: float = option(0.3, "Share of that layer in the loss.", above=0, below=1)
     consistency_weight: float = option(
         0.0,
         "Above 0, every utterance is masked in two ways at once, and the network taught to say the same of "
         "both (CR-CTC, Yao et al. 2024, who take 0.2 and 2.5 times as much time masking): for little data "
         "and long runs; a step takes about twice the time.",
+        minimum=0,
     )
     truncate_seconds: float = option(
         0.0,
         "Cut back-propagation through time at this interval in longer utterances (Williams & Peng 1990); "
         "against gradients that explode over minutes of speech. For rnn, gru and lstm cells. 0: never.",
+        minimum=0,
     )
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "bfloat16 is faster on GPUs and on CPUs with AVX-512 bf16; the loss stays float32."
     )
-    checkpoint_steps: int = option(1000, "Save what is needed to go on after this many steps; 0: by time.")
-    checkpoint_minutes: float = option(10.0, "And when this long has passed, and at the end of an epoch.")
+    checkpoint_steps: int = option(
+        1000, "Save what is needed to go on after this many steps; 0: by time.", minimum=0
+    )
+    checkpoint_minutes: float = option(
+        10.0, "And when this long has passed, and at the end of an epoch.", above=0
+    )
     cache: str = option(
         "", "Folder for decoded samples, 115 MB an hour at 16 kHz, made when they are missing; '': none."
     )
     cache_hours: float = option(
         4.0, "Without a cache folder, keep decoded samples in memory when all data is shorter than this."
     )
-    workers: int = option(1, "Threads that read ahead of the model.")
+    workers: int = option(1, "Threads that read ahead of the model.", minimum=1)
 
     def __post_init__(self) -> None:
-        for key, wrong in {
-            "epochs": self.epochs < 1,
-            "batch_seconds": self.batch_seconds <= 0,
-            "accumulate": self.accumulate < 1,
-            "learning_rate": self.learning_rate <= 0,
-            "momentum": not 0 <= self.momentum < 1,
-            "warmup_steps": self.warmup_steps < 0,
-            "plateau_factor": not 0 < self.plateau_factor < 1,
-            "weight_decay": self.weight_decay < 0,
-            "clip_norm": self.clip_norm < 0,
-            "clip_value": self.clip_value < 0,
-            "average_decay": not 0 <= self.average_decay < 1,
-            "average_best": self.average_best < 1,
-            "patience": self.patience < 0,
-            "intermediate_layer": self.intermediate_layer < 0,
-            "intermediate_weight": not 0 < self.intermediate_weight < 1,
-            "consistency_weight": self.consistency_weight < 0,
-            "truncate_seconds": self.truncate_seconds < 0,
-            "checkpoint_steps": self.checkpoint_steps < 0,
-            "checkpoint_minutes": self.checkpoint_minutes <= 0,
-            "workers": self.workers < 1,
-        }.items():
-            if wrong:
-                raise ConfigError(f"'training.{key}' cannot be {getattr(self, key)!r}")
+        check_bounds(self, "training")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.core.config import ConfigError, from_table, option, override, read_toml, section, to_table, to_toml
+from asr.core.config import (
+    Bounds,
+    ConfigError,
+    check_bounds,
+    from_table,
+    option,
+    override,
+    read_toml,
+    section,
+    to_table,
+    to_toml,
+)
 from asr.training.experiment import Experiment
 
 
@@ -84,6 +95,64 @@ def test_override_leaves_the_table_it_was_given():
     assert table == {"inner": {"rate": 1.0}}
 
 
+@dataclass(frozen=True)
+class Bounded:
+    share: float = option(0.5, "Of the whole.", minimum=0, below=1)
+    speeds: tuple[float, ...] = option((1.0,), "How fast, each.", above=0, maximum=2)
+    layers: int = option(1, "How many.", minimum=1)
+
+    def __post_init__(self):
+        check_bounds(self, "bounded")
+
+
+@dataclass(frozen=True)
+class Around:
+    bounded: Bounded = section(Bounded)
+    count: int = option(1, "How many.", above=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"share": 1.0}, "'bounded.share' cannot be 1.0: it must be at least 0 and below 1"),
+        ({"share": -0.1}, "'bounded.share' cannot be -0.1: it must be at least 0 and below 1"),
+        ({"layers": 0}, "'bounded.layers' cannot be 0: it must be at least 1"),
+        (
+            {"speeds": (1.0, 2.5)},
+            "'bounded.speeds' cannot be (1.0, 2.5): each number must be above 0 and at most 2",
+        ),
+    ],
+)
+def test_a_number_out_of_bounds_is_named_from_toml_and_from_python(values, message):
+    with pytest.raises(ConfigError) as error:
+        from_table(Around, {"bounded": values})
+    assert str(error.value) == message
+    with pytest.raises(ConfigError) as error:
+        Bounded(**values)
+    assert str(error.value) == message
+
+
+def test_a_table_is_checked_without_a_post_init_too():
+    with pytest.raises(ConfigError, match=r"'count' cannot be 0: it must be above 0"):
+        from_table(Around, {"count": 0})
+
+
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_minimum_and_maximum_are_allowed_themselves_above_and_below_are_not(number, limit):
+    assert Bounds(minimum=limit).allow(number) == (not Bounds(below=limit).allow(number))
+    assert Bounds(maximum=limit).allow(number) == (not Bounds(above=limit).allow(number))
+
+
+def test_bounds_are_explained():
+    text = to_toml(Around(), explained=True)
+    assert "# Of the whole.\n# at least 0 and below 1\nshare = 0.5\n" in text
+    assert "# How fast, each.\n# each above 0 and at most 2\nspeeds = [1.0]\n" in text
+
+
+def test_the_defaults_of_an_experiment_are_within_its_bounds():
+    assert from_table(Experiment, to_table(Experiment())) == Experiment()
+
+
 @pytest.mark.parametrize("assignment", ["inner.rate", "=3", "count.deep=3"])
 def test_override_refuses_what_is_no_assignment(assignment):
     with pytest.raises(ConfigError):
@@ -100,4 +169,3 @@ def test_every_key_of_an_experiment_is_explained():
                 yield field.name
 
     assert not list(unexplained(Experiment()))
-    assert from_table(Experiment, to_table(Experiment())) == Experiment()
