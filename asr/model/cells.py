@@ -9,8 +9,8 @@ The contract of every entry of ``CELLS``, which the tests run over all of them:
   ``(batch, size)``.
 
 ``scan`` runs a cell over a padded batch in either direction. torch's fused kernels are faster for
-the cells they know (``FUSED``); what is written out here is their oracle, shows what happens inside
-(``trace``), and is the only home of the cells and of the dropout they lack.
+the cells they know (``FUSED``). The cells written out here are the oracle for those kernels, show what
+happens inside (``trace``), and are the only home of the cells and of the dropout that torch lacks.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.model.features import mask, masked
+from asr.model.features import length_mask, mask_padding
 
 State = dict[str, Tensor]
 EPSILON = 1e-5  # added to every variance that something is divided by
 
 
 class Cell(nn.Module):
-    """What every cell has.
+    """The base of every cell.
 
-    ``carried`` names what the next frame gets to see. ``bands`` says into how many frequency bands
-    inputs and hidden states fall, which matters to ``convlstm`` alone.
+    ``carried`` names the parts of the state that the next frame sees. ``bands`` is the number of frequency
+    bands that inputs and hidden states are divided into; only ``convlstm`` uses it.
     """
 
     carried: tuple[str, ...] = ("hidden",)
@@ -42,15 +42,15 @@ class Cell(nn.Module):
         self.input_size, self.size, self.bands = input_size, size, bands
 
     def project(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """``(batch, frames, input)`` to ``(batch, frames, whatever step takes)``."""
+        """Do what needs no state for all frames: ``(batch, frames, input)`` to ``(batch, frames, any)``."""
         raise NotImplementedError
 
     def initial_state(self, projected: Tensor) -> State:
-        """Zeros for as many utterances as ``projected`` holds."""
+        """The state before the first frame: zeros, ``(batch, size)`` for each name in ``carried``."""
         return {name: projected.new_zeros(len(projected), self.size) for name in self.carried}
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        """One frame, ``(batch, ...)`` of ``project``'s result.
+        """Take one frame, ``(batch, any)`` of what ``project`` returns, to the state after it.
 
         ``keep``, ``(batch, size)``, multiplies the hidden state on its way into the products, and
         nowhere else: the recurrent half of Gal & Ghahramani's dropout (2016, equation 7).
@@ -58,8 +58,8 @@ class Cell(nn.Module):
         raise NotImplementedError
 
 
-def heard(state: State, keep: Tensor | None) -> Tensor:
-    """The hidden state as the recurrent products see it."""
+def drop_hidden(state: State, keep: Tensor | None) -> Tensor:
+    """The hidden state as the recurrent products see it, ``(batch, size)``."""
     return state["hidden"] if keep is None else state["hidden"] * keep
 
 
@@ -70,23 +70,23 @@ class MatrixCell(Cell):
 
     def __init__(self, input_size: int, size: int, bands: int = 1) -> None:
         super().__init__(input_size, size, bands)
-        self.weight_ih = uniform(self.gates * size, input_size, fan=size)
-        self.weight_hh = uniform(self.gates * size, size, fan=size)
-        self.bias_ih = uniform(self.gates * size, fan=size)
+        self.weight_ih = draw_uniform(self.gates * size, input_size, fan=size)
+        self.weight_hh = draw_uniform(self.gates * size, size, fan=size)
+        self.bias_ih = draw_uniform(self.gates * size, fan=size)
         self.bias_hh = nn.Parameter(torch.zeros(self.gates * size))
 
     def project(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         return F.linear(inputs, self.weight_ih, self.bias_ih + self.bias_hh)
 
-    def sums(self, projected: Tensor, state: State, keep: Tensor | None) -> tuple[Tensor, ...]:
-        """What goes into each gate, ``(batch, size)`` each."""
-        return torch.addmm(projected, heard(state, keep), self.weight_hh.t()).chunk(self.gates, 1)
+    def add_recurrence(self, projected: Tensor, state: State, keep: Tensor | None) -> tuple[Tensor, ...]:
+        """Add the recurrent product to ``projected`` and split the sum by gate: ``(batch, size)``."""
+        return torch.addmm(projected, drop_hidden(state, keep), self.weight_hh.t()).chunk(self.gates, 1)
 
 
-def uniform(*shape: int, fan: int) -> nn.Parameter:
-    """Weights as torch draws those of its recurrent modules: within ``1 / sqrt(fan)`` of zero.
+def draw_uniform(*shape: int, fan: int) -> nn.Parameter:
+    """Draw weights as torch does for its recurrent modules: uniform within ``1 / sqrt(fan)`` of zero.
 
-    Biases, too: with none, frames of zeros leave a state of exactly zero, and the layer normalisation of
+    Biases, too: without them frames of zeros leave a state of exactly zero, and the layer normalisation of
     that multiplies gradients by ``1 / sqrt(EPSILON)``, layer upon layer.
     """
     bound = 1 / math.sqrt(fan)
@@ -102,7 +102,7 @@ class RNNCell(MatrixCell):
     gates = 1
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        (total,) = self.sums(projected, state, keep)
+        (total,) = self.add_recurrence(projected, state, keep)
         return {"hidden": self.activation(total)}
 
     @staticmethod
@@ -113,7 +113,7 @@ class RNNCell(MatrixCell):
 class ReLURNNCell(RNNCell):
     """``RNNCell`` with ``max(0, .)`` for the hyperbolic tangent (Le, Jaitly & Hinton 2015).
 
-    They begin with the identity for ``U``; here it is drawn as in every other cell.
+    The paper initialises ``U`` with the identity; here it is drawn as in every other cell.
     """
 
     @staticmethod
@@ -122,7 +122,7 @@ class ReLURNNCell(RNNCell):
 
 
 class GRUCell(MatrixCell):
-    """The gated recurrent unit (Cho et al. 2014, equations 5 to 8), its reset gate behind the product.
+    """The gated recurrent unit (Cho et al. 2014, equations 5 to 8), with the reset gate after the product.
 
     ::
 
@@ -131,8 +131,8 @@ class GRUCell(MatrixCell):
         n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + b'_n))
         h_t = z_t * h_{t-1} + (1 - z_t) * n_t
 
-    The paper multiplies ``r_t`` into ``h_{t-1}`` before ``U_n``; cuDNN and torch do it behind, so
-    that one product serves all three gates. Rows are ordered reset, update, candidate.
+    The paper multiplies ``r_t`` into ``h_{t-1}`` before ``U_n``; cuDNN and torch do it after, so that one
+    product serves all three gates. Rows are ordered reset, update, candidate.
     """
 
     gates = 3
@@ -141,7 +141,7 @@ class GRUCell(MatrixCell):
         return F.linear(inputs, self.weight_ih, self.bias_ih)
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        recurrent = F.linear(heard(state, keep), self.weight_hh, self.bias_hh).chunk(3, 1)
+        recurrent = F.linear(drop_hidden(state, keep), self.weight_hh, self.bias_hh).chunk(3, 1)
         inputs = projected.chunk(3, 1)
         reset = torch.sigmoid(inputs[0] + recurrent[0])
         update = torch.sigmoid(inputs[1] + recurrent[1])
@@ -162,7 +162,7 @@ class LSTMCell(MatrixCell):
         c_t = f_t * c_{t-1} + i_t * g_t
         h_t = o_t * tanh(c_t)
 
-    Rows are ordered input, forget, candidate, output. Forget gates begin open, with a bias of 1
+    Rows are ordered input, forget, candidate, output. Forget gates start open, with a bias of 1
     (Jozefowicz et al. 2015).
     """
 
@@ -174,18 +174,22 @@ class LSTMCell(MatrixCell):
         open_forget_gates(self.bias_ih)
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        return lstm_state(self.sums(projected, state, keep), state["cell"])
+        return step_lstm(self.add_recurrence(projected, state, keep), state["cell"])
 
 
 def open_forget_gates(bias: Tensor) -> None:
-    """Let the second quarter of an LSTM's biases be 1."""
+    """Set the forget gates' biases, the second quarter of an LSTM's ``(4 * size,)``, to 1."""
     size = len(bias) // 4
     with torch.no_grad():
         bias[size : 2 * size] = 1.0
 
 
-def lstm_state(sums: Sequence[Tensor], before: Tensor, peepholes: Sequence[Tensor] | None = None) -> State:
-    """The LSTM's equations behind the products; with ``peepholes``, those of ``PeepholeCell``."""
+def step_lstm(sums: Sequence[Tensor], before: Tensor, peepholes: Sequence[Tensor] | None = None) -> State:
+    """Apply the LSTM's equations to the sums that its four gates get, ``(batch, size)`` each.
+
+    ``before`` is the cell state of the frame before. With ``peepholes``, one ``(size,)`` each for input,
+    forget and output gate, the equations are those of ``PeepholeCell``.
+    """
     into_input, into_forget, into_candidate, into_output = sums
     if peepholes is not None:
         into_input = into_input + peepholes[0] * before
@@ -212,7 +216,7 @@ class PeepholeCell(LSTMCell):
         o_t = sigmoid(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)
         h_t = o_t * tanh(c_t)
 
-    ``peepholes`` is ``(3, size)``: input, forget, output. They begin at zero, as an LSTM.
+    ``peepholes`` is ``(3, size)``: input, forget, output. They start at zero, where this is an LSTM.
     """
 
     def __init__(self, input_size: int, size: int, bands: int = 1) -> None:
@@ -220,10 +224,10 @@ class PeepholeCell(LSTMCell):
         self.peepholes = nn.Parameter(torch.zeros(3, size))
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        return lstm_state(self.sums(projected, state, keep), state["cell"], self.peepholes.unbind())
+        return step_lstm(self.add_recurrence(projected, state, keep), state["cell"], self.peepholes.unbind())
 
 
-class CoupledCell(MatrixCell):
+class CIFGCell(MatrixCell):
     """An LSTM that forgets exactly as much as it takes in (Greff et al. 2017, variant CIFG, no peepholes).
 
     ::
@@ -233,8 +237,8 @@ class CoupledCell(MatrixCell):
         o_t = sigmoid(W_o x_t + U_o h_{t-1} + b_o)
         h_t = o_t * tanh(c_t)
 
-    Rows are ordered input, candidate, output. Input gates begin with a bias of -1, so that as much
-    is kept as in an LSTM.
+    Rows are ordered input, candidate, output. Input gates start with a bias of -1, so that as much is
+    kept as in an LSTM.
     """
 
     gates = 3
@@ -246,7 +250,7 @@ class CoupledCell(MatrixCell):
             self.bias_ih[:size] = -1.0
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        into_input, into_candidate, into_output = self.sums(projected, state, keep)
+        into_input, into_candidate, into_output = self.add_recurrence(projected, state, keep)
         entering, output = torch.sigmoid(into_input), torch.sigmoid(into_output)
         candidate = torch.tanh(into_candidate)
         cell = torch.lerp(state["cell"], candidate, entering)
@@ -254,7 +258,7 @@ class CoupledCell(MatrixCell):
         return {"hidden": output * torch.tanh(cell), "cell": cell, **gates}
 
 
-class NormedCell(Cell):
+class LayerNormLSTMCell(Cell):
     """An LSTM with layer normalisation (Ba, Kiros & Hinton 2016, equations 20 to 22).
 
     With ``N(v) = (v - mean(v)) / std(v)`` over the numbers of a vector::
@@ -263,16 +267,16 @@ class NormedCell(Cell):
         c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
         h_t = sigmoid(o) * tanh(a_3 * N(c_t) + b_3)
 
-    The paper's ``b_1`` and ``b_2`` are left out: they and ``b`` would be added up.
+    The paper's ``b_1`` and ``b_2`` are left out: they would only be added to ``b``.
     """
 
     carried = ("hidden", "cell")
 
     def __init__(self, input_size: int, size: int, bands: int = 1) -> None:
         super().__init__(input_size, size, bands)
-        self.weight_ih = uniform(4 * size, input_size, fan=size)
-        self.weight_hh = uniform(4 * size, size, fan=size)
-        self.bias = uniform(4 * size, fan=size)
+        self.weight_ih = draw_uniform(4 * size, input_size, fan=size)
+        self.weight_hh = draw_uniform(4 * size, size, fan=size)
+        self.bias = draw_uniform(4 * size, fan=size)
         self.gain_ih = nn.Parameter(torch.ones(4 * size))
         self.gain_hh = nn.Parameter(torch.ones(4 * size))
         self.gain_cell = nn.Parameter(torch.ones(size))
@@ -284,14 +288,14 @@ class NormedCell(Cell):
         return F.layer_norm(products, (4 * self.size,), self.gain_ih, self.bias, EPSILON)
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        products = F.linear(heard(state, keep), self.weight_hh)
+        products = F.linear(drop_hidden(state, keep), self.weight_hh)
         recurrent = F.layer_norm(products, (4 * self.size,), self.gain_hh, eps=EPSILON)
-        after = lstm_state((projected + recurrent).chunk(4, 1), state["cell"])
+        after = step_lstm((projected + recurrent).chunk(4, 1), state["cell"])
         normed = F.layer_norm(after["cell"], (self.size,), self.gain_cell, self.bias_cell, EPSILON)
         return after | {"hidden": after["output"] * torch.tanh(normed)}
 
 
-class LightCell(Cell):
+class LiGRUCell(Cell):
     """The light gated recurrent unit (Ravanelli et al. 2018, section III), made for speech.
 
     With ``B`` for batch normalisation over all frames of a batch (Ioffe & Szegedy 2015)::
@@ -300,27 +304,27 @@ class LightCell(Cell):
         n_t = relu(B(W_n x_t) + U_n h_{t-1})
         h_t = z_t * h_{t-1} + (1 - z_t) * n_t
 
-    Rows are ordered update, candidate. Padding is in nobody's statistics. In evaluation the running
-    ones are taken, as they are for a training batch of a single frame, which has no variance.
+    Rows are ordered update, candidate. Padding is left out of the statistics. Evaluation uses the running
+    statistics, as does a training batch of a single frame, which has no variance.
     """
 
-    MOMENTUM = 0.1  # share of a batch in the running statistics
+    MOMENTUM = 0.1  # weight of a batch in the running statistics
 
     mean: Tensor
     variance: Tensor
 
     def __init__(self, input_size: int, size: int, bands: int = 1) -> None:
         super().__init__(input_size, size, bands)
-        self.weight_ih = uniform(2 * size, input_size, fan=size)
+        self.weight_ih = draw_uniform(2 * size, input_size, fan=size)
         self.weight_hh = nn.Parameter(torch.cat([nn.init.orthogonal_(torch.empty(size, size)) for _ in "zn"]))
         self.gain = nn.Parameter(torch.ones(2 * size))
-        self.bias = uniform(2 * size, fan=size)
+        self.bias = draw_uniform(2 * size, fan=size)
         self.register_buffer("mean", torch.zeros(2 * size))
         self.register_buffer("variance", torch.ones(2 * size))
 
     def project(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         products = F.linear(inputs, self.weight_ih)
-        inside = mask(lengths, products.shape[1])
+        inside = length_mask(lengths, products.shape[1])
         frames = products[inside]
         normed = F.batch_norm(
             frames, self.mean, self.variance, self.gain, self.bias,
@@ -329,20 +333,20 @@ class LightCell(Cell):
         return torch.zeros_like(products).masked_scatter(inside[..., None], normed.to(products))
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        sums = torch.addmm(projected, heard(state, keep), self.weight_hh.t())
+        sums = torch.addmm(projected, drop_hidden(state, keep), self.weight_hh.t())
         into_update, into_candidate = sums.chunk(2, 1)
         update, candidate = torch.sigmoid(into_update), torch.relu(into_candidate)
         hidden = torch.lerp(candidate, state["hidden"], update)
         return {"hidden": hidden, "update": update, "candidate": candidate}
 
 
-class ConvCell(Cell):
+class ConvLSTMCell(Cell):
     """An LSTM whose products are convolutions over frequency (Shi et al. 2015, equation 3).
 
-    The equations are those of ``PeepholeCell`` with ``*`` for the products, here a convolution over
-    ``WIDTH`` neighbouring bands, zeros beyond the lowest and the highest. Input and state of a frame
-    are read as ``(channels, bands)``, channels first, so both sizes must be multiples of ``bands``.
-    ``peepholes`` is ``(3, size)``, one number for every channel in every band.
+    The equations are those of ``PeepholeCell`` with the matrix products replaced by convolutions over
+    ``WIDTH`` neighbouring bands, with zeros beyond the lowest and the highest. Input and state of a frame
+    are read as ``(channels, bands)``, channels first. ``peepholes`` is ``(3, size)``, one number for every
+    channel in every band. Raises ``ValueError`` unless both sizes are multiples of ``bands``.
     """
 
     WIDTH = 3
@@ -354,23 +358,23 @@ class ConvCell(Cell):
             raise ValueError(f"{input_size} inputs and {size} units do not both fall into {bands} bands")
         channels_in, channels = input_size // bands, size // bands
         fan = channels * self.WIDTH
-        self.weight_ih = uniform(4 * channels, channels_in, self.WIDTH, fan=fan)
-        self.weight_hh = uniform(4 * channels, channels, self.WIDTH, fan=fan)
-        self.bias = uniform(4 * channels, fan=fan)
+        self.weight_ih = draw_uniform(4 * channels, channels_in, self.WIDTH, fan=fan)
+        self.weight_hh = draw_uniform(4 * channels, channels, self.WIDTH, fan=fan)
+        self.bias = draw_uniform(4 * channels, fan=fan)
         self.peepholes = nn.Parameter(torch.zeros(3, size))
         open_forget_gates(self.bias)
 
     def project(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         batch, frames, _ = inputs.shape
-        products = self.convolved(inputs.flatten(0, 1), self.weight_ih, self.bias)
+        products = self.convolve(inputs.flatten(0, 1), self.weight_ih, self.bias)
         return products.reshape(batch, frames, 4 * self.size)
 
     def step(self, projected: Tensor, state: State, keep: Tensor | None = None) -> State:
-        sums = projected + self.convolved(heard(state, keep), self.weight_hh)
-        return lstm_state(sums.chunk(4, 1), state["cell"], self.peepholes.unbind())
+        sums = projected + self.convolve(drop_hidden(state, keep), self.weight_hh)
+        return step_lstm(sums.chunk(4, 1), state["cell"], self.peepholes.unbind())
 
-    def convolved(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """``(rows, channels * bands)`` convolved over the bands, ``(rows, 4 * size)``."""
+    def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve ``(rows, channels * bands)`` over the bands, to ``(rows, 4 * size)``."""
         maps = values.reshape(len(values), -1, self.bands)
         return F.conv1d(maps, weight, bias, padding=self.WIDTH // 2).flatten(1)
 
@@ -381,10 +385,10 @@ CELLS: dict[str, type[Cell]] = {
     "gru": GRUCell,
     "lstm": LSTMCell,
     "peephole": PeepholeCell,
-    "lnlstm": NormedCell,
-    "cifg": CoupledCell,
-    "ligru": LightCell,
-    "convlstm": ConvCell,
+    "lnlstm": LayerNormLSTMCell,
+    "cifg": CIFGCell,
+    "ligru": LiGRUCell,
+    "convlstm": ConvLSTMCell,
 }
 
 
@@ -406,27 +410,27 @@ def scan(
         lengths: ``(batch,)`` integer, frames per utterance.
         reverse: read each utterance from its own last frame to its first; the result stays in
             the order of the input.
-        dropout: in training, the share of hidden units that the recurrent products do not hear,
+        dropout: in training, the share of hidden units that the recurrent products do not see,
             the same ones in all frames of an utterance (Gal & Ghahramani 2016, equation 7).
-        zoneout: in training, the share of units that stay as they were, drawn anew for every frame;
-            in evaluation every unit moves by the rest only (Krueger et al. 2017).
+        zoneout: in training, the share of units that keep their value, drawn anew for every frame;
+            in evaluation every unit moves by the rest only (Krueger et al. 2017, equation 6).
 
     The recurrence runs in the precision of the weights, under autocast too: it adds up over
-    hundreds of frames what a bfloat16 would round away. Raises ``RuntimeError``, torch's, for inputs
-    of another size than the cell's and for a batch without a frame.
+    hundreds of frames what bfloat16 would round away. torch raises ``RuntimeError`` for inputs of
+    another size than the cell's and for a batch without a frame.
     """
-    return scanned(cell, inputs, lengths, reverse, dropout, zoneout, names=("hidden",))["hidden"]
+    return scan_states(cell, inputs, lengths, reverse, dropout, zoneout, names=("hidden",))["hidden"]
 
 
 def trace(cell: Cell, inputs: Tensor, lengths: Tensor, reverse: bool = False, zoneout: float = 0.0) -> State:
-    """As ``scan`` without dropout, of everything that ``step`` names: hidden state, cell and gates.
+    """As ``scan``, but every part of the state: hidden state, cell and gates by name.
 
-    Each is ``(batch, frames, size)``.
+    Each is ``(batch, frames, size)``. There is no dropout.
     """
-    return scanned(cell, inputs, lengths, reverse, zoneout=zoneout)
+    return scan_states(cell, inputs, lengths, reverse, zoneout=zoneout)
 
 
-def scanned(
+def scan_states(
     cell: Cell,
     inputs: Tensor,
     lengths: Tensor,
@@ -435,58 +439,61 @@ def scanned(
     zoneout: float = 0.0,
     names: Iterable[str] | None = None,
 ) -> State:
-    """What ``step`` calls by ``names`` (all when left out), each ``(batch, frames, size)``."""
-    inputs = masked(inputs, lengths)
+    """Run ``cell`` over a batch and return the states called ``names`` (``None``: all of them).
+
+    Each is ``(batch, frames, size)``, zero beyond the lengths.
+    """
+    inputs = mask_padding(inputs, lengths)
     if reverse:
-        inputs = turned_round(inputs, lengths)
+        inputs = reverse_frames(inputs, lengths)
     projected = cell.project(inputs, lengths)
     with torch.autocast(inputs.device.type, enabled=False):
         projected = projected.to(next(cell.parameters()).dtype)
-        states = unrolled(cell, projected, dropout, zoneout, names)
+        states = unroll(cell, projected, dropout, zoneout, names)
     if reverse:
-        states = {name: turned_round(values, lengths) for name, values in states.items()}
-    return {name: masked(values, lengths) for name, values in states.items()}
+        states = {name: reverse_frames(values, lengths) for name, values in states.items()}
+    return {name: mask_padding(values, lengths) for name, values in states.items()}
 
 
-def unrolled(
+def unroll(
     cell: Cell, projected: Tensor, dropout: float, zoneout: float, names: Iterable[str] | None
 ) -> State:
-    """``step`` after ``step``, stacked over time."""
-    keep = kept_units(projected, cell.size, dropout) if cell.training and dropout else None
+    """Take one ``step`` after another; the states called ``names``, ``(batch, frames, size)`` each."""
+    keep = draw_dropout_mask(projected, cell.size, dropout) if cell.training and dropout else None
     state = cell.initial_state(projected)
     states = []
-    # Frames come from one unbind: the gradient of an index has the size of what it was taken from,
-    # so that indexing would make the time of a backward pass grow with the square of the frames.
+    # Frames come from one unbind: the gradient of an index has the size of the indexed tensor, so
+    # indexing would make the time of a backward pass grow with the square of the frames.
     for frame in projected.unbind(1):
         after = cell.step(frame, state, keep)
         if zoneout:
             for name in cell.carried:
-                after[name] = zoned_out(state[name], after[name], zoneout, cell.training)
+                after[name] = apply_zoneout(state[name], after[name], zoneout, cell.training)
         state = after
         states.append({name: state[name] for name in names or state})
     return {name: torch.stack([state[name] for state in states], 1) for name in states[0]}
 
 
-def zoned_out(before: Tensor, after: Tensor, zoneout: float, training: bool) -> Tensor:
-    """``after`` with a share of it, drawn at random or everywhere alike, left as it was ``before``.
+def apply_zoneout(before: Tensor, after: Tensor, zoneout: float, training: bool) -> Tensor:
+    """Let part of a state keep its value (zoneout, Krueger et al. 2017), ``(batch, size)``.
 
-    Zoneout (Krueger et al. 2017), ``s_t = d_t * s_{t-1} + (1 - d_t) * s'_t`` for hidden and cell states
-    alike: in training ``d_t`` is 1 with probability ``zoneout`` and else 0, in evaluation it is ``zoneout``.
+    ``s_t = d_t * s_{t-1} + (1 - d_t) * s'_t`` for hidden and cell states alike: in training ``d_t`` is 1
+    with probability ``zoneout`` and else 0, in evaluation it is ``zoneout`` itself.
     """
     if not training:
         return torch.lerp(after, before, zoneout)
     return torch.where(torch.rand_like(after) < zoneout, before, after)
 
 
-def kept_units(like: Tensor, size: int, dropout: float) -> Tensor:
-    """Dropout's factors for a batch, ``(batch, size)``: 0, or what makes up for the zeros."""
+def draw_dropout_mask(like: Tensor, size: int, dropout: float) -> Tensor:
+    """Draw dropout's factors for a batch, ``(batch, size)``: 0, or ``1 / (1 - dropout)``."""
     return F.dropout(like.new_ones(len(like), size), dropout)
 
 
-def turned_round(states: Tensor, lengths: Tensor) -> Tensor:
-    """``(batch, frames, size)`` with each utterance's own frames in reverse order; its own inverse."""
+def reverse_frames(states: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse the order of each utterance's own frames in ``(batch, frames, size)``; its own inverse."""
     times = torch.arange(states.shape[1], device=states.device)[None]
-    inside = mask(lengths, states.shape[1])
+    inside = length_mask(lengths, states.shape[1])
     index = torch.where(inside, lengths[:, None] - 1 - times, times)
     return states.gather(1, index[..., None].expand_as(states))
 
@@ -495,7 +502,7 @@ def turned_round(states: Tensor, lengths: Tensor) -> Tensor:
 
 
 def new_fused(name: str, input_size: int, size: int) -> nn.RNNBase:
-    """torch's own module for a cell in ``FUSED``, with the initial weights of the written-out one."""
+    """torch's module for a cell in ``FUSED``, with initial weights drawn as in the written-out cell."""
     kinds = {"rnn": nn.RNN, "rnn-relu": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
     options = {"nonlinearity": "relu"} if name == "rnn-relu" else {}
     fused = kinds[name](input_size, size, batch_first=True, **options)
@@ -505,8 +512,8 @@ def new_fused(name: str, input_size: int, size: int) -> nn.RNNBase:
     return fused
 
 
-def written_out(fused: nn.RNNBase) -> Cell:
-    """The cell inside one of torch's modules of one layer and one direction, as ``new_fused`` makes them.
+def unfuse(fused: nn.RNNBase) -> Cell:
+    """The written-out cell of one of torch's modules with one layer and one direction.
 
     Its parameters are the module's own, not copies.
     """

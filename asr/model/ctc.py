@@ -1,4 +1,4 @@
-"""The CTC model: an encoder, a projection to tokens, and the loss (Graves et al. 2006)."""
+"""The CTC model: an encoder, a projection to tokens and the loss (Graves et al. 2006)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.text.tokenizer import BLANK_TOKEN
 
 
 class CTCModel(nn.Module):
-    """Encoder and linear projection; gives log-probs over the vocabulary for every frame."""
+    """An encoder and a linear projection: log-probs over the vocabulary for every frame."""
 
     def __init__(self, encoder: Encoder, vocabulary_size: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class CTCModel(nn.Module):
         self.projection = nn.Linear(encoder.output_size, vocabulary_size)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, features)`` to float32 log-probs ``(batch, frames', vocabulary)``, lengths."""
+        """Map features to float32 log-probs ``(batch, frames', vocabulary)`` and lengths."""
         states, lengths = self.encoder(features, lengths)
         return F.log_softmax(self.projection(states).float(), dim=2), lengths
 
@@ -44,5 +44,5 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: 
 
 
 def frames_needed(tokens: Sequence[int]) -> int:
-    """The fewest frames that can carry ``tokens``: one each, and a blank between equal neighbours."""
+    """The fewest frames that CTC can align ``tokens`` to: one each, and a blank between equal neighbours."""
     return len(tokens) + sum(left == right for left, right in pairwise(tokens))

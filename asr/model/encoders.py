@@ -1,9 +1,9 @@
 """Encoders: feature frames to hidden states.
 
-The contract, held by a test over every entry of ``ENCODERS``: ``forward(features, lengths)`` takes
-``(batch, frames, features)`` and integer lengths, returns ``(batch, frames', output_size)`` and the
-new lengths, zero beyond them; an utterance gives the same output alone as in a batch, whatever
-stands in the padding.
+The contract, which a test holds over every entry of ``ENCODERS``: ``forward(features, lengths)`` takes
+``(batch, frames, features)`` and integer lengths, and returns ``(batch, frames', output_size)``, zero
+beyond the new lengths, and those lengths. An utterance gives the same output alone as in a batch,
+whatever the padding holds.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from asr.model.cells import (
     FUSED,
     Cell,
     State,
-    kept_units,
+    draw_dropout_mask,
     new_fused,
+    reverse_frames,
     scan,
     trace,
-    turned_round,
-    written_out,
+    unfuse,
 )
-from asr.model.features import mask, masked
+from asr.model.features import length_mask, mask_padding
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The network between features and token scores."""
+    """The network between features and log-probs."""
 
-    kind: Literal["recurrent", "tdnn", "transformer"] = option("recurrent", "Which entry of ENCODERS.")
+    kind: Literal["recurrent", "tdnn", "transformer"] = option("recurrent", "The kind of network.")
     cell: Literal["rnn", "rnn-relu", "gru", "lstm", "peephole", "lnlstm", "cifg", "ligru", "convlstm"] = (
-        option("lstm", "Which entry of CELLS recurrent layers are made of.")
+        option("lstm", "The cell of recurrent layers.")
     )
     layers: int = option(3, "Layers on top of each other.", minimum=1)
     size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.", minimum=1)
@@ -50,7 +50,7 @@ class EncoderConfig:
     norm: Literal["none", "layer"] = option("layer", "Normalise each layer's output (Ba et al. 2016).")
     pyramid: int = option(
         0,
-        "So many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016).",
+        "How many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016).",
         minimum=0,
     )
     dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.", minimum=0, below=1)
@@ -62,13 +62,13 @@ class EncoderConfig:
     )
     recurrent_dropout: float = option(
         0.0,
-        "As input_dropout, of the hidden units that a recurrent layer hears of the frame before.",
+        "As input_dropout, of the hidden units that a recurrent layer sees of the frame before.",
         minimum=0,
         below=1,
     )
     zoneout: float = option(
         0.0,
-        "Share of a recurrent layer's units that stay as they were, drawn for each frame (Krueger 2017).",
+        "Share of a recurrent layer's units that keep their value, drawn for each frame (Krueger 2017).",
         minimum=0,
         below=1,
     )
@@ -86,7 +86,7 @@ class EncoderConfig:
                 f"'encoder.heads' cannot be {self.heads}: it must divide encoder.size, {self.size}"
             )
         if self.kind == "transformer" and self.norm == "none":
-            raise ConfigError("'encoder.norm' cannot be 'none': a transformer does not learn without")
+            raise ConfigError("'encoder.norm' cannot be 'none': a transformer does not learn without one")
         if self.pyramid >= self.layers:
             raise ConfigError(
                 f"'encoder.pyramid' cannot be {self.pyramid}: the lowest layer sees every frame, "
@@ -99,11 +99,11 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """What every encoder has: ``output_size``, ``subsampling``, ``layers``, ``forward`` as the module says.
+    """The base of every encoder: ``output_size``, ``subsampling``, ``layers`` and ``forward``.
 
-    A front end comes first where the config asks for one; ``encoded`` holds what makes a kind. Of the
-    ``input_size`` numbers in a frame, so many ``planes`` have the same frequencies (a spectrum, its
-    deltas, stacked frames), one plane after the other: what convolves over frequency takes them for channels.
+    A front end comes first where the config asks for one; ``encode`` is what each kind implements. The
+    ``input_size`` numbers of a frame are ``planes`` with the same frequencies (a spectrum, its deltas,
+    stacked frames), one after the other; convolutions over frequency take them for channels.
     """
 
     output_size: int
@@ -124,34 +124,34 @@ class Encoder(nn.Module):
         self.residual = config.residual
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, features)`` to ``(batch, frames', output_size)`` and the new lengths."""
-        states = masked(features, lengths)
+        """Encode ``(batch, frames, features)`` as ``(batch, frames', output_size)`` with its lengths."""
+        states = mask_padding(features, lengths)
         if self.front_end is not None:
             states, lengths = self.front_end(states, lengths)
-        states, lengths = self.encoded(states, lengths)
-        return masked(states, lengths), lengths
+        states, lengths = self.encode(states, lengths)
+        return mask_padding(states, lengths), lengths
 
-    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, layer_input)`` to ``(batch, frames', output_size)`` and the new lengths.
+    def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode ``(batch, frames, layer_input)`` as ``(batch, frames', output_size)`` with its lengths.
 
-        Anything may come in beyond the lengths, and go out: ``forward`` masks it.
+        Input and output may hold anything beyond the lengths: ``forward`` masks it.
         """
         raise NotImplementedError
 
-    def heard(self, states: Tensor) -> Tensor:
-        """A layer's input with the variational dropout of Gal & Ghahramani (2016, equation 7)."""
+    def drop_inputs(self, states: Tensor) -> Tensor:
+        """Apply the variational dropout of Gal & Ghahramani (2016, equation 7) to a layer's input."""
         if not (self.training and self.input_dropout):
             return states
-        return states * kept_units(states, states.shape[2], self.input_dropout)[:, None]
+        return states * draw_dropout_mask(states, states.shape[2], self.input_dropout)[:, None]
 
 
-def joined(states: Tensor, output: Tensor, residual: bool) -> Tensor:
-    """A layer's output, with its input added where that is asked for and the shapes agree."""
+def add_residual(states: Tensor, output: Tensor, residual: bool) -> Tensor:
+    """Add a layer's input to its output where that is asked for and the shapes agree."""
     return states + output if residual and states.shape == output.shape else output
 
 
-def norms(config: EncoderConfig, size: int) -> nn.ModuleList:
-    """A normalisation for each layer's output, or nothing."""
+def new_norms(config: EncoderConfig, size: int) -> nn.ModuleList:
+    """A normalisation for the output of each layer, or the identity."""
     kind = nn.LayerNorm if config.norm == "layer" else nn.Identity
     return nn.ModuleList(kind(size) for _ in range(config.layers))
 
@@ -162,36 +162,36 @@ def norms(config: EncoderConfig, size: int) -> nn.ModuleList:
 class RecurrentEncoder(Encoder):
     """Deep (bidirectional) recurrent layers of any cell (Graves, Mohamed & Hinton 2013, equations 8 to 11).
 
-    The topmost ``pyramid`` layers each join every two frames into one of twice the size before they
-    read them: the pyramid of Listen, Attend and Spell (Chan et al. 2016, equation 5).
+    Each of the topmost ``pyramid`` layers first joins every two frames into one of twice the size, as
+    in the pyramid of Listen, Attend and Spell (Chan et al. 2016, equation 5).
     """
 
     def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
         super().__init__(config, input_size, planes)
         self.output_size = config.size * (2 if config.bidirectional else 1)
-        self.first_joining = config.layers - config.pyramid
+        self.pyramid_from = config.layers - config.pyramid
         self.subsampling *= 2**config.pyramid
         sizes = [self.layer_input] + [
-            self.output_size * (2 if layer >= self.first_joining else 1) for layer in range(1, config.layers)
+            self.output_size * (2 if layer >= self.pyramid_from else 1) for layer in range(1, config.layers)
         ]
         self.layers = nn.ModuleList(RecurrentLayer(config, size, self.bands) for size in sizes)
-        self.norms = norms(config, self.output_size)
+        self.norms = new_norms(config, self.output_size)
 
-    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            if number >= self.first_joining:
-                states, lengths = paired(states, lengths)
-            output = self.dropout(norm(layer(self.heard(states), lengths)))
-            states = joined(states, output, self.residual)
+            if number >= self.pyramid_from:
+                states, lengths = join_pairs(states, lengths)
+            output = self.dropout(norm(layer(self.drop_inputs(states), lengths)))
+            states = add_residual(states, output, self.residual)
         return states, lengths
 
 
 class RecurrentLayer(nn.Module):
     """One layer of a cell, in one direction or both.
 
-    The backward direction has weights of its own and reads each utterance turned round within its
-    own length. So the padding lies behind the last real frame in both directions and reaches
-    nothing, without packed sequences, which lose the fast kernel on CPUs.
+    The backward direction has weights of its own and reads each utterance reversed within its own
+    length. So in both directions the padding comes after the last real frame and reaches nothing,
+    without packed sequences, which lose the fast kernel on CPUs.
     """
 
     def __init__(self, config: EncoderConfig, input_size: int, bands: int) -> None:
@@ -201,39 +201,42 @@ class RecurrentLayer(nn.Module):
         self.back = new_direction(config, input_size, bands) if config.bidirectional else None
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """``(batch, frames, input)`` to ``(batch, frames, size * directions)``; padding is undefined."""
-        ahead = self.read(self.ahead, states, lengths)
+        """Run ``(batch, frames, input)`` to ``(batch, frames, size * directions)``; padding is undefined."""
+        ahead = self.run_direction(self.ahead, states, lengths)
         if self.back is None:
             return ahead
-        back = self.read(self.back, turned_round(states, lengths), lengths)
-        return torch.cat([ahead, turned_round(back, lengths)], dim=2)
+        back = self.run_direction(self.back, reverse_frames(states, lengths), lengths)
+        return torch.cat([ahead, reverse_frames(back, lengths)], dim=2)
 
-    def read(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
-        """One direction's hidden states, by torch's fused kernel where that can do it."""
+    def run_direction(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
+        """The hidden states of one direction, by torch's fused kernel where that can do it."""
         unfused = self.zoneout or (self.training and self.recurrent_dropout)
-        if not isinstance(direction, Cell) and not unfused:  # torch's own, in 8 bits maybe
+        if not isinstance(direction, Cell) and not unfused:  # torch's own, perhaps quantised to 8 bits
             hidden, _ = direction(states)
             return hidden
-        return scan(cell_of(direction), states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
+        return scan(to_cell(direction), states, lengths, dropout=self.recurrent_dropout, zoneout=self.zoneout)
 
-    def inside(self, states: Tensor, lengths: Tensor, backward: bool = False) -> State:
-        """What happens in one direction: hidden state, cell and gates, ``(batch, frames, size)`` each.
+    def trace(self, states: Tensor, lengths: Tensor, backward: bool = False) -> State:
+        """Trace one direction: hidden state, cell and gates, ``(batch, frames, size)`` each.
 
         Raises ``ValueError`` for a backward direction that is not there.
         """
         direction = self.back if backward else self.ahead
         if direction is None:
             raise ValueError("the layer has no backward direction")
-        return trace(cell_of(direction), states, lengths, reverse=backward, zoneout=self.zoneout)
+        return trace(to_cell(direction), states, lengths, reverse=backward, zoneout=self.zoneout)
 
 
-def cell_of(direction: nn.RNNBase | Cell) -> Cell:
-    """The written-out cell of a direction, whatever runs it."""
-    return written_out(direction) if isinstance(direction, nn.RNNBase) else direction
+def to_cell(direction: nn.RNNBase | Cell) -> Cell:
+    """The written-out cell of a direction, whichever module runs it."""
+    return unfuse(direction) if isinstance(direction, nn.RNNBase) else direction
 
 
 def new_direction(config: EncoderConfig, input_size: int, bands: int) -> nn.RNNBase | Cell:
-    """One direction of a layer: torch's fused module for cells that it knows, else the written-out cell."""
+    """One direction of a layer: torch's fused module for the cells in ``FUSED``, else the written-out cell.
+
+    Raises ``ConfigError`` for a convlstm whose size is not a multiple of its frequency bands.
+    """
     if config.cell in FUSED:
         return new_fused(config.cell, input_size, config.size)
     if config.cell == "convlstm" and config.size % bands:
@@ -243,21 +246,21 @@ def new_direction(config: EncoderConfig, input_size: int, bands: int) -> nn.RNNB
     return CELLS[config.cell](input_size, config.size, bands)
 
 
-def paired(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Every two frames as one: ``(batch, ceil(frames / 2), 2 * size)``, zeros behind an odd last frame."""
+def join_pairs(states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Join every two frames: ``(batch, ceil(frames / 2), 2 * size)``, zeros after an odd last frame."""
     batch, frames, size = states.shape
-    states = F.pad(masked(states, lengths), (0, 0, 0, frames % 2))
+    states = F.pad(mask_padding(states, lengths), (0, 0, 0, frames % 2))
     return states.reshape(batch, -1, 2 * size), (lengths + 1) // 2
 
 
-# --- as contrast ----------------------------------------------------------------------------------
+# --- not recurrent, for comparison ----------------------------------------------------------------
 
 
 class TDNNEncoder(Encoder):
     """A time-delay network: convolutions over time alone (Waibel et al. 1989; Peddinti et al. 2015).
 
-    Each layer sees three frames, 1, 2, 4 or 8 apart in turn, so that four layers reach 15 frames
-    to either side; not bidirectional, they see the present frame and two behind it.
+    Each layer sees three frames, 1, 2, 4 or 8 apart in turn, so that four layers reach 15 frames to
+    either side. Without ``bidirectional`` a layer sees the present frame and two before it.
     """
 
     DISTANCES = (1, 2, 4, 8)
@@ -270,12 +273,12 @@ class TDNNEncoder(Encoder):
             DelayLayer(size, config.size, self.DISTANCES[layer % len(self.DISTANCES)], config.bidirectional)
             for layer, size in enumerate(sizes)
         )
-        self.norms = norms(config, self.output_size)
+        self.norms = new_norms(config, self.output_size)
 
-    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            output = self.dropout(torch.relu(norm(layer(self.heard(states), lengths))))
-            states = joined(states, output, self.residual)
+            output = self.dropout(torch.relu(norm(layer(self.drop_inputs(states), lengths))))
+            states = add_residual(states, output, self.residual)
         return states, lengths
 
 
@@ -288,16 +291,16 @@ class DelayLayer(nn.Module):
         self.ends = (distance, distance) if bidirectional else (2 * distance, 0)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """``(batch, frames, input)`` to ``(batch, frames, size)``; padding is undefined."""
-        frames = F.pad(masked(states, lengths).transpose(1, 2), self.ends)
+        """Convolve ``(batch, frames, input)`` to ``(batch, frames, size)``; padding is undefined."""
+        frames = F.pad(mask_padding(states, lengths).transpose(1, 2), self.ends)
         return self.convolution(frames).transpose(1, 2)
 
 
 class TransformerEncoder(Encoder):
-    """Self-attention (Vaswani et al. 2017), normalised ahead of each part (Xiong et al. 2020).
+    """Self-attention (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
 
-    ``residual`` of the config changes nothing here: it always is. Not bidirectional, a frame attends to
-    itself and what is behind it.
+    ``residual`` of the config changes nothing here: a transformer always is. Without ``bidirectional`` a
+    frame attends to itself and to the frames before it.
     """
 
     def __init__(self, config: EncoderConfig, input_size: int, planes: int = 1) -> None:
@@ -313,22 +316,22 @@ class TransformerEncoder(Encoder):
         )
         self.norm = nn.LayerNorm(config.size)
 
-    def encoded(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         frames = states.shape[1]
-        positions = sinusoids(frames, self.output_size).to(states)
+        positions = encode_positions(frames, self.output_size).to(states)
         states = self.dropout(self.entrance(states) * math.sqrt(self.output_size) + positions)
-        # An utterance without a frame attends to its padding: to nothing would be 0 divided by 0.
-        padding = ~mask(lengths.clamp(min=1), frames)
+        # An utterance without a frame attends to its padding: attending to nothing is 0 divided by 0.
+        padding = ~length_mask(lengths.clamp(min=1), frames)
         future = None
         if not self.bidirectional:
             future = torch.ones(frames, frames, dtype=torch.bool, device=states.device).triu(1)
         for layer in self.layers:
-            states = layer(self.heard(states), src_mask=future, src_key_padding_mask=padding)
+            states = layer(self.drop_inputs(states), src_mask=future, src_key_padding_mask=padding)
         return self.norm(states), lengths
 
 
-def sinusoids(frames: int, size: int) -> Tensor:
-    """Positions as waves of many lengths, ``(frames, size)`` (Vaswani et al. 2017, section 3.5)."""
+def encode_positions(frames: int, size: int) -> Tensor:
+    """Encode positions as sines and cosines, ``(frames, size)`` (Vaswani et al. 2017, section 3.5)."""
     times = torch.arange(frames)[:, None]
     rates = torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / size))
     waves = torch.stack([torch.sin(times * rates), torch.cos(times * rates)], 2)
@@ -339,9 +342,9 @@ def sinusoids(frames: int, size: int) -> Tensor:
 
 
 class FrontEnd(nn.Module):
-    """Fewer frames of another size; ``output_size`` is channels times ``bands``, channels first.
+    """Convolutions that leave fewer frames, of ``output_size = channels * bands``, channels first.
 
-    Frames come in as ``planes`` of ``bands`` frequencies each.
+    The frames that come in are ``planes`` of ``bands`` frequencies each.
     """
 
     output_size: int
@@ -356,17 +359,17 @@ class FrontEnd(nn.Module):
         self.output_size = channels * self.bands
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, frames, planes * bands)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
+        """Map ``(batch, frames, planes * bands)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
         raise NotImplementedError
 
-    def maps(self, features: Tensor) -> Tensor:
-        """``(batch, frames, planes * bands)`` as ``(batch, planes, frames, bands)``."""
+    def to_maps(self, features: Tensor) -> Tensor:
+        """Reshape ``(batch, frames, planes * bands)`` to ``(batch, planes, frames, bands)``."""
         batch, frames, _ = features.shape
         return features.reshape(batch, frames, self.planes, -1).transpose(1, 2).contiguous()
 
 
 class ConvSubsampling(FrontEnd):
-    """Two 3x3 convolutions over time and frequency with strides."""
+    """Two 3x3 convolutions over time and frequency, with strides."""
 
     def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__(bands, planes, channels, subsampling)
@@ -376,16 +379,16 @@ class ConvSubsampling(FrontEnd):
         )
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.maps(features)
+        maps = self.to_maps(features)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             maps = torch.relu(convolution(maps))
             lengths = (lengths + stride - 1) // stride
-            maps = masked_maps(maps, lengths)
+            maps = mask_maps(maps, lengths)
         return maps.transpose(1, 2).flatten(2), lengths
 
 
 class VGGSubsampling(FrontEnd):
-    """Twice two 3x3 convolutions and a maximum of neighbours (Hori et al. 2017)."""
+    """Two blocks of two 3x3 convolutions and a max pooling (Hori et al. 2017)."""
 
     def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__(bands, planes, channels, subsampling)
@@ -394,9 +397,9 @@ class VGGSubsampling(FrontEnd):
         )
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.maps(features)
+        maps = self.to_maps(features)
         for number, convolution in enumerate(self.convolutions):
-            maps = masked_maps(torch.relu(convolution(maps)), lengths)
+            maps = mask_maps(torch.relu(convolution(maps)), lengths)
             if number % 2:
                 stride = self.strides[number // 2]
                 maps = F.max_pool2d(maps, (stride, 2), ceil_mode=True)
@@ -404,13 +407,13 @@ class VGGSubsampling(FrontEnd):
         return maps.transpose(1, 2).flatten(2), lengths
 
 
-def masked_maps(maps: Tensor, lengths: Tensor) -> Tensor:
-    """``(batch, channels, frames, bands)`` with zeros beyond each length.
+def mask_maps(maps: Tensor, lengths: Tensor) -> Tensor:
+    """Set ``(batch, channels, frames, bands)`` to zero beyond each length.
 
-    The next convolution looks beyond the end, where there must be nothing. And it gets no transposed view:
-    oneDNN reads memory that is not there where channels and bands are one.
+    The next convolution looks beyond the end, where there must be nothing. It gets no transposed view:
+    oneDNN reads outside that memory where channels and bands are one.
     """
-    beyond = ~mask(lengths, maps.shape[2])
+    beyond = ~length_mask(lengths, maps.shape[2])
     return maps.masked_fill(beyond[:, None, :, None], 0)
 
 

@@ -1,8 +1,7 @@
 """Samples to feature frames: log-mel energies or MFCC, deltas, stacking, normalisation.
 
-Everything is batched with integer lengths and runs on the device the samples are on. What
-lies beyond an utterance's end never reaches its frames: an utterance gives the same frames
-alone and in a batch.
+Everything is batched with integer lengths and runs on the device the samples are on. The padding
+after an utterance never reaches its frames: it gives the same frames alone and in a batch.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from asr.core.config import ConfigError, check_bounds, option
 
-STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by nothing
+STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by zero
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,21 @@ class FeatureConfig:
     high_hz: float = option(
         0.0, "Upper edge of the highest filter; 0 means half the sampling rate.", minimum=0
     )
-    preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples alone.")
+    preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples as they are.")
     dither: float = option(0.0, "Standard deviation of noise added to the samples (full scale 1).", minimum=0)
-    floor: float = option(1e-8, "Filter energies below it are raised to it before the logarithm.", above=0)
+    floor: float = option(1e-8, "Filter energies below this are raised to it before the logarithm.", above=0)
     deltas: int = option(
-        0, "Time derivatives appended to each frame: 0, 1 (deltas) or 2 (and theirs).", minimum=0, maximum=2
+        0,
+        "Time derivatives appended to each frame: 0, 1 (first) or 2 (first and second).",
+        minimum=0,
+        maximum=2,
     )
     stack: int = option(1, "Consecutive frames joined into one.", minimum=1)
     skip: int = option(
         1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.", minimum=1
     )
     normalisation: Literal["none", "utterance", "speaker", "global"] = option(
-        "utterance", "Over which frames each feature gets mean 0 and variance 1."
+        "utterance", "The frames over which each feature is given mean 0 and variance 1."
     )
 
     def __post_init__(self) -> None:
@@ -76,12 +78,12 @@ class FeatureConfig:
 
     @property
     def planes(self) -> int:
-        """Parts of a frame with the same frequencies: features and deltas of every stacked frame."""
+        """Parts of a frame with the same frequencies: the features and deltas of each stacked frame."""
         return (1 + self.deltas) * self.stack
 
     @property
     def size(self) -> int:
-        """Numbers in a frame, one plane after the other."""
+        """Numbers in a frame, ``planes`` one after the other."""
         return (self.n_mels if self.kind == "logmel" else self.n_mfcc) * self.planes
 
     @property
@@ -92,22 +94,23 @@ class FeatureConfig:
     def num_frames(self, num_samples: int) -> int:
         """Frames made of ``num_samples`` samples.
 
-        The first window begins at sample 0; the last is the first one to reach the end, filled up
-        with zeros. So every sample is seen, and only an empty recording has no frames.
+        The first window begins at sample 0; the last is the first one to reach the end, padded with
+        zeros. So every sample is seen, and only an empty recording has no frames.
         """
         return math.ceil(self.num_windows(num_samples) / self.skip)
 
     def num_windows(self, num_samples: int) -> int:
-        """Windows that ``num_samples`` samples are cut into: frames before any are skipped."""
+        """Windows that ``num_samples`` samples are cut into: frames before ``skip``."""
         if num_samples <= 0:
             return 0
         return 1 + math.ceil(max(0, num_samples - self.window) / self.hop)
 
 
 class Features(nn.Module):
-    """``FeatureConfig`` as a module without parameters; its buffers travel with the model.
+    """``FeatureConfig`` as a module without parameters; its buffers move with the model.
 
-    ``mean`` and ``std`` are the statistics of normalisation ``global``; ``fit`` measures them.
+    ``mean`` and ``std``, ``(features,)`` each, are the statistics of normalisation ``global``; ``fit``
+    measures them.
     """
 
     window: Tensor
@@ -128,7 +131,7 @@ class Features(nn.Module):
             config.sample_rate,
         )
         cosines = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
-        # Made anew from the config on loading, so not saved; the statistics are.
+        # Not saved, because the config decides them; the statistics are.
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("cosines", cosines, persistent=False)
@@ -139,7 +142,7 @@ class Features(nn.Module):
     def forward(
         self, samples: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Normalised features of a batch.
+        """Compute the normalised features of a batch.
 
         Args:
             samples: ``(batch, samples)`` float, full scale 1, anything beyond the lengths.
@@ -150,7 +153,7 @@ class Features(nn.Module):
         Returns:
             ``(batch, frames, features)``, zero beyond the lengths, and ``(batch,)`` frames per utterance.
         """
-        features, lengths = self.raw(samples, lengths)
+        features, lengths = self.extract(samples, lengths)
         kind = self.config.normalisation
         if kind == "none":
             return features, lengths
@@ -160,11 +163,11 @@ class Features(nn.Module):
             mean, std = statistics
         else:
             mean, std = utterance_statistics(features, lengths)
-        return masked((features - mean[:, None]) / std[:, None], lengths), lengths
+        return mask_padding((features - mean[:, None]) / std[:, None], lengths), lengths
 
     @torch.no_grad()
-    def raw(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``forward``, before normalisation."""
+    def extract(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features as ``forward`` does, without normalisation."""
         config = self.config
         samples = self._prepared(samples.float(), lengths)
         counts = [config.num_windows(n) for n in lengths.tolist()]
@@ -179,8 +182,8 @@ class Features(nn.Module):
         features = (power @ self.filters).clamp(min=config.floor).log()
         if config.kind == "mfcc":
             features = features @ self.cosines
-        features = with_deltas(masked(features, frame_lengths), frame_lengths, config.deltas)
-        return stacked(features, frame_lengths, config.stack, config.skip)
+        features = append_deltas(mask_padding(features, frame_lengths), frame_lengths, config.deltas)
+        return stack_frames(features, frame_lengths, config.stack, config.skip)
 
     def _prepared(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Samples with dither and pre-emphasis, zero beyond the lengths."""
@@ -191,13 +194,13 @@ class Features(nn.Module):
             samples = samples + self.config.dither * torch.from_numpy(noise).to(samples)
         if self.config.preemphasis:
             samples = samples - self.config.preemphasis * F.pad(samples[:, :-1], (1, 0))
-        return masked(samples, lengths)
+        return mask_padding(samples, lengths)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Measure ``mean`` and ``std`` over batches of ``(samples, lengths)``, in one pass."""
-        moments = Moments.none(self.config.size)
+        """Measure ``mean`` and ``std`` in one pass over batches of ``(samples, lengths)``."""
+        moments = Moments.empty(self.config.size)
         for samples, lengths in batches:
-            moments = moments.with_frames(*self.raw(samples, lengths))
+            moments = moments.add(*self.extract(samples, lengths))
         mean, std = moments.statistics()
         self.mean.copy_(mean)
         self.std.copy_(std)
@@ -207,7 +210,7 @@ class Features(nn.Module):
 class Moments:
     """Count, mean and summed squared deviations of frames, in float64.
 
-    Merged pairwise, so that a million frames far from zero lose no digits (Chan, Golub & LeVeque
+    Merged batch by batch, so that a million frames far from zero lose no digits (Chan, Golub & LeVeque
     1979, equation 2.1).
     """
 
@@ -216,12 +219,12 @@ class Moments:
     squares: Tensor  # (features,)
 
     @staticmethod
-    def none(size: int) -> Moments:
+    def empty(size: int) -> Moments:
         return Moments(0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
 
-    def with_frames(self, features: Tensor, lengths: Tensor) -> Moments:
-        """These moments and those of a batch ``(batch, frames, features)`` together."""
-        frames = features[mask(lengths, features.shape[1])].double().cpu()
+    def add(self, features: Tensor, lengths: Tensor) -> Moments:
+        """The moments of these frames and those of a batch, ``(batch, frames, features)``, together."""
+        frames = features[length_mask(lengths, features.shape[1])].double().cpu()
         if len(frames) == 0:
             return self
         mean = frames.mean(0)
@@ -241,7 +244,7 @@ class Moments:
 
 
 def padded(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Arrays of samples as ``(batch, samples)`` float32, zeros behind the shorter ones, and lengths."""
+    """Arrays of samples as ``(batch, samples)`` float32, zeros after the shorter ones, and their lengths."""
     lengths = torch.tensor([len(array) for array in samples], dtype=torch.long)
     batch = torch.zeros(len(samples), int(lengths.max()) if len(samples) else 0)
     for row, array in zip(batch, samples, strict=True):
@@ -249,14 +252,14 @@ def padded(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return batch, lengths
 
 
-def mask(lengths: Tensor, size: int) -> Tensor:
+def length_mask(lengths: Tensor, size: int) -> Tensor:
     """``(batch, size)`` booleans, true before each length."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def masked(values: Tensor, lengths: Tensor) -> Tensor:
-    """``values`` ``(batch, time, ...)`` with zeros beyond each length."""
-    inside = mask(lengths, values.shape[1])
+def mask_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """Set ``values``, ``(batch, time, ...)``, to zero beyond each length."""
+    inside = length_mask(lengths, values.shape[1])
     return values.masked_fill(~inside.reshape(*inside.shape, *[1] * (values.dim() - 2)), 0.0)
 
 
@@ -267,19 +270,19 @@ def utterance_statistics(features: Tensor, lengths: Tensor) -> tuple[Tensor, Ten
     """
     count = lengths.clamp(min=1)[:, None]
     mean = features.sum(1) / count
-    squares = masked(features - mean[:, None], lengths).square().sum(1)
+    squares = mask_padding(features - mean[:, None], lengths).square().sum(1)
     return mean, (squares / count).sqrt().clamp(min=STD_FLOOR)
 
 
-def with_deltas(features: Tensor, lengths: Tensor, order: int) -> Tensor:
+def append_deltas(features: Tensor, lengths: Tensor, order: int) -> Tensor:
     """Append time derivatives up to ``order``: ``(batch, frames, features * (1 + order))``.
 
-    Regression over two frames to either side, the first and last frame repeated beyond the ends
-    (Young et al., The HTK Book 3.4, equation 5.16).
+    They are regressions over two frames to either side, with the first and the last frame repeated beyond
+    the ends (Young et al., The HTK Book 3.4, equation 5.16).
     """
     parts = [features]
     for _ in range(order):
-        parts.append(masked(_slope(parts[-1], lengths), lengths))
+        parts.append(mask_padding(_slope(parts[-1], lengths), lengths))
     return torch.cat(parts, dim=2)
 
 
@@ -294,8 +297,8 @@ def _slope(features: Tensor, lengths: Tensor) -> Tensor:
     return (2 * (shifted(2) - shifted(-2)) + shifted(1) - shifted(-1)) / 10
 
 
-def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
-    """Join ``stack`` frames from each ``skip``-th on, zeros beyond the end.
+def stack_frames(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
+    """Join ``stack`` consecutive frames at every ``skip``-th frame, with zeros beyond the end.
 
     Returns ``(batch, ceil(frames / skip), features * stack)`` and the new lengths.
     """
@@ -306,4 +309,4 @@ def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[T
     windows = F.pad(features, (0, 0, 0, max(0, missing))).unfold(1, stack, skip)[:, :count]
     joined = windows.transpose(2, 3).flatten(2)
     lengths = (lengths + skip - 1) // skip
-    return masked(joined, lengths), lengths
+    return mask_padding(joined, lengths), lengths

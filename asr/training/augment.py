@@ -27,7 +27,7 @@ from asr.audio import reading as audio
 from asr.core.config import ConfigError, check_bounds, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
-from asr.model.features import masked, padded
+from asr.model.features import mask_padding, padded
 from asr.training.rooms import drawn_room, prepared_response
 
 Noise = Literal["white", "pink", "babble", "recorded"]
@@ -285,7 +285,7 @@ def treated(samples: Tensor, lengths: Tensor, treatment: Treatment | None) -> tu
     if treatment.reverberant:
         rows = list(treatment.reverberant)
         heard = in_rooms(samples[rows], treatment.responses)
-        samples = with_rows(samples, rows, masked(heard, lengths[rows]))
+        samples = with_rows(samples, rows, mask_padding(heard, lengths[rows]))
     if treatment.noisy:
         rows = list(treatment.noisy)
         mixed = with_noise(samples[rows], lengths[rows], treatment.noise, treatment.snr_db)
@@ -310,7 +310,7 @@ def at_speeds(samples: Tensor, lengths: Tensor, speeds: Sequence[float]) -> tupl
         played = played[:, : changed.shape[1]]
         changed[rows, : played.shape[1]] = played
     moved = torch.tensor(new_lengths, device=lengths.device)
-    return masked(changed, moved), moved
+    return mask_padding(changed, moved), moved
 
 
 def length_at(length: int, speed: float) -> int:
@@ -345,7 +345,7 @@ def with_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) 
     nothing is added.
     """
     noise = torch.nn.functional.pad(noise, (0, max(0, samples.shape[1] - noise.shape[1])))
-    noise = masked(noise[:, : samples.shape[1]], lengths)
+    noise = mask_padding(noise[:, : samples.shape[1]], lengths)
     speech_power, noise_power = samples.square().sum(1), noise.square().sum(1)
     level = (speech_power / noise_power.clamp(min=1e-20) * 10 ** (-snr_db / 10)).sqrt()
     return samples + level[:, None] * noise

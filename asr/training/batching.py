@@ -214,8 +214,8 @@ def speaker_statistics(
     for indices in sorted_plan([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
         device = features.window.device
-        frames, lengths = features.raw(batch.samples.to(device), batch.sample_lengths.to(device))
+        frames, lengths = features.extract(batch.samples.to(device), batch.sample_lengths.to(device))
         for speaker, rows, length in zip(batch.speakers, frames, lengths, strict=True):
-            before = moments.get(speaker, Moments.none(features.config.size))
-            moments[speaker] = before.with_frames(rows[None], length[None])
+            before = moments.get(speaker, Moments.empty(features.config.size))
+            moments[speaker] = before.add(rows[None], length[None])
     return {speaker: measured.statistics() for speaker, measured in moments.items()}

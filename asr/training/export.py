@@ -22,7 +22,7 @@ from asr import __version__
 from asr.core.files import replacing
 from asr.errors import UserError
 from asr.model.cells import FUSED
-from asr.model.features import Features, masked, padded, utterance_statistics, with_deltas
+from asr.model.features import Features, append_deltas, mask_padding, padded, utterance_statistics
 from asr.recognition.recognizer import Recognizer
 
 OPSET = 17
@@ -55,20 +55,20 @@ class SamplesToLogProbs(nn.Module):
         beyond = (lengths - config.window).clamp(min=0)
         counts = (1 + torch.div(beyond + config.hop - 1, config.hop, rounding_mode="floor")) * (lengths > 0)
         samples = samples - config.preemphasis * F.pad(samples[:, :-1], (1, 0))
-        samples = F.pad(masked(samples, lengths), (0, config.window + config.hop))
+        samples = F.pad(mask_padding(samples, lengths), (0, config.window + config.hop))
         parts = F.conv1d(samples[:, None], self.waves, stride=config.hop)[:, :, : counts.max()]
         real, imaginary = parts.square().chunk(2, dim=1)
         features = ((real + imaginary).transpose(1, 2) @ self.features.filters).clamp(min=config.floor).log()
         if config.kind == "mfcc":
             features = features @ self.features.cosines
-        features = with_deltas(masked(features, counts), counts, config.deltas)
+        features = append_deltas(mask_padding(features, counts), counts, config.deltas)
         features, counts = stacked(features, counts, config.stack, config.skip)
         if config.normalisation == "none":
             return features, counts
         mean, std = self.features.mean[None], self.features.std[None]
         if config.normalisation != "global":
             mean, std = utterance_statistics(features, counts)
-        return masked((features - mean[:, None]) / std[:, None], counts), counts
+        return mask_padding((features - mean[:, None]) / std[:, None], counts), counts
 
 
 def windowed_waves(features: Features) -> Tensor:
@@ -87,7 +87,7 @@ def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[T
     filled = F.pad(features, (0, 0, 0, stack))
     joined = torch.cat([filled[:, shift : shift + size : skip] for shift in range(stack)], dim=2)
     lengths = torch.div(lengths + skip - 1, skip, rounding_mode="floor")
-    return masked(joined, lengths), lengths
+    return mask_padding(joined, lengths), lengths
 
 
 def export_onnx(recognizer: Recognizer, path: str | Path) -> float:

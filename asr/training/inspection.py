@@ -99,7 +99,7 @@ def activations(
     """What a layer's units did by name, each ``(frames, units)``; its output where it has no inside."""
     states = {"hidden": output}
     if isinstance(layer, RecurrentLayer):
-        states = layer.inside(inputs[0], inputs[1], backward)
+        states = layer.trace(inputs[0], inputs[1], backward)
     names = [*(n for n in GATES if n in states), *(n for n in ("cell", "hidden") if n in states)]
     return {name: states[name][0].cpu().numpy() for name in names}
 

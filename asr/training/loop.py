@@ -23,7 +23,7 @@ from tqdm import tqdm
 from asr.core.config import from_table, read_toml, to_table, to_toml
 from asr.core.files import replacing
 from asr.errors import UserError
-from asr.model.features import mask
+from asr.model.features import length_mask
 from asr.pretrained import CONFIG_FILE
 from asr.recognition.recognizer import network, save_config, save_weights
 from asr.text.tokenizer import BLANK_TOKEN
@@ -417,7 +417,7 @@ def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view:
 
 def blank_frames(outcome: Outcome) -> Tensor:
     """How many frames have the blank as their best token."""
-    inside = mask(outcome.frames, outcome.log_probs.shape[1])
+    inside = length_mask(outcome.frames, outcome.log_probs.shape[1])
     return ((outcome.log_probs.argmax(dim=2) == BLANK_TOKEN) & inside).sum()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from asr.errors import UserError
 from asr.model.ctc import CTCModel
 from asr.model.encoders import RecurrentLayer
-from asr.model.features import mask
+from asr.model.features import length_mask
 from asr.recognition.recognizer import precise
 from asr.training.batching import Batch
 from asr.training.evaluation import losses_of
@@ -111,7 +111,7 @@ def disagreement(log_probs: Tensor, frames: Tensor) -> Tensor:
     one, other = log_probs.chunk(2)
     apart = F.kl_div(one, other.detach(), reduction="none", log_target=True)
     apart = apart + F.kl_div(other, one.detach(), reduction="none", log_target=True)
-    return 0.5 * (apart.sum(dim=2) * mask(frames[: len(one)], one.shape[1])).sum(dim=1)
+    return 0.5 * (apart.sum(dim=2) * length_mask(frames[: len(one)], one.shape[1])).sum(dim=1)
 
 
 def encoder_layer(model: CTCModel, number: int) -> nn.Module:

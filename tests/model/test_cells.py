@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from asr.model.cells import CELLS, FUSED, new_fused, scan, trace, turned_round, written_out
+from asr.model.cells import CELLS, FUSED, new_fused, reverse_frames, scan, trace, unfuse
 from tests import reference
 
 INPUT, SIZE, BANDS = 6, 4, 2
@@ -41,7 +41,7 @@ def test_a_cell_is_torchs_fused_one(name, frames):
     for parameter in fused.parameters():
         nn.init.normal_(parameter, std=0.6)
     inputs = torch.randn(3, frames, INPUT, dtype=torch.float64)
-    hidden = scan(written_out(fused), inputs, torch.full((3,), frames))
+    hidden = scan(unfuse(fused), inputs, torch.full((3,), frames))
     torch.testing.assert_close(hidden, fused(inputs)[0], atol=1e-6, rtol=0)
     weights = torch.randn_like(hidden)
     for ours, theirs in zip(
@@ -121,8 +121,8 @@ def test_backwards_is_forwards_on_what_is_turned_round(name):
     cell = built(name).eval()
     inputs, lengths = batch()
     back = scan(cell, inputs, lengths, reverse=True)
-    ahead = scan(cell, turned_round(inputs, lengths), lengths)
-    torch.testing.assert_close(turned_round(back, lengths), ahead, atol=0, rtol=0)
+    ahead = scan(cell, reverse_frames(inputs, lengths), lengths)
+    torch.testing.assert_close(reverse_frames(back, lengths), ahead, atol=0, rtol=0)
 
 
 @every_cell
@@ -199,7 +199,7 @@ def test_fused_forget_gates_begin_open():
 
 def test_what_is_written_out_shares_its_parameters():
     fused = new_fused("gru", INPUT, SIZE)
-    ours = {id(parameter) for parameter in written_out(fused).parameters()}
+    ours = {id(parameter) for parameter in unfuse(fused).parameters()}
     assert ours == {id(parameter) for parameter in fused.parameters()}
 
 
@@ -208,8 +208,8 @@ def test_what_is_written_out_shares_its_parameters():
 def test_turning_round_is_its_own_inverse_and_leaves_the_padding(lengths):
     frames = max(lengths)
     states = torch.arange(len(lengths) * frames, dtype=torch.float64).reshape(len(lengths), frames, 1)
-    turned = turned_round(states, torch.tensor(lengths))
-    torch.testing.assert_close(turned_round(turned, torch.tensor(lengths)), states)
+    turned = reverse_frames(states, torch.tensor(lengths))
+    torch.testing.assert_close(reverse_frames(turned, torch.tensor(lengths)), states)
     for row, before, length in zip(turned[..., 0], states[..., 0], lengths, strict=True):
         assert row[:length].tolist() == before[:length].tolist()[::-1]
         assert row[length:].tolist() == before[length:].tolist()

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from asr.core.config import ConfigError
-from asr.model.cells import CELLS, FUSED, scan, written_out
-from asr.model.encoders import ENCODERS, EncoderConfig, RecurrentLayer, paired, sinusoids
+from asr.model.cells import CELLS, FUSED, scan, unfuse
+from asr.model.encoders import ENCODERS, EncoderConfig, RecurrentLayer, encode_positions, join_pairs
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import ModelConfig, new_recognizer
 from asr.text.tokenizer import Tokenizer
@@ -176,9 +176,9 @@ def test_fused_layers_are_written_out_for_dropout_that_the_kernels_lack(cell, op
     torch.manual_seed(1)
     trained = layer.train()(states, lengths)[0, :, :16]
     torch.manual_seed(1)
-    torch.testing.assert_close(trained, scan(written_out(layer.ahead), states, lengths, **share)[0])
+    torch.testing.assert_close(trained, scan(unfuse(layer.ahead), states, lengths, **share)[0])
     evaluated = layer.eval()(states, lengths)[0, :, :16]
-    expected = scan(written_out(layer.ahead), states, lengths, **share)[0]
+    expected = scan(unfuse(layer.ahead), states, lengths, **share)[0]
     torch.testing.assert_close(evaluated, expected, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(trained, evaluated)
 
@@ -236,13 +236,13 @@ def test_layers_are_put_together_as_the_config_says(kind, norm, residual):
 def test_what_is_seen_inside_is_what_is_computed(cell):
     layer = built(config(cell=cell, layers=1, zoneout=0.25)).eval().layers[0]
     states, lengths = torch.randn(2, 9, INPUT), torch.tensor([9, 9])
-    inside = [layer.inside(states, lengths, backward)["hidden"] for backward in (False, True)]
+    inside = [layer.trace(states, lengths, backward)["hidden"] for backward in (False, True)]
     torch.testing.assert_close(torch.cat(inside, 2), layer(states, lengths), atol=1e-6, rtol=1e-5)
 
 
 def test_a_pair_is_two_frames_in_their_order():
     states = torch.arange(1.0, 11.0).reshape(1, 5, 2)
-    joined, lengths = paired(states, torch.tensor([3]))
+    joined, lengths = join_pairs(states, torch.tensor([3]))
     assert joined.tolist() == [[[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]]]
     assert lengths.tolist() == [2]
 
@@ -258,7 +258,7 @@ def test_it_is_the_topmost_layers_that_join_frames():
 
 def test_input_dropout_takes_the_same_inputs_from_every_frame():
     encoder = built(config(layers=1, input_dropout=0.5))
-    heard = encoder.heard(torch.ones(3, 7, 40))
+    heard = encoder.drop_inputs(torch.ones(3, 7, 40))
     assert set(heard.unique().tolist()) == {0.0, 2.0}
     assert (heard == heard[:, :1]).all()
     assert not torch.equal(heard[0], heard[1])
@@ -366,7 +366,7 @@ def test_a_transformer_is_what_its_papers_say(bidirectional):
 
 
 def test_positions_tell_one_frame_from_every_other():
-    waves = sinusoids(300, 16)
+    waves = encode_positions(300, 16)
     assert waves.shape == (300, 16)
     distances = torch.cdist(waves, waves) + 10 * torch.eye(300)
     assert distances.min() > 0.1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.core.config import ConfigError
-from asr.model.features import FeatureConfig, Features, Moments, padded, stacked, with_deltas
+from asr.model.features import FeatureConfig, Features, Moments, append_deltas, padded, stack_frames
 
 PLAIN = {"preemphasis": 0.0, "normalisation": "none"}
 CONFIGS = [
@@ -85,7 +85,7 @@ def test_mfcc_is_that_of_librosa_and_torchaudio():
 def test_deltas_are_those_of_torchaudio():
     features = torch.randn(1, 30, 5)
     expected = torchaudio.functional.compute_deltas(features.transpose(1, 2)).transpose(1, 2)
-    ours = with_deltas(features, torch.tensor([30]), 1)
+    ours = append_deltas(features, torch.tensor([30]), 1)
     torch.testing.assert_close(ours[..., 5:], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[..., :5], features)
 
@@ -94,7 +94,7 @@ def test_deltas_are_those_of_torchaudio():
 def test_number_of_frames_is_exact(config):
     features = Features(config)
     for num_samples in range(2001):
-        frames, lengths = features.raw(torch.ones(1, num_samples), torch.tensor([num_samples]))
+        frames, lengths = features.extract(torch.ones(1, num_samples), torch.tensor([num_samples]))
         assert frames.shape == (1, config.num_frames(num_samples), config.size)
         assert lengths.tolist() == [config.num_frames(num_samples)]
 
@@ -151,7 +151,7 @@ def test_global_statistics_are_saved_and_used():
 def test_speaker_statistics_are_used_when_given():
     features = Features(FeatureConfig(normalisation="speaker"))
     samples, lengths = padded([speechlike(8000), speechlike(6000, 1)])
-    raw, _ = features.raw(samples, lengths)
+    raw, _ = features.extract(samples, lengths)
     mean, std = torch.full((2, 80), 2.0), torch.full((2, 80), 4.0)
     frames, frame_lengths = features(samples, lengths, (mean, std))
     first = int(frame_lengths[0])
@@ -163,9 +163,9 @@ def test_speaker_statistics_are_used_when_given():
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.floats(-1e4, 1e4))
 def test_merged_moments_are_those_of_all_frames(counts, offset):
     batches = [torch.randn(1, count, 3) + offset for count in counts]
-    moments = Moments.none(3)
+    moments = Moments.empty(3)
     for batch in batches:
-        moments = moments.with_frames(batch, torch.tensor([batch.shape[1]]))
+        moments = moments.add(batch, torch.tensor([batch.shape[1]]))
     mean, std = moments.statistics()
     every = torch.cat(batches, dim=1)[0].double()
     torch.testing.assert_close(mean, every.mean(0).float(), rtol=1e-6, atol=1e-6)
@@ -174,7 +174,7 @@ def test_merged_moments_are_those_of_all_frames(counts, offset):
 
 def test_stacking_joins_and_skips():
     features = torch.arange(1.0, 6.0).reshape(1, 5, 1)
-    joined, lengths = stacked(features, torch.tensor([5]), stack=3, skip=2)
+    joined, lengths = stack_frames(features, torch.tensor([5]), stack=3, skip=2)
     assert joined.tolist() == [[[1, 2, 3], [3, 4, 5], [5, 0, 0]]]
     assert lengths.tolist() == [3]
 
