@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asr.core.files import replacing, write_text
+from asr.core.files import replace_file, write_text
 from asr.errors import UserError
 from asr.training.monitoring import records
 
@@ -50,7 +50,7 @@ def draw(ends: list[dict[str, Any]], path: Path) -> None:
     left.set_ylabel("nats per utterance")
     right.set_ylabel("%")
     right.set_ylim(top=100)
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)
 

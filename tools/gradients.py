@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from asr.cli.outputs import PICTURES
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.model.cells import CELLS, Cell, State
 
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
@@ -113,7 +113,7 @@ def main() -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("length of the gradient by the state")
     panels[1].legend(loc="upper right", fontsize=8)
-    with replacing(options.out) as temporary:
+    with replace_file(options.out) as temporary:
         figure.savefig(temporary, dpi=110)
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from asr.core.files import replacing
+from asr.core.files import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(
@@ -302,7 +302,7 @@ def draw(systems: list[Compared], counted: str, path: Path) -> None:
     page.canvas.draw()  # only now it is known where on the page the points are
     for axes, points in zip(row[0], panels.values(), strict=True):
         write_names(axes, {s.system: (speed.mean, s.errors.mean) for s, speed in points})
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         page.savefig(temporary, dpi=110, metadata={"Description": drawing(systems)})
     plt.close(page)
 

@@ -11,7 +11,8 @@ import click
 
 from asr.cli.threads import cores_option
 from asr.cli.transcribe import progress_bar
-from asr.core.cores import threads_for
+from asr.core.cores import choose_threads
+from asr.core.files import read_text
 from asr.errors import UserError
 from asr.pretrained import DEFAULT_MODEL
 from asr.transcript.formats import ALIGNMENT_FORMATS, FORMATS
@@ -59,7 +60,7 @@ def align(
 
     from asr.recognition.recognizer import load_recognizer
 
-    torch.set_num_threads(threads_for(threads))
+    torch.set_num_threads(choose_threads(threads))
     recognizer = load_recognizer(model, device)
     try:
         with progress_bar([audio]) as bar:
@@ -85,9 +86,4 @@ def text_of(argument: str) -> str:
         if argument.endswith(".txt"):
             raise UserError(f"{argument}: no such file")
         return argument
-    try:
-        return Path(argument).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{argument}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{argument}: is not UTF-8 text") from error
+    return read_text(argument, UserError)

@@ -33,12 +33,12 @@ def doctor(
     """
     import torch
 
-    from asr.core.cores import threads_for
+    from asr.core.cores import choose_threads
     from asr.recognition.recognizer import choose_device
     from asr.training.diagnosis import diagnose
 
     if threads:
-        torch.set_num_threads(threads_for(threads))
+        torch.set_num_threads(choose_threads(threads))
     faults = diagnose(read_experiment(recipe, data, assignments), choose_device(device), say, steps)
     for fault in faults:
         click.echo(fault)

@@ -55,7 +55,7 @@ def evaluate(
     import torch
     from tqdm import tqdm
 
-    from asr.core.cores import threads_for
+    from asr.core.cores import choose_threads
     from asr.data.manifest import read_manifest
     from asr.recognition.recognizer import computing_in, load_recognizer
     from asr.training.batching import evaluation_examples, sample_reader
@@ -65,7 +65,7 @@ def evaluate(
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
     if threads:
-        torch.set_num_threads(threads_for(threads))
+        torch.set_num_threads(choose_threads(threads))
     recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
     read = sample_reader(recognizer.sample_rate, keep=False)

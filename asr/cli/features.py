@@ -39,7 +39,7 @@ def features(
 
     from asr.audio.reading import read_audio
     from asr.core.config import from_table, override, to_table
-    from asr.core.files import replacing
+    from asr.core.files import replace_file
     from asr.model.features import FeatureConfig, Features, padded
     from asr.recognition.recognizer import load_recognizer
     from asr.training.report import draw_features
@@ -51,7 +51,7 @@ def features(
     frames, lengths = module(*padded([read_audio(audio, module.config.sample_rate)]))
     array = frames[0, : int(lengths[0])].numpy()
     if out is not None:
-        with replacing(out) as temporary, temporary.open("wb") as file:
+        with replace_file(out) as temporary, temporary.open("wb") as file:
             np.save(file, array)
     if plot is not None:
         draw_features(array, module.config, audio.name, plot)

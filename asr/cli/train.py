@@ -51,7 +51,7 @@ def train(
     import torch
 
     from asr.core.config import to_toml
-    from asr.core.cores import threads_for
+    from asr.core.cores import choose_threads
     from asr.recognition.recognizer import choose_device
 
     experiment = read_experiment(recipe, data, assignments)
@@ -61,7 +61,7 @@ def train(
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the run folder.")
     if threads:
-        torch.set_num_threads(threads_for(threads))
+        torch.set_num_threads(choose_threads(threads))
     run_to_the_end(experiment, None if dry_run else out, choose_device(device))
 
 

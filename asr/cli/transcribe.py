@@ -22,7 +22,7 @@ import click
 from asr.audio.reading import AudioError, Source, bare_wav_header, duration
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import cores_option
-from asr.core.cores import threads_for
+from asr.core.cores import choose_threads
 from asr.core.files import write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcripts
@@ -218,7 +218,7 @@ def ready(model: str, device: str, compute_type: str, threads: int, search: dict
     # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
     # here: training must let go of what its processes share before they end.
     atexit.register(gc.freeze)
-    torch.set_num_threads(threads_for(threads))
+    torch.set_num_threads(choose_threads(threads))
     recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     if recognizer.unit == "phones":
         click.echo("greedy search hears phones, not words: --beam-size 2 or more finds words", err=True)

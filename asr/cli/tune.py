@@ -64,7 +64,7 @@ def tune(
     from tqdm import tqdm
 
     from asr.core.config import to_toml
-    from asr.core.cores import threads_for
+    from asr.core.cores import choose_threads
     from asr.core.files import write_text
     from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
@@ -87,7 +87,7 @@ def tune(
             "then on (--dry-run only measures)"
         )
     if threads:
-        torch.set_num_threads(threads_for(threads))
+        torch.set_num_threads(choose_threads(threads))
     recognizer = load_recognizer(model, device)
     source = None if lm == "none" else lm or own_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)

@@ -1,4 +1,9 @@
-"""Functions over arrays that numba compiles, once per installation wherever that can be."""
+"""Functions over arrays that numba compiles, once per installation wherever that is possible.
+
+Each decorator keeps the machine code beside the module or, where that folder cannot be written to, in
+the user's cache folder. Where there is neither (a container without a home), every process compiles
+anew; numba alone would refuse. Threads can run compiled functions at the same time.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +15,25 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def compiled(function: Function) -> Function:
-    """``function`` as machine code, made on the first call and kept on disk for later processes.
+def compile_function(function: Function) -> Function:
+    """``function`` as machine code, made on the first call and kept on disk for later processes."""
+    return _compile(function)
 
-    It is kept beside the module or, where that may not be written to, in the user's cache folder.
-    Where there is neither (a container without a home), every process compiles for itself; numba
-    alone would refuse. Threads can run compiled functions at the same time.
+
+def compile_no_alloc(function: Function) -> Function:
+    """Like ``compile_function``, for a function that allocates nothing.
+
+    numba then counts no references, which would take longer than the work of small loops.
     """
-    return _kept(function)
+    return _compile(function, _nrt=False)
 
 
-def lean(function: Function) -> Function:
-    """As ``compiled``, of a function that allocates nothing: numba counts no references, which takes
-    longer than the work of small loops."""
-    return _kept(function, _nrt=False)
+def compile_inline(function: Function) -> Function:
+    """Like ``compile_no_alloc``, for a function that becomes part of its callers."""
+    return _compile(function, _nrt=False, forceinline=True)
 
 
-def inlined(function: Function) -> Function:
-    """As ``lean``, of a function that becomes part of those that call it."""
-    return _kept(function, _nrt=False, forceinline=True)
-
-
-def _kept(function: Function, **options: Any) -> Function:
+def _compile(function: Function, **options: Any) -> Function:
     try:
         return cast(Function, njit(cache=True, nogil=True, **options)(function))
     except RuntimeError:  # numba has no place to keep it

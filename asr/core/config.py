@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from asr.core.files import read_text
 from asr.errors import UserError
 
 Config = TypeVar("Config")
@@ -94,10 +95,8 @@ def check_bounds(config: Any, name: str) -> None:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file; raises ``ConfigError`` naming the file and the line."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(path, ConfigError))
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
 
 

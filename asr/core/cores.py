@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 
-def usable_cores() -> int:
-    """Cores that this process may use: a container or a batch system grants fewer than there are."""
+def count_cores() -> int:
+    """Cores that this process may use: a container or a batch system may grant fewer than there are."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     cores = len(os.sched_getaffinity(0))
-    quota = Path("/sys/fs/cgroup/cpu.max")  # microseconds of work, in so many that pass
+    quota = Path("/sys/fs/cgroup/cpu.max")  # microseconds of work granted in each period
     if quota.exists():
         granted, period = quota.read_text().split()
         if granted != "max":
@@ -19,7 +19,7 @@ def usable_cores() -> int:
     return cores
 
 
-def threads_for(asked: int) -> int:
-    """So many threads as were ``asked`` for, 0 for one a core; more would be in each other's way."""
-    cores = usable_cores()
-    return min(asked or cores, cores)
+def choose_threads(wanted: int) -> int:
+    """As many threads as are ``wanted``, 0 for one a core, but no more than cores: they only compete."""
+    cores = count_cores()
+    return min(wanted or cores, cores)

@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from asr.audio.reading import read_audio
-from asr.core.cores import usable_cores
-from asr.core.files import replacing
+from asr.core.cores import count_cores
+from asr.core.files import replace_file
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
@@ -117,7 +117,7 @@ def write_cache(path: Path, utterances: Sequence[Utterance], rate: int, mark: st
     """Decode ``utterances`` to the file ``path``, on all cores."""
     clear_abandoned(path)
     ends = np.zeros(len(utterances), np.int64)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
         size = 0
         for index, samples in enumerate(decoded(utterances, rate, path)):
@@ -150,7 +150,7 @@ def decoded(utterances: Sequence[Utterance], rate: int, path: Path) -> Iterator[
             "copy the folder from a machine on which the same recipe was begun"
         ) from error
     with (
-        ThreadPoolExecutor(usable_cores()) as pool,
+        ThreadPoolExecutor(count_cores()) as pool,
         tqdm(total=len(utterances), desc=f"decoding to {path}", unit="utterance", disable=None) as bar,
     ):
         for first in range(0, len(utterances), BLOCK):

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.core.files import write_text
+from asr.core.files import read_text, write_text
 from asr.errors import UserError
 
 DURATION_TOLERANCE = 0.1  # seconds by which a manifest may be wrong: MP3 headers are not exact
@@ -61,12 +61,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers counted from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text") from error
+    text = read_text(path, ManifestError)
     # Not splitlines(): a JSON string may hold U+2028, which splitlines() would cut at.
     return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.text.lexicon import Pronunciation
 
 # Of a letter, as in the x of "box" and the u of "music". On held-out words of CMUdict 25.2 % were wrong, as
@@ -78,13 +78,13 @@ def numbered(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, list[Pr
     return arrays, list(numbers)
 
 
-@compiled
+@compile_function
 def part_before(parts: np.ndarray, end: int, length: int) -> int:
     """The number of the ``length`` phones before ``end``."""
     return parts[end - 1, length - 1] if length > 0 else 0
 
 
-@compiled
+@compile_function
 def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
     """How often every graphone is to be expected: forwards and backwards through all alignments.
 
@@ -117,7 +117,7 @@ def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
     return counts
 
 
-@compiled
+@compile_function
 def best_alignments(pairs: Pairs, log_probs: np.ndarray) -> np.ndarray:
     """The number of each letter's part in the most probable alignment (Viterbi); -1 where there is none."""
     chosen = np.full(len(pairs.letters), -1, np.int32)

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.g2p.graphones import MOST_PHONES, Graphone, aligned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
@@ -113,7 +113,7 @@ def g2p_of(model: NgramModel) -> G2P:
     return G2P(model, tuple(phones), graphones, choices)
 
 
-@compiled
+@compile_function
 def searched(
     trie: Trie,
     begin: int,
@@ -164,7 +164,7 @@ def searched(
     return scores[kept], paths
 
 
-@compiled
+@compile_function
 def best_of(
     scores: np.ndarray, states: np.ndarray, heard: np.ndarray, most: int, threshold: float
 ) -> np.ndarray:

@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from asr.core.compiled import compiled
-from asr.core.files import replacing
+from asr.core.compiled import compile_function
+from asr.core.files import replace_file
 from asr.lm.building import Level, RepeatedError, trie_of, with_more
 from asr.lm.digits import WIDTH, parsed, written
 from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel, Trie
@@ -57,7 +57,7 @@ def read_arpa(path: str | Path) -> NgramModel:
 
 def write_arpa(model: NgramModel, path: str | Path) -> None:
     """Write ``model`` as ARPA, packed where the name ends in ``.gz``; numbers have seven decimals."""
-    with replacing(path) as temporary, _created(temporary) as file:
+    with replace_file(path) as temporary, _created(temporary) as file:
         file.write(b"\\data\\\n")
         for order, count in enumerate(model.counts, start=1):
             file.write(f"ngram {order}={count}\n".encode())
@@ -195,7 +195,7 @@ def shown(line: bytes) -> str:
     return repr(line[:60].strip().decode("utf-8", "replace"))
 
 
-@compiled
+@compile_function
 def _section(
     text: np.ndarray, place: int, count: int, order: int, table: WordTable
 ) -> tuple[WordTable, np.ndarray, np.ndarray, np.ndarray, int, int]:
@@ -244,7 +244,7 @@ def _section(
     return table, words, log_probs, backoffs, place, fault
 
 
-@compiled
+@compile_function
 def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
     """How many fields between white space the line at ``place`` has, and the place behind the line.
 
@@ -264,7 +264,7 @@ def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) 
     return fields, min(place + 1, len(text))
 
 
-@compiled
+@compile_function
 def _lines(
     trie: Trie,
     contexts: np.ndarray,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.lm.model import Trie, find, score
 
 
@@ -65,7 +65,7 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
     return trie, tuple(len(level.words) for level in levels)
 
 
-@compiled
+@compile_function
 def _places(bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray) -> np.ndarray:
     """Where each context followed by its next word stands among ``words``; -1 where it does not."""
     places = np.empty(len(contexts), np.int32)
@@ -107,7 +107,7 @@ def linked(first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, ba
     return trie
 
 
-@compiled
+@compile_function
 def _link(trie: Trie) -> None:
     """Fill ``states``, ``suffixes`` and missing probabilities, shorter n-grams first."""
     inner = len(trie.backoffs)

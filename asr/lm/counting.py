@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.lm.model import find
 from asr.lm.text import NEWLINE, is_space
 from asr.lm.vocabulary import (
@@ -97,7 +97,7 @@ def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
             yield block
 
 
-@compiled
+@compile_function
 def numbered(
     text: np.ndarray, table: WordTable, begin: int, end: int, unknown: int
 ) -> tuple[np.ndarray, WordTable]:
@@ -164,7 +164,7 @@ def count_ngrams(corpus: Corpus, order: int) -> list[Counted]:
     return levels
 
 
-@compiled
+@compile_function
 def _longer(
     tokens: np.ndarray, places: np.ndarray, bounds: np.ndarray, words: np.ndarray, length: int, begin: int
 ) -> np.ndarray:
@@ -177,7 +177,7 @@ def _longer(
     return longer
 
 
-@compiled
+@compile_function
 def _window_keys(
     tokens: np.ndarray, places: np.ndarray, base: int, length: int, bits: int, begin: int
 ) -> np.ndarray:
@@ -197,7 +197,7 @@ def _window_keys(
     return keys[:count]
 
 
-@compiled
+@compile_function
 def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every value of a sorted array once, and how often it is there."""
     size = 0
@@ -213,7 +213,7 @@ def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct, counts
 
 
-@compiled
+@compile_function
 def _merged(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
     """Where the key without its last word stands in ``shorter``, for keys that are sorted."""
     contexts = np.empty(len(keys), np.int32)
@@ -226,7 +226,7 @@ def _merged(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
     return contexts
 
 
-@compiled
+@compile_function
 def _suffixes(words: np.ndarray, contexts: np.ndarray, shorter: Counted) -> np.ndarray:
     """Where each n-gram stands without its first word, among those of the order below."""
     suffixes = np.empty(len(words), np.int32)

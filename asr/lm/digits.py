@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 
 # As numbers, because a byte of an array is one.
 PLUS, MINUS, POINT, ZERO, NINE = ord("+"), ord("-"), ord("."), ord("0"), ord("9")
@@ -18,7 +18,7 @@ DECIMALS = 7  # single precision has no more of a log10 between -1 and -10
 WIDTH = 24  # more bytes than any number that is written takes
 
 
-@compiled
+@compile_function
 def parsed(text: np.ndarray, begin: int, end: int) -> float:
     """The number ``text[begin:end]``, perhaps with an exponent, or infinity; NaN where it is none."""
     place = begin
@@ -40,7 +40,7 @@ def parsed(text: np.ndarray, begin: int, end: int) -> float:
     return -value if negative else value
 
 
-@compiled
+@compile_function
 def _mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
     """Digits with or without a point: their value as if there were none, where they end, its exponent."""
     if end - place == 3 and (text[place] | LOWER, text[place + 1] | LOWER, text[place + 2] | LOWER) == INF:
@@ -62,7 +62,7 @@ def _mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
 NO_EXPONENT = 1 << 20
 
 
-@compiled
+@compile_function
 def _exponent(text: np.ndarray, place: int, end: int) -> int:
     """The exponent ``e-5`` at ``place``, within ±400, or ``NO_EXPONENT`` where there is something else."""
     if text[place] | LOWER != EXPONENT:
@@ -82,7 +82,7 @@ def _exponent(text: np.ndarray, place: int, end: int) -> int:
     return -exponent if negative else exponent
 
 
-@compiled
+@compile_function
 def written(value: float, text: np.ndarray, place: int) -> int:
     """Write ``value``, below a billion, with seven decimals but no zeros at the end; the place behind it."""
     if value < 0:
@@ -106,7 +106,7 @@ def written(value: float, text: np.ndarray, place: int) -> int:
     return place + 1
 
 
-@compiled
+@compile_function
 def _whole(value: int, text: np.ndarray, place: int) -> int:
     """Write a whole number that is not negative."""
     end, power = place + 1, 10

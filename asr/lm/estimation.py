@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.core.config import option
 from asr.errors import UserError
 from asr.lm.building import linked
@@ -173,7 +173,7 @@ def discounts_of(counts: np.ndarray, order: int, fallback: tuple[float, ...]) ->
     )
 
 
-@compiled
+@compile_function
 def _smoothed(
     bounds: np.ndarray,
     counts: np.ndarray,

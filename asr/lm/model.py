@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 
@@ -104,7 +104,7 @@ class NgramModel:
         return log_probs, state
 
 
-@compiled
+@compile_function
 def find(words: np.ndarray, low: int, high: int, word: int) -> int:
     """Where ``word`` stands in the sorted ``words[low:high]``, or -1."""
     end = high
@@ -117,7 +117,7 @@ def find(words: np.ndarray, low: int, high: int, word: int) -> int:
     return low if low < end and words[low] == word else -1
 
 
-@compiled
+@compile_function
 def child(trie: Trie, node: int, word: int) -> int:
     """The node of the inner n-gram ``node`` followed by ``word``, or -1."""
     if node == 0:
@@ -125,7 +125,7 @@ def child(trie: Trie, node: int, word: int) -> int:
     return find(trie.words, trie.first_child[node], trie.first_child[node + 1], word)
 
 
-@compiled
+@compile_function
 def score(trie: Trie, state: int, word: int) -> tuple[float, int]:
     """Natural log P(word | state) and the state after it.
 

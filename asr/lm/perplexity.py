@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.lm.counting import numbered
 from asr.lm.model import NgramModel, Trie, score
@@ -93,7 +93,7 @@ def _scored_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple
         yield block, _scored(model.trie, tokens, model.begin, model.end, model.unknown)
 
 
-@compiled
+@compile_function
 def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
     """A row for each sentence: words, unknown words, the log-probs of all tokens and of the unknown words."""
     rows = np.zeros((np.sum(tokens == SENTENCE), 4))

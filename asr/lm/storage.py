@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.lm.arpa import read_arpa
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel, Trie
 from asr.lm.vocabulary import Vocabulary
@@ -43,7 +43,7 @@ def load_model(path: str | Path, verify: bool = False) -> NgramModel:
 def save_model(model: NgramModel, path: str | Path) -> None:
     """Write the binary file."""
     arrays = [*model.trie, model.vocabulary.bounds, model.vocabulary.letters]
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER.size))
         checksum = 0
         for array in arrays:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.core.config import option
 from asr.errors import UserError
 from asr.text.normalise import NORMALISERS
@@ -150,7 +150,7 @@ def split_sentences(text: str) -> list[str]:
     return [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
 
 
-@compiled
+@compile_function
 def is_space(byte: int) -> bool:
     """Whether a byte stands between words, is one of ``SPACES``."""
     return byte in (SPACE, TAB, NEWLINE, RETURN)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 
 UNKNOWN = "<unk>"
 BEGIN = "<s>"
@@ -77,7 +77,7 @@ class WordTable(NamedTuple):
     size: np.ndarray
 
 
-@compiled
+@compile_function
 def empty_table() -> WordTable:
     """A table without words."""
     return WordTable(
@@ -95,7 +95,7 @@ def table_words(table: WordTable) -> list[bytes]:
     return [letters[begin:end] for begin, end in pairwise(bounds)]
 
 
-@compiled
+@compile_function
 def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     """A table that gives every word of a vocabulary its number there."""
     table = empty_table()
@@ -105,7 +105,7 @@ def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     return table
 
 
-@compiled
+@compile_function
 def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, or -1 - the slot in which it would stand."""
     code = FNV_BASIS
@@ -127,7 +127,7 @@ def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
         slot = (slot + 1) & mask
 
 
-@compiled
+@compile_function
 def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, a new one if need be; the table must have room."""
     number = found(table, text, begin, end)
@@ -143,7 +143,7 @@ def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     return number
 
 
-@compiled
+@compile_function
 def with_room(table: WordTable, letters: int) -> WordTable:
     """The same table, or a larger copy, with room for one more word of so many bytes."""
     count = table.size[0]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from asr.audio.reading import AudioError, Source
 from asr.core.config import from_table, option, read_toml, section, to_table, to_toml
-from asr.core.files import replacing, write_text
+from asr.core.files import replace_file, write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
 from asr.model.ctc import CTCModel
@@ -337,7 +337,7 @@ def save_weights(recognizer: Recognizer, folder: Path, dtype: torch.dtype = torc
             weights[name] = value.to(torch.float16 if dtype == torch.int8 else dtype)
         else:
             weights[name] = value
-    with replacing(folder / WEIGHTS_FILE) as temporary:
+    with replace_file(folder / WEIGHTS_FILE) as temporary:
         save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
 
 

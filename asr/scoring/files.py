@@ -17,6 +17,7 @@ format    a text
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sys
 from bisect import bisect_right
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.core.files import read_text
 from asr.data.manifest import ManifestError, Utterance, json_object, parse_line
 from asr.scoring.counts import ScoringError, keyed, listed
 
@@ -102,14 +104,9 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     A line ends at a line feed, with or without a carriage return before it, and nowhere else: a text
     may hold U+2028 or a form feed. Raises ``ManifestError`` when the file cannot be read as UTF-8.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text") from error
+    text = read_text(path, ManifestError, newline="\n")
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        yield number, line.removesuffix("\n").removesuffix("\r")
 
 
 def filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonical
 from asr.transcript.values import AlignedWord, Word
@@ -168,7 +168,7 @@ def least_block(frames: int, states: int) -> int:
     return max(1, round((2 * states * frames) ** (1 / 3)))
 
 
-@compiled
+@compile_function
 def _best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndarray:
     """The state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token.
 
@@ -204,7 +204,7 @@ def _best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndar
     return path
 
 
-@compiled
+@compile_function
 def _advance(
     log_probs: np.ndarray,
     tokens: np.ndarray,

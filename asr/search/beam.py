@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import inlined, lean
+from asr.core.compiled import compile_inline, compile_no_alloc
 from asr.lm.model import Trie, score
 from asr.search.hotwords import SPACE, HotWords
 from asr.search.lexicon import OUT, ROOT, Lexicon, follow
@@ -153,7 +153,7 @@ class Search(NamedTuple):
 SIZE, FREE, ROOT_NODE, SKIPPED = 0, 1, 2, 3
 
 
-@inlined
+@compile_inline
 def word_end(known: Knowledge, place: int, state: int) -> tuple[float, float, int, float]:
     """What finishing a word at ``place`` after ``state`` does.
 
@@ -172,7 +172,7 @@ def word_end(known: Knowledge, place: int, state: int) -> tuple[float, float, in
     return np.exp(fusion.lm_weight * log_prob + fusion.word_bonus + extra), log_prob, state, extra
 
 
-@inlined
+@compile_inline
 def find_end(known: Knowledge, nodes: np.ndarray, at: int) -> None:
     """Ask what finishing the last word of a node does, and remember it."""
     node = nodes[at]
@@ -181,7 +181,7 @@ def find_end(known: Knowledge, nodes: np.ndarray, at: int) -> None:
     node.ended = 1
 
 
-@inlined
+@compile_inline
 def walk(
     known: Knowledge, nodes: np.ndarray, at: int, token: int
 ) -> tuple[float, int, int, int, int, float, float]:
@@ -225,13 +225,13 @@ def walk(
     return factor, place, state, hot, words, lm, extra
 
 
-@inlined
+@compile_inline
 def look_ahead(known: Knowledge, place: int, hot: int) -> float:
     """The factor that ranks a prefix by what its unfinished word can become."""
     return (known.ahead[place] if place >= 0 else known.fusion.outside) * known.hot_ahead[hot]
 
 
-@lean
+@compile_no_alloc
 def begin(search: Search, state: int, hot: int) -> None:
     """Start anew with the empty prefix, whatever was searched before."""
     numbers, free = search.numbers, search.free
@@ -249,7 +249,7 @@ def begin(search: Search, state: int, hot: int) -> None:
     search.scale[0] = 0.0
 
 
-@inlined
+@compile_inline
 def new_node(search: Search, parent: int, token: int) -> int:
     """A node in the beam, first among its parent's children; where it stands is for the caller to say."""
     nodes, numbers = search.nodes, search.numbers
@@ -265,7 +265,7 @@ def new_node(search: Search, parent: int, token: int) -> int:
     return at
 
 
-@inlined
+@compile_inline
 def release(search: Search, at: int) -> None:
     """Take one link from a node; when it was the last one, free the node and go on with its parent."""
     nodes, numbers = search.nodes, search.numbers
@@ -285,7 +285,7 @@ def release(search: Search, at: int) -> None:
         nodes[at].links -= 1
 
 
-@lean
+@compile_no_alloc
 def advance(known: Knowledge, search: Search, log_probs: np.ndarray, frame: int) -> int:
     """Read log-probs ``(frames, vocabulary)`` from ``frame`` on.
 
@@ -313,7 +313,7 @@ def advance(known: Knowledge, search: Search, log_probs: np.ndarray, frame: int)
     return frame
 
 
-@inlined
+@compile_inline
 def skip_blank(beam: np.ndarray, size: int) -> None:
     """A frame that is surely blank: all paths end in it."""
     for i in range(size):
@@ -321,7 +321,7 @@ def skip_blank(beam: np.ndarray, size: int) -> None:
         beam[i].token = 0.0
 
 
-@inlined
+@compile_inline
 def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, threshold: float) -> int:
     """Fill in the tokens above the threshold, likely ones first, and what is probable; returns how many.
 
@@ -344,7 +344,7 @@ def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, thresh
     return count
 
 
-@inlined
+@compile_inline
 def stay(search: Search) -> float:
     """The candidates that add no token: a blank, the last token again, or the parent that adds it now.
 
@@ -377,7 +377,7 @@ def stay(search: Search) -> float:
     return best
 
 
-@inlined
+@compile_inline
 def grow(known: Knowledge, search: Search, likely: int, best: float) -> int:
     """The candidates that add a token, behind those that stay; returns how many there are in all."""
     nodes, beam, candidates = search.nodes, search.beam, search.candidates
@@ -432,7 +432,7 @@ def grow(known: Knowledge, search: Search, likely: int, best: float) -> int:
     return count
 
 
-@inlined
+@compile_inline
 def survive(known: Knowledge, search: Search, count: int) -> None:
     """Make the beam of the best candidates, scaled so that the best ranks 1."""
     nodes, beam, successors = search.nodes, search.beam, search.successors
@@ -484,7 +484,7 @@ def survive(known: Knowledge, search: Search, count: int) -> None:
     search.scale[0] += np.log(best)
 
 
-@inlined
+@compile_inline
 def grown_node(known: Knowledge, search: Search, parent: int, token: int) -> int:
     """The child of ``parent`` by ``token`` in the beam: one that descendants have kept, or a new one."""
     nodes = search.nodes
@@ -502,7 +502,7 @@ def grown_node(known: Knowledge, search: Search, parent: int, token: int) -> int
     return at
 
 
-@inlined
+@compile_inline
 def without_rivals(search: Search, size: int) -> int:
     """Drop each successor that another one with the same future equals or beats; returns how many stay."""
     nodes, successors, table = search.nodes, search.successors, search.table
@@ -531,14 +531,14 @@ def without_rivals(search: Search, size: int) -> int:
     return kept
 
 
-@inlined
+@compile_inline
 def same_future(nodes: np.ndarray, one: np.void, other: np.void) -> bool:
     """Whether whatever is said next changes the probabilities of two entries alike."""
     a, b = nodes[one.node], nodes[other.node]
     return a.place == b.place and a.state == b.state and a.hot == b.hot and one.last == other.last
 
 
-@inlined
+@compile_inline
 def nth_largest(values: np.ndarray, count: int, n: int) -> float:
     """The ``n``-th largest of the first ``count`` values, which are put in another order (Hoare 1961)."""
     low, high = 0, count - 1
@@ -564,7 +564,7 @@ def nth_largest(values: np.ndarray, count: int, n: int) -> float:
     return values[n]
 
 
-@lean
+@compile_no_alloc
 def commit(search: Search, tokens: np.ndarray) -> int:
     """Move the root down to where the prefixes of the beam part.
 
@@ -587,7 +587,7 @@ def commit(search: Search, tokens: np.ndarray) -> int:
     return count
 
 
-@lean
+@compile_no_alloc
 def decide(search: Search) -> None:
     """Drop the prefixes that do not share the first half of the best one, so that it can be committed."""
     nodes, beam, numbers = search.nodes, search.beam, search.numbers
@@ -612,7 +612,7 @@ def decide(search: Search) -> None:
     numbers[SIZE] = kept
 
 
-@inlined
+@compile_inline
 def depth_of(nodes: np.ndarray, at: int) -> int:
     """How many tokens lead from the root to a node."""
     depth = 0
@@ -622,7 +622,7 @@ def depth_of(nodes: np.ndarray, at: int) -> int:
     return depth
 
 
-@inlined
+@compile_inline
 def ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
     """The node ``distance`` tokens nearer to the root."""
     for _ in range(distance):
@@ -630,7 +630,7 @@ def ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
     return at
 
 
-@lean
+@compile_no_alloc
 def finish(known: Knowledge, search: Search, table: np.ndarray) -> None:
     """What every prefix in the beam comes to when the recording ends here; the search can still go on.
 
@@ -656,7 +656,7 @@ def finish(known: Knowledge, search: Search, table: np.ndarray) -> None:
         table[i, 1], table[i, 2], table[i, 3] = lm, words, extra
 
 
-@lean
+@compile_no_alloc
 def spelled(search: Search, entry: int, tokens: np.ndarray) -> int:
     """Write the tokens from the root to a prefix in the beam, last one first; returns how many."""
     nodes, at = search.nodes, search.beam[entry].node

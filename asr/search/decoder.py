@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.cores import usable_cores
+from asr.core.cores import count_cores
 from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
@@ -145,7 +145,7 @@ def on_threads(
     best: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
 ) -> list[Hypothesis]:
     """What ``best`` makes of every recording, on so many threads; ``None`` means all cores."""
-    threads = min(threads or usable_cores(), len(log_probs))
+    threads = min(threads or count_cores(), len(log_probs))
     if threads <= 1:
         return [best(rows) for rows in log_probs]
     with ThreadPoolExecutor(threads) as pool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled, inlined
+from asr.core.compiled import compile_function, compile_inline
 
 OUT = -1  # where a prefix stands whose letters begin no known word
 ROOT = 0  # where a prefix stands that has not begun a word
@@ -48,7 +48,7 @@ def lexicon_of(
     return Lexicon(*_grown(letters, bounds, numbers, log_probs))
 
 
-@inlined
+@compile_inline
 def follow(lexicon: Lexicon, node: int, letter: int) -> int:
     """The child of ``node`` under ``letter``, or ``OUT``."""
     if node < 0:
@@ -66,7 +66,7 @@ def follow(lexicon: Lexicon, node: int, letter: int) -> int:
     return low if low < end and lexicon.letters[low] == letter else OUT
 
 
-@compiled
+@compile_function
 def _grown(
     letters: np.ndarray, bounds: np.ndarray, numbers: np.ndarray, log_probs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

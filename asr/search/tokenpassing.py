@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compiled, inlined, lean
+from asr.core.compiled import compile_function, compile_inline, compile_no_alloc
 from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWords
@@ -116,7 +116,7 @@ def new_passing(beam_size: int, most: int, state: int) -> Passing:
     return passing
 
 
-@compiled
+@compile_function
 def advance(
     sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, rows: np.ndarray, frame: int
 ) -> int:
@@ -139,7 +139,7 @@ def advance(
     return frame
 
 
-@lean
+@compile_no_alloc
 def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.ndarray) -> int:
     """All that the hypotheses of the beam may become by a frame; returns how many candidates there are."""
     tree, beam = sounds.tree, passing.beam
@@ -194,7 +194,7 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
     return count
 
 
-@inlined
+@compile_inline
 def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
     """Where among ``count`` candidates the one with these words, this node and last token stands.
 
@@ -214,7 +214,7 @@ def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
     return count
 
 
-@inlined
+@compile_inline
 def add(
     passing: Passing,
     count: int,
@@ -240,7 +240,7 @@ def add(
     return count
 
 
-@inlined
+@compile_inline
 def log_sum(a: float, b: float) -> float:
     """log(exp(a) + exp(b)); what is less than exp(-36) of the other, about as much as float64 can tell from
     nothing, is left out."""
@@ -248,7 +248,7 @@ def log_sum(a: float, b: float) -> float:
     return high if low < high - 36.0 or high == -np.inf else high + np.log1p(np.exp(low - high))
 
 
-@compiled
+@compile_function
 def survive(limits: Limits, passing: Passing, count: int) -> None:
     """Make the best candidates the beam.
 
@@ -279,7 +279,7 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
     numbers[SIZE] = size
 
 
-@inlined
+@compile_inline
 def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
     """Whether one of the first ``size`` hypotheses has the same future and is better in both endings."""
     for i in range(size):
@@ -290,7 +290,7 @@ def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
     return False
 
 
-@compiled
+@compile_function
 def with_room(passing: Passing) -> Passing:
     """The same search; of the tree of words, what the beam needs is kept, with as much room behind it."""
     size, count = passing.numbers[SIZE], passing.numbers[HISTORIES]

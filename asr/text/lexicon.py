@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import write_text
+from asr.core.files import read_text, write_text
 from asr.errors import UserError
 
 Pronunciation = tuple[str, ...]
@@ -127,7 +127,7 @@ def read_dictionary(path: str | Path) -> Lexicon:
     phones are too many to be any.
     """
     entries = []
-    for number, line in _numbered(_text(path)):
+    for number, line in _numbered(read_text(path, LexiconError)):
         if line.startswith(";;;"):
             continue
         word, *phones = line.partition(" #")[0].lower().split() or [""]
@@ -148,7 +148,7 @@ def read_dictionary(path: str | Path) -> Lexicon:
 
 def read_lexicon(path: str | Path) -> Lexicon:
     """What ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
-    text = _text(path)
+    text = read_text(path, LexiconError)
     columns = _columns(text)
     if columns is not None:
         return Lexicon(Gathered(columns))
@@ -171,15 +171,6 @@ def lexicon_lines(lexicon: Lexicon) -> Iterator[str]:
     for word, variants in lexicon.words.items():
         for phones in variants:
             yield f"{word} {' '.join(phones)}"
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise LexiconError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LexiconError(f"{path}: is not UTF-8 text, a word and its phones a line") from error
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:

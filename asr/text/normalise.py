@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from asr.core.files import read_text
 from asr.errors import UserError
 from asr.text.english import english
 
@@ -117,14 +118,8 @@ def read_substitutions(path: Path) -> dict[str, str]:
 
     Empty lines and lines that begin with ``#`` are passed over. Raises ``NormaliserError``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise NormaliserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise NormaliserError(f"{path}: is not UTF-8 text") from error
     table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, NormaliserError).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         said, tab, meant = line.partition("\t")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asr.core.config import option
-from asr.core.files import replacing, write_text
+from asr.core.files import read_text, replace_file, write_text
 from asr.errors import UserError
 from asr.text.lexicon import Lexicon, read_lexicon, write_lexicon
 from asr.text.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
@@ -206,7 +206,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write ``tokens.txt`` (a symbol a line, line 0 the blank) and ``bpe.model`` or ``lexicon.txt``."""
     write_text(Path(folder) / TOKENS_FILE, "".join(symbol + "\n" for symbol in tokenizer.symbols))
     if tokenizer.bpe:
-        with replacing(Path(folder) / BPE_FILE) as temporary:
+        with replace_file(Path(folder) / BPE_FILE) as temporary:
             temporary.write_bytes(tokenizer.bpe)
     if tokenizer.lexicon is not None:
         write_lexicon(tokenizer.lexicon, Path(folder) / LEXICON_FILE)
@@ -215,12 +215,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Read what ``save_tokenizer`` wrote."""
     path = Path(folder) / TOKENS_FILE
-    try:
-        symbols = tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: is not UTF-8 text, a symbol a line") from error
+    symbols = tuple(read_text(path, TextError).removesuffix("\n").split("\n"))
     if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
         raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
     spoken = Path(folder) / LEXICON_FILE

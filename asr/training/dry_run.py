@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -110,14 +109,22 @@ def taken(run: Run, batch: tuple[int, ...]) -> str:
             "training.batch_seconds, and raise training.accumulate by as much to train alike"
         ) from error
     passed = time.monotonic() - started
-    memory, loss = megabytes(peak_memory(run)), metrics["loss"]
-    return f"it took {passed:.1f} s and {memory} at most; its loss is {loss:.1f} nats an utterance"
+    peak = peak_memory(run)
+    memory = "" if peak is None else f" and {megabytes(peak)} at most"
+    return f"it took {passed:.1f} s{memory}; its loss is {metrics['loss']:.1f} nats an utterance"
 
 
-def peak_memory(run: Run) -> float:
-    """The most bytes that were in use so far: on the GPU, or else by the whole process."""
+def peak_memory(run: Run) -> float | None:
+    """The most bytes that were in use so far: on the GPU, or else by the whole process.
+
+    ``None`` where the system does not tell, as Windows does not.
+    """
     if run.recognizer.device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(run.recognizer.device))
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 

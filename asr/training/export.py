@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr import __version__
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.cells import FUSED
 from asr.model.features import Features, append_deltas, mask_padding, padded, utterance_statistics
@@ -106,7 +106,7 @@ def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
     check_exportable(recognizer)
     graph = SamplesToLogProbs(recognizer).eval().cpu()
     samples, lengths = padded([np.zeros(round(recognizer.sample_rate * s)) for s in CHECKED_SECONDS])
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about numbers that the sizes below make dynamic
             torch.onnx.export(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.audio.reading import read_audio
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import padded
@@ -113,7 +113,7 @@ def liveliest(inside: Inside, count: int) -> list[int]:
 def draw_inside(inside: Inside, units: Sequence[int], path: Path) -> None:
     """Write what ``picture`` draws; the ending of ``path`` chooses the format."""
     figure = picture(inside, units)
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from asr.core.config import from_table, read_toml, to_table, to_toml
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.features import length_mask
 from asr.pretrained import CONFIG_FILE
@@ -476,7 +476,7 @@ def remember_best(run: Run, key: list[float]) -> None:
     kept = {best_file(run, entry) for entry in progress.best_steps}
     present = best_file(run, [float(progress.step)])
     if present in kept:
-        with replacing(present) as temporary:
+        with replace_file(present) as temporary:
             state = network(run.recognizer).state_dict()
             save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
     for file in present.parent.glob("*.safetensors"):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from asr import __version__
-from asr.core.files import replacing
+from asr.core.files import replace_file
 from asr.model.features import FeatureConfig
 
 
@@ -79,5 +79,5 @@ def draw_features(features: np.ndarray, config: FeatureConfig, title: str, path:
     )  # fmt: skip
     axes.set(title=title, xlabel="seconds", ylabel=f"{config.kind} feature")
     figure.colorbar(image, ax=axes, label=f"normalised by {config.normalisation}")
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from asr.audio.reading import duration, resampled
 from asr.cli import cli
 from asr.cli.transcribe import Found, distinct_names, progress_bar
-from asr.core.cores import threads_for, usable_cores
+from asr.core.cores import choose_threads, count_cores
 from tests.synthetic import NO_SPEECH, spoken
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -404,8 +404,8 @@ main()
 
 
 def test_no_more_threads_than_cores():
-    cores = usable_cores()
-    assert [threads_for(asked) for asked in (0, 1, cores, cores + 1, 10_000)] == [
+    cores = count_cores()
+    assert [choose_threads(asked) for asked in (0, 1, cores, cores + 1, 10_000)] == [
         cores,
         1,
         cores,

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 MODULE = """
-from asr.core.compiled import compiled
+from asr.core.compiled import compile_function
 
-@compiled
+@compile_function
 def double(x):
     return 2 * x
 
@@ -38,10 +38,10 @@ def test_the_second_process_compiles_nothing(tmp_path):
 def test_without_a_place_to_keep_it_a_function_still_works(monkeypatch):
     from numba.core import caching
 
-    from asr.core.compiled import compiled
+    from asr.core.compiled import compile_function
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    function = compiled(lambda x: 2 * x)
+    function = compile_function(lambda x: 2 * x)
     assert function(21) == 42
     with pytest.raises(RuntimeError, match="cache"):
         from numba import njit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_the_plan_is_that_of_the_run(experiment, tmp_path):
     assert f"{steps // 2} steps; 2 epochs" in lines[1]
     padding = float(re.search(r"([\d.]+) % padding", lines[1])[1])
     assert 0 < padding < 20
+
+
+def test_without_the_module_resource_the_peak_of_memory_is_left_out(experiment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    lines = list(rehearsal(experiment, CPU))
+    assert re.match(r"it took [\d.]+ s; its loss is [\d.]+ nats", lines[-1])
 
 
 def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch):
