@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Options of features and training, each measured against one baseline: bash recipes/options/run.sh CORPUS_DIR
-# About three minutes a run on one core. OPTIONS="mfcc stack" in front of it: these alone.
+# About two minutes a run on one core. OPTIONS="mfcc stack" in front of it: these alone.
 # Stopped or killed, the same command goes on.
 set -euo pipefail
 corpus=$1
