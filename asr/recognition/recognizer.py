@@ -29,13 +29,13 @@ from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.model.features import FeatureConfig, Features, padded
 from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, model_folder
-from asr.search import SearchConfig, greedy
+from asr.search import SearchConfig, search_greedily
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
-    from asr.search.decoder import Decoder
-    from asr.search.words import WordDecoder
+    from asr.search.lexicon_beam import LexiconBeamSearch
+    from asr.search.prefix_beam import PrefixBeamSearch
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -65,7 +65,7 @@ class Recognizer:
     tokenizer: Tokenizer
     features: Features
     model: CTCModel
-    decoder: Decoder | WordDecoder | None = None  # without one the search is greedy
+    decoder: PrefixBeamSearch | LexiconBeamSearch | None = None  # without one the search is greedy
     compute_type: str = "float32"  # of the network's big products; ``computing_in`` changes it
 
     @property
@@ -140,7 +140,7 @@ class Recognizer:
         """The best hypothesis for each array of log-probs."""
         if self.decoder is not None:
             return self.decoder.batch(log_probs, self.frame_seconds, torch.get_num_threads())
-        return [greedy(array, self.tokenizer, self.frame_seconds) for array in log_probs]
+        return [search_greedily(array, self.tokenizer, self.frame_seconds) for array in log_probs]
 
     @property
     def settings(self) -> dict[str, object]:
@@ -407,10 +407,10 @@ def with_search(
         config = replace(config, beam_size=USUAL_BEAM)
     # Here, because they bring a compiler, which greedy search does without.
     from asr.lm.storage import load_model
-    from asr.search.words import new_decoder
+    from asr.search.lexicon_beam import make_beam_search
 
     model = None if language_model is None else load_model(language_model)
-    return replace(recognizer, decoder=new_decoder(config, recognizer.tokenizer, model, phrases))
+    return replace(recognizer, decoder=make_beam_search(config, recognizer.tokenizer, model, phrases))
 
 
 def with_own_search(

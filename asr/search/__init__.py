@@ -1,13 +1,14 @@
-"""From log-probs to hypotheses. Arrays in, ``Hypothesis`` out; knows no model and no torch.
+"""From log-probs to hypotheses.
 
-From low to high: ``greedy`` (the best token of every frame), ``priors`` (taken off the log-probs),
-``lexicon`` (the words of a language model as a trie of bytes), ``hotwords`` (phrases that get a bonus),
-``beam`` (prefix beam search, compiled), ``decoder`` (all of them joined behind one call),
-``tokenpassing`` (words by their pronunciations, compiled), ``words`` (the same behind one call, and which
-search goes with a vocabulary).
+In: log-probs ``(frames, vocabulary)``, a tokenizer, perhaps a language model and hot words. Out:
+``Hypothesis`` values, and the times of a given text's words (``alignment``). Knows no network.
+
+``greedy`` takes the best token of every frame, ``prefix_beam`` searches with tokens that spell,
+``lexicon_beam`` with phones; their compiled parts are in ``*_kernel``. Public face: ``SearchConfig``,
+``search_greedily``, ``lexicon_beam.make_beam_search``, ``alignment.align_text``.
 """
 
-from asr.search.greedy import greedy
-from asr.search.options import SearchConfig
+from asr.search.config import SearchConfig
+from asr.search.greedy import search_greedily
 
-__all__ = ["SearchConfig", "greedy"]
+__all__ = ["SearchConfig", "search_greedily"]

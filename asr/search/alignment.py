@@ -60,12 +60,12 @@ def align_text(
         raise AlignmentError("the text has no words that this model could hear")
     if tokenizer.lexicon is None:
         tokens = np.array(tokenizer.encode(text), np.int32)
-        owners = list(owning_words(tokenizer.surfaces[token] for token in tokens))
+        owners = list(assign_to_words(tokenizer.surfaces[token] for token in tokens))
     else:
-        pronunciations = heard(log_probs, [tokenizer.pronunciations(word) for word in words])
+        pronunciations = choose_pronunciations(log_probs, [tokenizer.pronunciations(word) for word in words])
         tokens = np.concatenate(pronunciations)
         owners = [number for number, phones in enumerate(pronunciations) for _ in phones]
-    placed = align(log_probs, tokens)
+    placed = align_tokens(log_probs, tokens)
     units = [
         Word(
             tokenizer.surfaces[token].strip(),
@@ -77,12 +77,12 @@ def align_text(
     ]
     pairs = [(owner, unit) for owner, unit in zip(owners, units, strict=True) if owner is not None]
     return tuple(
-        joined(words[owner], tuple(unit for _, unit in group))
+        combine_units(words[owner], tuple(unit for _, unit in group))
         for owner, group in groupby(pairs, key=itemgetter(0))
     )
 
 
-def owning_words(surfaces: Iterator[str]) -> Iterator[int | None]:
+def assign_to_words(surfaces: Iterator[str]) -> Iterator[int | None]:
     """For what each token contributes to a text the number of its word; ``None`` for space alone."""
     number, within = -1, False
     for surface in surfaces:
@@ -92,19 +92,19 @@ def owning_words(surfaces: Iterator[str]) -> Iterator[int | None]:
         yield number if surface.strip() else None
 
 
-def joined(text: str, units: tuple[Word, ...]) -> AlignedWord:
+def combine_units(text: str, units: tuple[Word, ...]) -> AlignedWord:
     """A word of its units; as sure as their geometric mean."""
     confidence = math.prod(unit.confidence ** (1 / len(units)) for unit in units)
     return AlignedWord(Word(text, units[0].start, units[-1].end, confidence), units)
 
 
-def heard(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+def choose_pronunciations(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     """For each word the pronunciation, of those there are, that fits best between its neighbours.
 
     Where the neighbours lie is found with the first pronunciation of every word.
     """
     chosen = [variants[0] for variants in words]
-    placed = align(log_probs, np.concatenate(chosen))
+    placed = align_tokens(log_probs, np.concatenate(chosen))
     borders = np.cumsum([0, *map(len, chosen)])
     for number, variants in enumerate(words):
         if len(variants) == 1:
@@ -113,25 +113,27 @@ def heard(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[
         begin = placed.begins[borders[first]] if first else 0
         end = placed.ends[borders[last] - 1] if last < len(words) else len(log_probs)
         before, behind = chosen[first:number], chosen[number + 1 : last]
-        scores = [score(log_probs[begin:end], np.concatenate([*before, v, *behind])) for v in variants]
+        scores = [score_path(log_probs[begin:end], np.concatenate([*before, v, *behind])) for v in variants]
         chosen[number] = variants[int(np.argmax(scores))]
     return chosen
 
 
-def score(log_probs: np.ndarray, tokens: np.ndarray) -> float:
+def score_path(log_probs: np.ndarray, tokens: np.ndarray) -> float:
     """The log-prob of the best path of ``tokens``; minus infinity where they have no room."""
-    return align(log_probs, tokens).score if len(log_probs) >= frames_needed(tokens) else -math.inf
+    return (
+        align_tokens(log_probs, tokens).score if len(log_probs) >= count_frames_needed(tokens) else -math.inf
+    )
 
 
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def frames_needed(tokens: np.ndarray) -> int:
+def count_frames_needed(tokens: np.ndarray) -> int:
     """The fewest frames for ``tokens``: one each, and a blank between equal ones."""
     return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
-def align(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
+def align_tokens(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
     """The most probable path of ``tokens`` through ``log_probs`` (Viterbi over the states of CTC).
 
     Args:
@@ -143,11 +145,11 @@ def align(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
     ``log_probs``. Raises ``AlignmentError`` when there are fewer frames than tokens and repeats need.
     """
     tokens = np.ascontiguousarray(tokens, np.int32)
-    frames, needed = len(log_probs), frames_needed(tokens)
+    frames, needed = len(log_probs), count_frames_needed(tokens)
     if frames < needed:
         raise AlignmentError(f"the text is too long: it needs {needed} frames, the recording has {frames}")
     states = 2 * len(tokens) + 1
-    block = frames if frames * states <= STEPS_KEPT else least_block(frames, states)
+    block = frames if frames * states <= STEPS_KEPT else choose_block(frames, states)
     path = _best_path(np.ascontiguousarray(log_probs, np.float32), tokens, block)
     begins = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="left")
     ends = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="right")
@@ -158,7 +160,7 @@ def align(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
     return Alignment(begins, ends, np.array(peaks, np.float64), float(total))
 
 
-def least_block(frames: int, states: int) -> int:
+def choose_block(frames: int, states: int) -> int:
     """The frames in a block with which ``_best_path`` needs the least memory.
 
     8 bytes for each state at the beginning of each block, and a byte for each step in the last one, in

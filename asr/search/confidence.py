@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr.search.options import SearchConfig
+from asr.search.config import SearchConfig
 from asr.transcript.values import Word
 
 SURE = 1e-6  # so near to 0 or 1 a raw confidence counts as
 BINS = 10
 
 
-def calibrated(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
+def calibrate(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
     """Words with the confidence that ``config`` makes of their raw one."""
     slope, offset = config.confidence_slope, config.confidence_offset
     if (slope, offset) == (1.0, 0.0):
@@ -38,7 +38,7 @@ def logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def fitted(raw: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+def fit_calibration(raw: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
     """The slope and offset under which raw confidences say best how often words are right.
 
     Newton's method on the logistic loss. One example of each kind is added at odds of one, so that
@@ -61,7 +61,7 @@ def fitted(raw: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Bin:
+class ConfidenceBin:
     """Words of similar confidence: how many, their mean confidence, and the share that was right."""
 
     words: int
@@ -69,18 +69,18 @@ class Bin:
     right: float
 
 
-def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin]:
+def bin_by_confidence(confidences: Sequence[float], right: Sequence[bool]) -> list[ConfidenceBin]:
     """The words in bins of equal width; empty bins are left out."""
     places = np.minimum((np.array(confidences) * BINS).astype(int), BINS - 1)
     values, truths = np.array(confidences), np.array(right, np.float64)
     return [
-        Bin(int(chosen.sum()), float(values[chosen].mean()), float(truths[chosen].mean()))
+        ConfidenceBin(int(chosen.sum()), float(values[chosen].mean()), float(truths[chosen].mean()))
         for chosen in (places == place for place in range(BINS))
         if chosen.any()
     ]
 
 
-def calibration_error(bins: Sequence[Bin]) -> float:
+def measure_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
     """The mean distance between confidence and truth, by words (Naeini et al. 2015)."""
     total = sum(bin.words for bin in bins)
     return sum(bin.words * abs(bin.confidence - bin.right) for bin in bins) / max(total, 1)

@@ -8,7 +8,7 @@ from asr.text.tokenizer import BLANK_TOKEN, Tokenizer
 from asr.transcript.values import Hypothesis, timed_words
 
 
-def greedy(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
+def search_greedily(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
     """The best token of every frame, repeats and blanks removed (Graves et al. 2006, section 3.2).
 
     Args:

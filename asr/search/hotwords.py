@@ -16,7 +16,7 @@ import numpy as np
 SPACE = 0x20
 
 
-class HotWords(NamedTuple):
+class HotWordAutomaton(NamedTuple):
     """States are numbers; 0 has read nothing that matters.
 
     following: ``(states, symbols)`` int32, the state after a symbol.
@@ -42,15 +42,15 @@ class Phrase(NamedTuple):
     ahead: Sequence[float]
 
 
-def hot_words(phrases: Sequence[str], weight: float) -> HotWords:
+def build_byte_automaton(phrases: Sequence[str], weight: float) -> HotWordAutomaton:
     """The automaton that reads the bytes of a text; see ``automaton``.
 
     Each phrase is worth ``weight`` (natural log) for every word it has. The part of the weight that
     ranks a prefix ahead of the phrase's end grows with every letter read, so that the beam keeps it; it
     is no part of the score.
     """
-    spelled = [(f" {' '.join(words)} ".encode(), weight * len(words)) for words in distinct(phrases)]
-    return automaton(
+    spelled = [(f" {' '.join(words)} ".encode(), weight * len(words)) for words in split_phrases(phrases)]
+    return build_automaton(
         [
             Phrase(letters, worth, [worth * depth / (len(letters) - 1) for depth in range(len(letters))])
             for letters, worth in spelled
@@ -59,12 +59,12 @@ def hot_words(phrases: Sequence[str], weight: float) -> HotWords:
     )
 
 
-def hot_phrases(phrases: Sequence[str], weight: float) -> tuple[HotWords, dict[str, int]]:
+def build_word_automaton(phrases: Sequence[str], weight: float) -> tuple[HotWordAutomaton, dict[str, int]]:
     """The automaton that reads words, and the symbol of each word that is in a phrase; of others it is 0.
 
     Worth and look-ahead are those of ``hot_words``, growing with every word.
     """
-    every = distinct(phrases)
+    every = split_phrases(phrases)
     numbers = {word: i for i, word in enumerate(sorted({word for words in every for word in words}), start=1)}
     listed = [
         Phrase(
@@ -74,15 +74,15 @@ def hot_phrases(phrases: Sequence[str], weight: float) -> tuple[HotWords, dict[s
         )
         for words in every
     ]
-    return automaton(listed, symbols=1 + len(numbers)), numbers
+    return build_automaton(listed, symbols=1 + len(numbers)), numbers
 
 
-def distinct(phrases: Sequence[str]) -> list[tuple[str, ...]]:
+def split_phrases(phrases: Sequence[str]) -> list[tuple[str, ...]]:
     """The words of each phrase, every phrase once."""
     return sorted({tuple(phrase.split()) for phrase in phrases} - {()})
 
 
-def automaton(phrases: Sequence[Phrase], symbols: int) -> HotWords:
+def build_automaton(phrases: Sequence[Phrase], symbols: int) -> HotWordAutomaton:
     """The automaton of phrases made of numbers below ``symbols``."""
     trie: list[dict[int, int]] = [{}]
     own_gain, own_ahead = [0.0], [0.0]
@@ -110,4 +110,4 @@ def automaton(phrases: Sequence[Phrase], symbols: int) -> HotWords:
         for symbol, child in trie[node].items():
             queue.append((child, int(following[node, symbol])))
             following[node, symbol] = child
-    return HotWords(following, gains, ahead)
+    return HotWordAutomaton(following, gains, ahead)

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from asr.errors import UserError
-from asr.search.options import SearchConfig
+from asr.search.config import SearchConfig
 
 LEAST_PRIOR = 1e-6  # of a token that hardly occurs: it must not become likely everywhere
 
 
-def log_priors_of(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
+def measure_log_priors(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
     """The log of each token's mean probability over all frames of ``(frames, vocabulary)`` arrays."""
     total, frames = np.zeros(1), 0
     for rows in log_probs:
@@ -27,7 +27,7 @@ def log_priors_of(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
     return tuple(np.round(priors, 4).tolist())
 
 
-def searchable(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
+def take_off_priors(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
     """``(frames, vocabulary)`` log-probs as a search under ``config`` reads them: float32, normalised.
 
     Raises ``UserError`` when the priors are those of another vocabulary.

@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.model.ctc import ctc_loss, frames_needed
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
-from asr.search.confidence import Bin, reliability
+from asr.search.confidence import ConfidenceBin, bin_by_confidence
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import (
     Batch,
@@ -51,9 +51,9 @@ class Evaluation:
         return {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
 
     @property
-    def reliability(self) -> list[Bin]:
+    def reliability(self) -> list[ConfidenceBin]:
         """Words of similar confidence, and which share of them is right."""
-        return reliability(*words_right(self.comparison, self.hypotheses))
+        return bin_by_confidence(*words_right(self.comparison, self.hypotheses))
 
     @property
     def summary(self) -> str:

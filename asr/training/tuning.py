@@ -11,9 +11,9 @@ from asr.lm.model import NgramModel
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, keyed, score_texts
 from asr.search import SearchConfig
-from asr.search.confidence import Bin, fitted, reliability
-from asr.search.priors import log_priors_of
-from asr.search.words import new_decoder
+from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
+from asr.search.lexicon_beam import make_beam_search
+from asr.search.priors import measure_log_priors
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
 from asr.training.evaluation import batch_statistics, words_right
@@ -65,7 +65,7 @@ def decoded(
     recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
-    decoder = new_decoder(config, recognizer.tokenizer, model)
+    decoder = make_beam_search(config, recognizer.tokenizer, model)
     found = decoder.batch(list(speech.log_probs.values()), speech.frame_seconds)
     return dict(zip(speech.log_probs, found, strict=True))
 
@@ -88,7 +88,7 @@ def prior_weights(
 
     Each with all of ``lm_weights`` and ``word_bonuses``, as for ``surface``.
     """
-    measured = replace(config, log_priors=log_priors_of(speech.log_probs.values()))
+    measured = replace(config, log_priors=measure_log_priors(speech.log_probs.values()))
     plain = replace(config, prior_weight=0.0, log_priors=())
     for point in [plain, *(replace(measured, prior_weight=weight) for weight in weights)]:
         yield from surface(recognizer, speech, point, model, lm_weights, word_bonuses)
@@ -125,12 +125,12 @@ def beams(
 
 def with_calibration(
     recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
-) -> tuple[SearchConfig, list[Bin]]:
+) -> tuple[SearchConfig, list[ConfidenceBin]]:
     """``config`` with confidences fitted to how often words are right, and the table that shows it."""
     plain = replace(config, confidence_slope=1.0, confidence_offset=0.0)
-    slope, offset = fitted(*judged(recognizer, speech, plain, model))
+    slope, offset = fit_calibration(*judged(recognizer, speech, plain, model))
     fitting = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
-    return fitting, reliability(*judged(recognizer, speech, fitting, model))
+    return fitting, bin_by_confidence(*judged(recognizer, speech, fitting, model))
 
 
 def judged(

@@ -25,7 +25,7 @@ from asr.g2p.model import G2PError, with_pronunciations
 from asr.longform.transcripts import LONGEST_SECONDS
 from asr.recognition.recognizer import load_recognizer
 from asr.search import alignment as aligning
-from asr.search.alignment import AlignmentError, align, align_text
+from asr.search.alignment import AlignmentError, align_text, align_tokens
 from asr.text.lexicon import Lexicon, lexicon_of
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript.formats import ALIGNMENT_FORMATS
@@ -62,10 +62,10 @@ def test_the_alignment_is_the_best_path(seed, frames, data):
     paths = [p for p in itertools.product(range(4), repeat=frames) if collapse(p) == tokens]
     if not paths:
         with pytest.raises(AlignmentError):
-            align(log_probs, np.array(tokens))
+            align_tokens(log_probs, np.array(tokens))
         return
     best = max(paths, key=lambda path: log_probs[np.arange(frames), list(path)].sum())
-    alignment = align(log_probs, np.array(tokens))
+    alignment = align_tokens(log_probs, np.array(tokens))
     runs = [
         (key, [frame for frame, _ in group])
         for key, group in itertools.groupby(enumerate(best), key=lambda item: item[1])
@@ -98,10 +98,10 @@ def test_block_by_block_the_path_is_that_of_the_whole_table(seed, frames, count,
 
 def test_a_path_whose_steps_are_too_many_is_the_same():
     log_probs, tokens = drawn(5, 300), np.random.default_rng(5).integers(1, 4, 120)
-    whole = align(log_probs, tokens)
+    whole = align_tokens(log_probs, tokens)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligning, "STEPS_KEPT", 0)
-        pieces = align(log_probs, tokens)
+        pieces = align_tokens(log_probs, tokens)
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -110,7 +110,7 @@ LONG = """
 import re
 from pathlib import Path
 import numpy as np
-from asr.search.alignment import align
+from asr.search.alignment import align_tokens
 
 def memory():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -125,10 +125,10 @@ log_probs = np.full((frames, 40), np.log(0.1 / 39), np.float32)
 path = np.zeros(frames, int)
 path[begins] = tokens
 log_probs[np.arange(frames), path] = np.log(0.9)
-align(log_probs[:10], tokens[:2])
+align_tokens(log_probs[:10], tokens[:2])
 Path("/proc/self/clear_refs").write_text("5")  # the most memory in use so far is what is in use now
 before = memory()
-found = align(log_probs, tokens)
+found = align_tokens(log_probs, tokens)
 print(memory() - before, (found.begins == begins).all())
 """
 

@@ -44,9 +44,9 @@ from asr.pretrained import model_folder
 from asr.recognition.recognizer import load_recognizer, own_language_model, read_search_config
 from asr.scoring.counts import keyed, score_texts
 from asr.search import SearchConfig
-from asr.search.decoder import Found
-from asr.search.priors import searchable
-from asr.search.words import FoundWords, new_decoder
+from asr.search.lexicon_beam import FoundWords, make_beam_search
+from asr.search.prefix_beam import Found
+from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
 from asr.training.batching import evaluation_examples, sample_reader
@@ -122,7 +122,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
     speech = heard(recognizer, examples, sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(model_folder(name))
-    arrays = [searchable(array, config) for array in speech.log_probs.values()]
+    arrays = [take_off_priors(array, config) for array in speech.log_probs.values()]
     np.savez(
         folder / LOG_PROBS,
         log_probs=np.concatenate(arrays),
@@ -156,7 +156,7 @@ class Ours:
     def answer(self, rows: Sequence[int], beam: int, lm_weight: float, word_bonus: float) -> dict[str, Any]:
         """Search ``rows``."""
         config = SearchConfig(beam_size=beam, lm_weight=lm_weight, word_bonus=word_bonus, unknown_score=-2.0)
-        decoder = new_decoder(config, self.task.tokenizer, self.model)
+        decoder = make_beam_search(config, self.task.tokenizer, self.model)
         decoder.find(self.task.arrays[rows[0]])
         started = time.perf_counter()
         texts = [self.text(decoder.find(self.task.arrays[row])[0]) for row in rows]

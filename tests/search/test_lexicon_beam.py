@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from asr.errors import UserError
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
-from asr.search import SearchConfig, greedy
-from asr.search.decoder import Decoder
-from asr.search.words import WordDecoder, new_decoder
+from asr.search import SearchConfig, search_greedily
+from asr.search.lexicon_beam import LexiconBeamSearch, make_beam_search
+from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, Tokenizer
 from asr.transcript.values import Word
@@ -117,7 +117,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
     model = MODEL if with_model else None
     config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
     expected = every_reading(log_probs, config, model, phrases)
-    found = WordDecoder(config, TOKENIZER, model, phrases).find(log_probs, n_best=10_000)
+    found = LexiconBeamSearch(config, TOKENIZER, model, phrases).find(log_probs, n_best=10_000)
     assert {tuple(e.word for e in one.entries) for one in found} == set(expected)
     for one in found:
         parts = (one.score, one.acoustic, one.lm, one.extra)
@@ -125,7 +125,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
         assert one.tokens == tuple(t for e in one.entries for t in e.tokens)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
-    quick = WordDecoder(replace(config, recombine=True), TOKENIZER, model, phrases).find(log_probs)[0]
+    quick = LexiconBeamSearch(replace(config, recombine=True), TOKENIZER, model, phrases).find(log_probs)[0]
     assert scores[0] - 0.7 < quick.score < scores[0] + 1e-4  # what is lost is at most a rival's paths
 
 
@@ -139,7 +139,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
 )
 def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word_bonus, with_model, phrases):
     config = replace(WIDE, beam_size=50, beam_threshold=threshold, word_bonus=word_bonus)
-    decoder = WordDecoder(config, TOKENIZER, MODEL if with_model else None, phrases)
+    decoder = LexiconBeamSearch(config, TOKENIZER, MODEL if with_model else None, phrases)
     log_probs = drawn(seed, 12)
     found = decoder.find(log_probs, n_best=50)
     decoder.sounds = decoder.sounds._replace(ending=np.inf)  # nothing is skipped
@@ -152,7 +152,7 @@ def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
     log_probs = drawn(seed, 5)
     expected = every_reading(log_probs, WIDE, MODEL, [])
     best = max(score for words, (score, *_) in expected.items() if "ut" not in words)
-    found = WordDecoder(replace(WIDE, closed=True), TOKENIZER, MODEL).find(log_probs)[0]
+    found = LexiconBeamSearch(replace(WIDE, closed=True), TOKENIZER, MODEL).find(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
 
 
@@ -168,16 +168,16 @@ def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
 def test_the_language_model_tells_words_that_sound_alike():
     config = SearchConfig(beam_size=20)
     heard = spoken("T U T U")
-    one = WordDecoder(config, TOKENIZER, model_of("to two", "toot")).hypotheses(heard, 0.04)[0]
-    other = WordDecoder(config, TOKENIZER, model_of("two to", "toot")).hypotheses(heard, 0.04)[0]
+    one = LexiconBeamSearch(config, TOKENIZER, model_of("to two", "toot")).hypotheses(heard, 0.04)[0]
+    other = LexiconBeamSearch(config, TOKENIZER, model_of("two to", "toot")).hypotheses(heard, 0.04)[0]
     assert (one.text, other.text) == ("to two", "two to")
-    assert one.tokens == other.tokens == greedy(heard, TOKENIZER, 0.04).tokens
+    assert one.tokens == other.tokens == search_greedily(heard, TOKENIZER, 0.04).tokens
 
 
 def test_what_comes_later_decides_which_word_it_was():
     # Alone "to" is more likely, but only "two" goes before "toot".
     model = model_of("to", "to", "to tea", "two toot")
-    decoder = WordDecoder(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
     assert decoder.hypotheses(spoken("T U"), 0.04)[0].text == "to"
     assert decoder.hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
 
@@ -185,7 +185,9 @@ def test_what_comes_later_decides_which_word_it_was():
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     config = SearchConfig(beam_size=20, hotword_weight=2.0)
     model = model_of("to to tea", "to toot", "to to", "two")
-    plain, hot = (WordDecoder(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"]))
+    plain, hot = (
+        LexiconBeamSearch(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"])
+    )
     heard = spoken("T U T U T", sure=0.8)
     assert plain.find(heard)[0].entries[0].word == "to"
     assert [entry.word for entry in hot.find(heard)[0].entries] == ["two", "toot"]
@@ -199,7 +201,7 @@ def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
     }
     lexicon = Lexicon(words | {"tut": (("T", "U", "T"),), "tat": (("T", "A", "T"),)})
     tokenizer = Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
-    decoder = WordDecoder(SearchConfig(beam_size=20), tokenizer, None, ["tutu"])
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=20), tokenizer, None, ["tutu"])
     tokens = [tokenizer.symbols.index(phone) for phone in "TUTU"]
     probs = np.full((8, len(tokenizer)), 0.02)
     probs[np.arange(8), [t for token in tokens for t in (token, 0)]] = 0.94
@@ -208,7 +210,7 @@ def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
 
 
 def test_words_have_the_times_of_their_phones():
-    decoder = WordDecoder(SearchConfig(beam_size=20, closed=True), TOKENIZER, model_of("toot u", "tea"))
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=20, closed=True), TOKENIZER, model_of("toot u", "tea"))
     (hypothesis,) = decoder.hypotheses(spoken("T U T U"), 0.1)
     assert hypothesis.text == "toot u"
     first, second = hypothesis.words
@@ -220,38 +222,38 @@ def test_words_have_the_times_of_their_phones():
 def test_an_unfinished_word_at_the_end_is_left_out():
     lexicon = Lexicon({"toot": (("T", "U", "T"),)})
     tokenizer = Tokenizer((BLANK, "T", "U"), lexicon=lexicon)
-    decoder = WordDecoder(SearchConfig(beam_size=3, beam_threshold=2.0), tokenizer)
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=3, beam_threshold=2.0), tokenizer)
     assert decoder.hypotheses(spoken("T U T T U", 0.98), 0.04)[0].text == "toot"
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_next_to_no_recording_is_no_words(frames):
     silence = np.log(np.tile(np.array([[0.98, 0.01, 0.01]], np.float32), (frames, 1)))
-    decoder = WordDecoder(SearchConfig(beam_size=4, blank_threshold=1.0), TOKENIZER, MODEL)
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=4, blank_threshold=1.0), TOKENIZER, MODEL)
     assert decoder.hypotheses(silence, 0.04)[0].words == ()
 
 
 def test_long_recordings_make_room_for_their_words():
     phones = " ".join(["T U T U"] * 400)
     model = model_of("to two")
-    decoder = WordDecoder(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
     hypothesis = decoder.hypotheses(spoken(phones), 0.04)[0]
     assert len(hypothesis.text.split()) == 800
-    assert hypothesis.tokens == greedy(spoken(phones), TOKENIZER, 0.04).tokens
+    assert hypothesis.tokens == search_greedily(spoken(phones), TOKENIZER, 0.04).tokens
     assert all(isinstance(word, Word) and word.start < word.end for word in hypothesis.words)
 
 
 def test_threads_find_the_same_as_one():
-    decoder = WordDecoder(SearchConfig(beam_size=20), TOKENIZER, MODEL)
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=20), TOKENIZER, MODEL)
     recordings = [drawn(seed, 30) for seed in range(12)]
     assert decoder.batch(recordings, 0.04, threads=4) == decoder.batch(recordings, 0.04, threads=1)
 
 
 def test_the_search_follows_from_the_vocabulary():
-    assert isinstance(new_decoder(WIDE, TOKENIZER), WordDecoder)
-    assert isinstance(new_decoder(WIDE, Tokenizer((BLANK, "a"))), Decoder)
+    assert isinstance(make_beam_search(WIDE, TOKENIZER), LexiconBeamSearch)
+    assert isinstance(make_beam_search(WIDE, Tokenizer((BLANK, "a"))), PrefixBeamSearch)
     with pytest.raises(UserError, match="hot words: 'xyz' cannot be pronounced"):
-        new_decoder(WIDE, TOKENIZER, None, ["xyz"])
+        make_beam_search(WIDE, TOKENIZER, None, ["xyz"])
     for closed in (True, False):
         with pytest.raises(UserError, match=r"no word of the language model .* in capitals"):
-            new_decoder(replace(WIDE, closed=closed), TOKENIZER, model_of("TO TWO", "TEA"))
+            make_beam_search(replace(WIDE, closed=closed), TOKENIZER, model_of("TO TWO", "TEA"))

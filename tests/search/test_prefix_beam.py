@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from asr.errors import UserError
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
-from asr.search import SearchConfig, beam, greedy
-from asr.search.beam import SIZE
-from asr.search.confidence import calibration_error, fitted, reliability
-from asr.search.decoder import BLOCK, Decoder, Found, Stream
+from asr.search import SearchConfig, search_greedily
+from asr.search import prefix_beam_kernel as kernel
+from asr.search.confidence import bin_by_confidence, fit_calibration, measure_calibration_error
+from asr.search.prefix_beam import BLOCK, Found, PrefixBeamSearch, PrefixBeamStream
+from asr.search.prefix_beam_kernel import SIZE
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
 from tests.reference import collapse, every_label_sequence, words_in_phrases
 
@@ -95,11 +96,11 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
         for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
     }
     best = max(expected.values())[0]
-    found = Decoder(config, tokenizer, model, phrases).find(log_probs)[0]
+    found = PrefixBeamSearch(config, tokenizer, model, phrases).find(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
     parts = (found.score, found.acoustic, found.lm, found.words, found.extra)
     assert parts == pytest.approx(expected[found.tokens], abs=1e-4)
-    quick = Decoder(replace(config, recombine=True), tokenizer, model, phrases).find(log_probs)[0]
+    quick = PrefixBeamSearch(replace(config, recombine=True), tokenizer, model, phrases).find(log_probs)[0]
     assert best - 0.7 < quick.score < best + 1e-4  # what is lost is at most a rival's last paths
 
 
@@ -111,7 +112,7 @@ def test_n_best_are_the_best_and_different(seed, frames):
         fused(tokens, acoustic, WIDE, MODEL)[0]
         for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
     ]
-    found = Decoder(WIDE, LETTERS, MODEL).find(log_probs, n_best=5)
+    found = PrefixBeamSearch(WIDE, LETTERS, MODEL).find(log_probs, n_best=5)
     assert len({result.tokens for result in found}) == len(found) > 0
     assert [r.score for r in found] == pytest.approx(sorted(everything, reverse=True)[: len(found)], abs=1e-4)
 
@@ -120,9 +121,9 @@ def test_n_best_are_the_best_and_different(seed, frames):
 @given(st.lists(st.integers(0, 3), max_size=40))
 def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
     log_probs = spelled_out(path, 4)
-    hypothesis = Decoder(SearchConfig(beam_size=8), LETTERS).hypotheses(log_probs, 0.04)[0]
+    hypothesis = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS).hypotheses(log_probs, 0.04)[0]
     assert hypothesis.tokens == tuple(collapse(path))
-    same = greedy(log_probs, LETTERS, 0.04)
+    same = search_greedily(log_probs, LETTERS, 0.04)
     assert hypothesis.text == same.text
     assert [w.text for w in hypothesis.words] == [w.text for w in same.words]
 
@@ -131,8 +132,8 @@ def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
 @given(seed=st.integers(0, 10**6), vocabulary=st.integers(2, 100), threshold=st.floats(-12.0, -0.5))
 def test_the_likeliest_tokens_of_a_frame_are_tried(seed, vocabulary, threshold):
     (row,) = drawn(seed, 1, vocabulary)
-    tokens, probs = np.zeros(min(vocabulary, beam.MOST_TOKENS), np.int32), np.zeros(vocabulary)
-    count = beam.likely_tokens(tokens, probs, row, threshold)
+    tokens, probs = np.zeros(min(vocabulary, kernel.MOST_TOKENS), np.int32), np.zeros(vocabulary)
+    count = kernel.pick_likely_tokens(tokens, probs, row, threshold)
     above = [token for token in np.argsort(-row, kind="stable") if token != 0 and row[token] > threshold]
     assert tokens[:count].tolist() == above[: len(tokens)]
     expected = np.zeros(vocabulary)
@@ -161,7 +162,7 @@ def test_the_language_model_changes_the_word():
     ).astype(np.float32)
     config = SearchConfig(beam_size=20)
     text = [
-        LETTERS.decode(Decoder(config, LETTERS, model).find(log_probs)[0].tokens)
+        LETTERS.decode(PrefixBeamSearch(config, LETTERS, model).find(log_probs)[0].tokens)
         for model in (None, model_of("a", "a", "a a"))
     ]
     assert text == ["b", "a"]
@@ -172,9 +173,11 @@ SAYINGS = model_of("the cat sat on the mat", "the dog sat", "a cat and a dog", "
 
 def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is_closed():
     heard = said("the zebra sat")
-    open_text = ALPHABET.decode(Decoder(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find(heard)[0].tokens)
+    open_text = ALPHABET.decode(
+        PrefixBeamSearch(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find(heard)[0].tokens
+    )
     assert open_text == "the zebra sat"
-    closed = Decoder(SearchConfig(beam_size=50, closed=True), ALPHABET, SAYINGS).find(heard)[0]
+    closed = PrefixBeamSearch(SearchConfig(beam_size=50, closed=True), ALPHABET, SAYINGS).find(heard)[0]
     words = ALPHABET.decode(closed.tokens).split()
     assert words and all(SAYINGS.vocabulary.find(word) >= 0 for word in words)
 
@@ -188,35 +191,43 @@ def doubtful(said_word: str, meant_word: str, share: float = 0.35) -> np.ndarray
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     plain = SearchConfig(beam_size=50)
     heard = doubtful("marten", "martin")
-    listening = Decoder(plain, ALPHABET, SAYINGS, ["martin", "saint martin"])
-    for decoder, text in ((Decoder(plain, ALPHABET, SAYINGS), "marten"), (listening, "martin")):
+    listening = PrefixBeamSearch(plain, ALPHABET, SAYINGS, ["martin", "saint martin"])
+    for decoder, text in ((PrefixBeamSearch(plain, ALPHABET, SAYINGS), "marten"), (listening, "martin")):
         assert ALPHABET.decode(decoder.find(heard)[0].tokens) == text
     unrelated = said("the dog sat on the mat")
-    with_them, without = listening.find(unrelated)[0], Decoder(plain, ALPHABET, SAYINGS).find(unrelated)[0]
+    with_them, without = (
+        listening.find(unrelated)[0],
+        PrefixBeamSearch(plain, ALPHABET, SAYINGS).find(unrelated)[0],
+    )
     assert with_them.tokens == without.tokens
     assert with_them.score == pytest.approx(without.score, abs=1e-6)
     inside = said("smartins")  # letters of a hot word within another word are not the hot word
-    alone = [Decoder(plain, ALPHABET, None, phrases).find(inside)[0] for phrases in ([], ["martin"])]
+    alone = [PrefixBeamSearch(plain, ALPHABET, None, phrases).find(inside)[0] for phrases in ([], ["martin"])]
     assert alone[0].tokens == alone[1].tokens
 
 
 def test_hot_words_work_without_a_language_model():
     heard = doubtful("marten", "martin")
     config = SearchConfig(beam_size=50)
-    assert ALPHABET.decode(Decoder(config, ALPHABET).find(heard)[0].tokens) == "marten"
-    assert ALPHABET.decode(Decoder(config, ALPHABET, None, ["martin"]).find(heard)[0].tokens) == "martin"
+    assert ALPHABET.decode(PrefixBeamSearch(config, ALPHABET).find(heard)[0].tokens) == "marten"
+    assert (
+        ALPHABET.decode(PrefixBeamSearch(config, ALPHABET, None, ["martin"]).find(heard)[0].tokens)
+        == "martin"
+    )
 
 
 def test_hot_words_that_could_never_be_heard_are_an_error():
     for tokenizer, unit in ((LETTERS, "characters"), (PIECES, "pieces")):
         with pytest.raises(UserError, match=rf"hot words: 'a cab' .* this model's {unit}: they lack c$"):
-            Decoder(SearchConfig(beam_size=4), tokenizer, None, ["ab a", "a cab"])
+            PrefixBeamSearch(SearchConfig(beam_size=4), tokenizer, None, ["ab a", "a cab"])
 
 
 def test_a_language_model_in_another_form_is_an_error():
     with pytest.raises(UserError, match=r"no word of the language model .* characters: .*in capitals"):
-        Decoder(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "A1 DOG"))
-    Decoder(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "a1 dog"))  # one word is enough
+        PrefixBeamSearch(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "A1 DOG"))
+    PrefixBeamSearch(
+        SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "a1 dog")
+    )  # one word is enough
 
 
 def test_bpe_tokens_with_spaces_inside_find_words():
@@ -226,7 +237,7 @@ def test_bpe_tokens_with_spaces_inside_find_words():
     )
     for text in ("the dog sat on the mat", "a cat and a dog"):
         for model in (None, SAYINGS):
-            decoder = Decoder(SearchConfig(beam_size=30), tokenizer, model)
+            decoder = PrefixBeamSearch(SearchConfig(beam_size=30), tokenizer, model)
             hypothesis = decoder.hypotheses(said(text, tokenizer), 0.04)[0]
             assert hypothesis.text == text
             assert [word.text for word in hypothesis.words] == text.split()
@@ -236,7 +247,7 @@ def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
     text = " ".join(["the cat sat on the mat a dog and he read"] * 60)
     heard = said(text)
     assert len(heard) > 6 * BLOCK
-    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     hypothesis = decoder.hypotheses(heard, 0.04)[0]
     assert hypothesis.text == text
     assert [word.text for word in hypothesis.words] == text.split()
@@ -251,9 +262,9 @@ def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
 def test_blocks_of_any_size_give_what_one_block_gives():
     """Recordings with much in doubt, read in pieces, so that words are committed while others are open."""
     heard = np.concatenate([drawn(seed, 200) for seed in range(2 * BLOCK // 200 + 3)])
-    decoder = Decoder(SearchConfig(beam_size=30, lm_weight=0.5), LETTERS, MODEL)
+    decoder = PrefixBeamSearch(SearchConfig(beam_size=30, lm_weight=0.5), LETTERS, MODEL)
     whole = decoder.find(heard)[0]
-    stream, begin = Stream(decoder, 0.04), 0
+    stream, begin = PrefixBeamStream(decoder, 0.04), 0
     for size in itertools.cycle((1, 7, 300)):
         stream.read(heard[begin : begin + size])
         begin += size
@@ -271,14 +282,14 @@ def test_blocks_of_any_size_give_what_one_block_gives():
 
 
 def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
-    decoder = Decoder(SearchConfig(beam_size=8), LETTERS)
-    stream = Stream(decoder, None, n_best=8)
+    decoder = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS)
+    stream = PrefixBeamStream(decoder, None, n_best=8)
     stream.read(drawn(7, 12))
     before = stream.ranked()
     best = before[0].tokens
     half = best[: len(best) // 2]
     assert any(found.tokens[: len(half)] != half for found in before)
-    beam.decide(stream._search)
+    kernel.decide(stream._search)
     left = stream.ranked()
     assert left[0] == before[0]
     assert [found for found in before if found.tokens[: len(half)] == half] == left
@@ -288,7 +299,7 @@ def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
 
 
 def test_a_batch_is_its_members():
-    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     recordings = [said(text) for text in ("the cat", "a dog sat", "", "he read the mat")]
     together = decoder.batch(recordings, 0.04, threads=2)
     assert together == [decoder.hypotheses(recording, 0.04)[0] for recording in recordings]
@@ -298,7 +309,7 @@ def test_a_batch_is_its_members():
 def test_frames_that_allow_nothing_and_scores_that_are_far_apart_do_no_harm():
     heard = said("the cat")
     heard[3] = -np.inf
-    decoder = Decoder(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
+    decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     found = decoder.find(heard)[0]
     assert math.isfinite(found.score)
     sharp = np.where(heard > -1, 0.0, -200.0).astype(np.float32)
@@ -306,7 +317,7 @@ def test_frames_that_allow_nothing_and_scores_that_are_far_apart_do_no_harm():
 
 
 def test_found_is_a_plain_value():
-    found = Decoder(SearchConfig(beam_size=4), LETTERS).find(drawn(1, 4))[0]
+    found = PrefixBeamSearch(SearchConfig(beam_size=4), LETTERS).find(drawn(1, 4))[0]
     assert isinstance(found, Found)
     assert found.score == pytest.approx(found.acoustic + found.extra)
 
@@ -319,22 +330,25 @@ def test_fitted_confidences_say_how_often_words_are_right():
     raw = generator.uniform(0.3, 1.0, 5000)
     truth = 1 / (1 + np.exp(-(0.7 * np.log(raw / (1.0000001 - raw)) - 0.4)))
     right = generator.random(5000) < truth
-    slope, offset = fitted(raw.tolist(), right.tolist())
+    slope, offset = fit_calibration(raw.tolist(), right.tolist())
     assert slope == pytest.approx(0.7, abs=0.1)
     assert offset == pytest.approx(-0.4, abs=0.15)
     calibrated = 1 / (1 + np.exp(-(slope * np.log(raw / (1.0000001 - raw)) + offset)))
-    before, after = (calibration_error(reliability(c.tolist(), right.tolist())) for c in (raw, calibrated))
+    before, after = (
+        measure_calibration_error(bin_by_confidence(c.tolist(), right.tolist())) for c in (raw, calibrated)
+    )
     assert after < 0.03 < before
 
 
 COMPILED = """
 import numpy as np
-from asr.search import SearchConfig, beam
-from asr.search.decoder import Decoder
+from asr.search import SearchConfig
+from asr.search import prefix_beam_kernel as kernel
+from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
-decoder = Decoder(SearchConfig(beam_size=4), Tokenizer((BLANK, SPACE, "a")))
+decoder = PrefixBeamSearch(SearchConfig(beam_size=4), Tokenizer((BLANK, SPACE, "a")))
 decoder.hypotheses(np.log(np.full((9, 3), 1 / 3, np.float32)), 0.04)
-print(sum(sum(f.stats.cache_misses.values()) for f in (beam.advance, beam.begin, beam.finish)))
+print(sum(sum(f.stats.cache_misses.values()) for f in (kernel.advance, kernel.start, kernel.score_endings)))
 """
 
 

@@ -20,14 +20,14 @@ import numpy as np
 from asr.core.compiled import compile_function, compile_inline, compile_no_alloc
 from asr.lm.model import Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
-from asr.search.hotwords import HotWords
-from asr.search.lexicon import ROOT, Lexicon
+from asr.search.hotwords import HotWordAutomaton
+from asr.search.lexicon_trie import ROOT, LexiconTrie
 from asr.text.tokenizer import BLANK_TOKEN
 
 NONE = -1
 
 
-class Sounds(NamedTuple):
+class PronunciationTable(NamedTuple):
     """What words sound like.
 
     tree: the trie of pronunciations, tokens as letters; its look-ahead is weighted already.
@@ -39,12 +39,12 @@ class Sounds(NamedTuple):
     ending: what the end of a word adds to a rank at most, the language model's opinion left out.
     """
 
-    tree: Lexicon
+    tree: LexiconTrie
     firsts: np.ndarray
     words: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
-    hot: HotWords
+    hot: HotWordAutomaton
     heat: np.ndarray
     ending: float
 
@@ -74,7 +74,7 @@ HYPOTHESIS = np.dtype(
 )
 
 
-class Passing(NamedTuple):
+class LexiconBeamState(NamedTuple):
     """A search under way: everything that changes.
 
     numbers: hypotheses in the beam, entries in the tree of words.
@@ -93,7 +93,7 @@ class Passing(NamedTuple):
 SIZE, HISTORIES = 0, 1
 
 
-def ways_on(sounds: Sounds) -> int:
+def count_ways_on(sounds: PronunciationTable) -> int:
     """In how many ways a hypothesis can go on in a frame, at most."""
     children = sounds.tree.first_child
     alike = np.append(np.diff(sounds.firsts), 0)  # and 0 for nodes where no word ends, whose number is -1
@@ -101,9 +101,9 @@ def ways_on(sounds: Sounds) -> int:
     return 1 + int((ways[children[1:]] - ways[children[:-1]]).max())
 
 
-def new_passing(beam_size: int, most: int, state: int) -> Passing:
+def make_state(beam_size: int, most: int, state: int) -> LexiconBeamState:
     """A search before its first frame, with room for ``most`` candidates; ``state``: the language model's."""
-    passing = Passing(
+    passing = LexiconBeamState(
         numbers=np.array([1, 1]),
         beam=np.zeros(beam_size, HYPOTHESIS),
         candidates=np.zeros(most, HYPOTHESIS),
@@ -118,7 +118,12 @@ def new_passing(beam_size: int, most: int, state: int) -> Passing:
 
 @compile_function
 def advance(
-    sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, rows: np.ndarray, frame: int
+    sounds: PronunciationTable,
+    trie: Trie,
+    limits: Limits,
+    passing: LexiconBeamState,
+    rows: np.ndarray,
+    frame: int,
 ) -> int:
     """Read log-probs ``(frames, vocabulary)`` from ``frame`` on.
 
@@ -129,33 +134,35 @@ def advance(
         if row[BLANK_TOKEN] >= limits.blank_threshold:
             for i in range(passing.numbers[SIZE]):
                 kept = passing.beam[i]
-                kept.blank = log_sum(kept.blank, kept.token) + row[BLANK_TOKEN]
+                kept.blank = add_logs(kept.blank, kept.token) + row[BLANK_TOKEN]
                 kept.token = -np.inf
         else:
             if len(passing.parents) - passing.numbers[HISTORIES] < limits.beam_size:
                 return frame
-            survive(limits, passing, grow(sounds, trie, limits, passing, row))
+            select_survivors(limits, passing, grow_beam(sounds, trie, limits, passing, row))
         frame += 1
     return frame
 
 
 @compile_no_alloc
-def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.ndarray) -> int:
+def grow_beam(
+    sounds: PronunciationTable, trie: Trie, limits: Limits, passing: LexiconBeamState, row: np.ndarray
+) -> int:
     """All that the hypotheses of the beam may become by a frame; returns how many candidates there are."""
     tree, beam = sounds.tree, passing.beam
     count, best = 0, -np.inf
     for i in range(passing.numbers[SIZE]):
         old = beam[i]
-        place = found(passing, count, old.said, old.node, old.last)
+        place = find_candidate(passing, count, old.said, old.node, old.last)
         new = passing.candidates[place]
         count += 1
         new.history, new.state, new.hot, new.entry = old.history, old.state, old.hot, NONE
-        new.blank = log_sum(old.blank, old.token) + row[BLANK_TOKEN]
+        new.blank = add_logs(old.blank, old.token) + row[BLANK_TOKEN]
         new.token = old.token + row[old.last] if old.last >= 0 else -np.inf
-        best = max(best, log_sum(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot])
+        best = max(best, add_logs(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot])
     for i in range(passing.numbers[SIZE]):
         old = beam[i]
-        total = log_sum(old.blank, old.token)
+        total = add_logs(old.blank, old.token)
         most = max(tree.ahead[old.node] + sounds.hot.ahead[old.hot], sounds.ending)
         for child in range(tree.first_child[old.node], tree.first_child[old.node + 1]):
             token = int(tree.letters[child])
@@ -168,7 +175,7 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
                 rank = mass + tree.ahead[child] + sounds.hot.ahead[old.hot]
                 if rank >= best - limits.beam_threshold:
                     best = max(best, rank)
-                    count = add(
+                    count = add_mass(
                         passing, count, old.said, child, token, mass, old.history, old.state, old.hot, NONE
                     )
             sound = tree.words[child]
@@ -186,16 +193,16 @@ def grow(sounds: Sounds, trie: Trie, limits: Limits, passing: Passing, row: np.n
                 if ended + ahead >= best - limits.beam_threshold:
                     best = max(best, ended + ahead)
                     said = (old.said ^ sounds.words[entry]) * FNV_PRIME  # wraps around at 64 bits
-                    count = add(passing, count, said, ROOT, token, ended, old.history, state, hot, entry)
+                    count = add_mass(passing, count, said, ROOT, token, ended, old.history, state, hot, entry)
     for i in range(count):
         new = passing.candidates[i]
-        new.rank = log_sum(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
+        new.rank = add_logs(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
         passing.table[new.slot] = NONE
     return count
 
 
 @compile_inline
-def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
+def find_candidate(passing: LexiconBeamState, count: int, said: int, node: int, last: int) -> int:
     """Where among ``count`` candidates the one with these words, this node and last token stands.
 
     One that is new stands behind the others, its key filled in.
@@ -215,8 +222,8 @@ def found(passing: Passing, count: int, said: int, node: int, last: int) -> int:
 
 
 @compile_inline
-def add(
-    passing: Passing,
+def add_mass(
+    passing: LexiconBeamState,
     count: int,
     said: int,
     node: int,
@@ -228,7 +235,7 @@ def add(
     entry: int,
 ) -> int:
     """Give a candidate the probability of more paths that end in ``last``; returns how many there are."""
-    place = found(passing, count, said, node, last)
+    place = find_candidate(passing, count, said, node, last)
     new = passing.candidates[place]
     if place == count:
         new.blank, new.token = -np.inf, mass
@@ -236,12 +243,12 @@ def add(
         return count + 1
     if entry != NONE and new.entry != NONE and mass > new.token:  # the better pronunciation is kept
         new.history, new.entry = history, entry
-    new.token = log_sum(new.token, mass)
+    new.token = add_logs(new.token, mass)
     return count
 
 
 @compile_inline
-def log_sum(a: float, b: float) -> float:
+def add_logs(a: float, b: float) -> float:
     """log(exp(a) + exp(b)); what is less than exp(-36) of the other, about as much as float64 can tell from
     nothing, is left out."""
     low, high = min(a, b), max(a, b)
@@ -249,7 +256,7 @@ def log_sum(a: float, b: float) -> float:
 
 
 @compile_function
-def survive(limits: Limits, passing: Passing, count: int) -> None:
+def select_survivors(limits: Limits, passing: LexiconBeamState, count: int) -> None:
     """Make the best candidates the beam.
 
     With ``recombine``, one that is worse in both its endings than another with the same future is none.
@@ -265,7 +272,7 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
     size = 0
     for i in near[np.argsort(-ranks[near])]:
         new = candidates[i]
-        if limits.recombine and beaten(beam, size, new):
+        if limits.recombine and is_beaten(beam, size, new):
             continue
         if new.entry != NONE:
             at = numbers[HISTORIES]
@@ -280,7 +287,7 @@ def survive(limits: Limits, passing: Passing, count: int) -> None:
 
 
 @compile_inline
-def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
+def is_beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
     """Whether one of the first ``size`` hypotheses has the same future and is better in both endings."""
     for i in range(size):
         other = beam[i]
@@ -291,7 +298,7 @@ def beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
 
 
 @compile_function
-def with_room(passing: Passing) -> Passing:
+def make_room(passing: LexiconBeamState) -> LexiconBeamState:
     """The same search; of the tree of words, what the beam needs is kept, with as much room behind it."""
     size, count = passing.numbers[SIZE], passing.numbers[HISTORIES]
     needed = np.zeros(count, np.bool_)
@@ -313,4 +320,6 @@ def with_room(passing: Passing) -> Passing:
     for i in range(size):
         passing.beam[i].history = places[passing.beam[i].history]
     passing.numbers[HISTORIES] = kept
-    return Passing(passing.numbers, passing.beam, passing.candidates, passing.table, parents, entries)
+    return LexiconBeamState(
+        passing.numbers, passing.beam, passing.candidates, passing.table, parents, entries
+    )

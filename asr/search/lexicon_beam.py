@@ -10,15 +10,24 @@ import numpy as np
 
 from asr.g2p.model import G2PError, with_pronunciations
 from asr.lm.model import NgramModel, score
-from asr.search.alignment import align
-from asr.search.confidence import calibrated
-from asr.search.decoder import OTHER_FORM, Decoder, Found, SearchError, on_threads
-from asr.search.hotwords import HotWords, hot_phrases
-from asr.search.knowledge import NO_TRIE
-from asr.search.lexicon import ROOT, lexicon_of
-from asr.search.options import SearchConfig
-from asr.search.priors import searchable
-from asr.search.tokenpassing import SIZE, Limits, Passing, Sounds, advance, new_passing, ways_on, with_room
+from asr.search.alignment import align_tokens
+from asr.search.confidence import calibrate
+from asr.search.config import SearchConfig
+from asr.search.hotwords import HotWordAutomaton, build_word_automaton
+from asr.search.lexicon_beam_kernel import (
+    SIZE,
+    LexiconBeamState,
+    Limits,
+    PronunciationTable,
+    advance,
+    count_ways_on,
+    make_room,
+    make_state,
+)
+from asr.search.lexicon_trie import ROOT, build_lexicon_trie
+from asr.search.prefix_beam import OTHER_FORM, Found, PrefixBeamSearch, SearchError, search_on_threads
+from asr.search.prefix_beam_tables import NO_TRIE
+from asr.search.priors import take_off_priors
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
@@ -67,7 +76,7 @@ class FoundWords(Found):
     entries: tuple[Entry, ...]
 
 
-class WordDecoder:
+class LexiconBeamSearch:
     """A search made ready for one lexicon of pronunciations, one language model and one set of hot words.
 
     Only words of the lexicon are found, and hot words, whose pronunciation is made up where the lexicon
@@ -84,10 +93,10 @@ class WordDecoder:
     ) -> None:
         self.config = config
         self.model = model
-        self.hot, heat = hot_phrases(phrases, config.hotword_weight)
-        self.entries = entries_of(config, tokenizer, model, heat)
-        self.sounds = sounds_of(config, self.entries, model, self.hot)
-        self.most_candidates = config.beam_size * ways_on(self.sounds)
+        self.hot, heat = build_word_automaton(phrases, config.hotword_weight)
+        self.entries = gather_entries(config, tokenizer, model, heat)
+        self.sounds = build_pronunciation_table(config, self.entries, model, self.hot)
+        self.most_candidates = config.beam_size * count_ways_on(self.sounds)
         self.limits = Limits(
             lm_weight=float(config.lm_weight) if model is not None else 0.0,
             beam_size=config.beam_size,
@@ -106,11 +115,11 @@ class WordDecoder:
         """The best word sequences of one recording, best first, without the times of the words."""
         limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
         trie, state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
-        rows = searchable(log_probs, self.config)
-        passing = new_passing(self.config.beam_size, self.most_candidates, state)
+        rows = take_off_priors(log_probs, self.config)
+        passing = make_state(self.config.beam_size, self.most_candidates, state)
         frame = advance(self.sounds, trie, limits, passing, rows, 0)
         while frame < len(rows):
-            passing = with_room(passing)
+            passing = make_room(passing)
             frame = advance(self.sounds, trie, limits, passing, rows, frame)
         return self._results(passing, n_best)
 
@@ -136,9 +145,9 @@ class WordDecoder:
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
         """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
-        return on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
+        return search_on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
 
-    def _results(self, passing: Passing, n_best: int) -> list[FoundWords]:
+    def _results(self, passing: LexiconBeamState, n_best: int) -> list[FoundWords]:
         """What the hypotheses of the beam come to, were the recording to end here, best first."""
         beam = passing.beam[: passing.numbers[SIZE]]
         whole = beam[beam["node"] == ROOT]
@@ -162,7 +171,7 @@ class WordDecoder:
             for said in best_first
         ]
 
-    def _spelled(self, passing: Passing, history: int) -> tuple[Entry, ...]:
+    def _spelled(self, passing: LexiconBeamState, history: int) -> tuple[Entry, ...]:
         """The words that lead to a node of the tree of words."""
         backwards = []
         while history > 0:
@@ -194,7 +203,7 @@ class WordDecoder:
 
     def _timed(self, found: FoundWords, log_probs: np.ndarray, frame_seconds: float) -> tuple[Word, ...]:
         """The words with the times of their phones; as sure as the geometric mean of these."""
-        placed = align(log_probs, np.array(found.tokens, np.int32))
+        placed = align_tokens(log_probs, np.array(found.tokens, np.int32))
         words, last = [], 0
         for entry in found.entries:
             first, last = last, last + len(entry.tokens)
@@ -206,19 +215,19 @@ class WordDecoder:
                     float(np.exp(placed.peaks[first:last].mean())),
                 )
             )
-        return calibrated(words, self.config)
+        return calibrate(words, self.config)
 
 
-def new_decoder(
+def make_beam_search(
     config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None, phrases: Sequence[str] = ()
-) -> Decoder | WordDecoder:
+) -> PrefixBeamSearch | LexiconBeamSearch:
     """The search that goes with a vocabulary; ``phrases`` are hot words."""
     if tokenizer.lexicon is None:
-        return Decoder(config, tokenizer, model, phrases)
-    return WordDecoder(config, tokenizer, model, phrases)
+        return PrefixBeamSearch(config, tokenizer, model, phrases)
+    return LexiconBeamSearch(config, tokenizer, model, phrases)
 
 
-def entries_of(
+def gather_entries(
     config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, heat: Mapping[str, int]
 ) -> Entries:
     """The words that can be found, and how; ``heat`` has the hot ones.
@@ -232,7 +241,7 @@ def entries_of(
         raise SearchError(f"hot words: {error}") from error
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
     tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
-    order, tokens, bounds, new = in_order(tokens, columns.bounds)
+    order, tokens, bounds, new = sort_pronunciations(tokens, columns.bounds)
     words = [columns.words[place] for place in order.tolist()]
     hot = np.array([heat.get(word, 0) for word in words], np.int32)
     fees = np.full(len(words), float(config.word_bonus))
@@ -251,7 +260,9 @@ def entries_of(
     return Entries(words, tokens, bounds, new, numbers, fees, hot)
 
 
-def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def sort_pronunciations(
+    tokens: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The order that sorts pronunciations, their tokens and bounds in that order, and which are new there.
 
     Tokens are above 0, the blank, so that shorter ones filled up with zeros come before those that go on.
@@ -272,7 +283,9 @@ def in_order(tokens: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.nda
     )
 
 
-def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWords) -> Sounds:
+def build_pronunciation_table(
+    config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWordAutomaton
+) -> PronunciationTable:
     """The entries as arrays."""
     words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
     firsts = np.append(np.flatnonzero(entries.new), len(entries)).astype(np.int32)
@@ -280,13 +293,13 @@ def sounds_of(config: SearchConfig, entries: Entries, model: NgramModel | None, 
     highest = entries.fees + config.hotword_weight * (entries.heat > 0)
     if model is not None:
         highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
-    tree = lexicon_of(
+    tree = build_lexicon_trie(
         entries.tokens[np.repeat(entries.new, lengths)],
         np.append(0, np.cumsum(lengths[entries.new])),
         np.arange(len(firsts) - 1, dtype=np.int32),
         np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
     )
-    return Sounds(
+    return PronunciationTable(
         tree=tree,
         firsts=firsts,
         words=np.array([words[word] for word in entries.words], np.int32),

@@ -12,7 +12,7 @@ OUT = -1  # where a prefix stands whose letters begin no known word
 ROOT = 0  # where a prefix stands that has not begun a word
 
 
-class Lexicon(NamedTuple):
+class LexiconTrie(NamedTuple):
     """A trie in the order of breadth-first search, so that the children of a node stand side by side.
 
     first_child: ``(nodes + 1,)`` int32; node ``n`` has children ``first_child[n]:first_child[n + 1]``.
@@ -29,15 +29,17 @@ class Lexicon(NamedTuple):
     ahead: np.ndarray
 
 
-def empty_lexicon() -> Lexicon:
+def make_empty_trie() -> LexiconTrie:
     """A lexicon that knows no word: every letter leads out of it."""
     nothing = np.zeros(1, np.int32)
-    return Lexicon(np.ones(2, np.int32), np.zeros(1, np.uint8), nothing, nothing - 1, np.zeros(1, np.float32))
+    return LexiconTrie(
+        np.ones(2, np.int32), np.zeros(1, np.uint8), nothing, nothing - 1, np.zeros(1, np.float32)
+    )
 
 
-def lexicon_of(
+def build_lexicon_trie(
     letters: np.ndarray, bounds: np.ndarray, numbers: np.ndarray, log_probs: np.ndarray
-) -> Lexicon:
+) -> LexiconTrie:
     """The trie of words that are sorted by their bytes and different.
 
     Args:
@@ -45,11 +47,11 @@ def lexicon_of(
         numbers: int32, what the language model calls each word.
         log_probs: float32, natural logarithm of each word's probability without context.
     """
-    return Lexicon(*_grown(letters, bounds, numbers, log_probs))
+    return LexiconTrie(*_grow_trie(letters, bounds, numbers, log_probs))
 
 
 @compile_inline
-def follow(lexicon: Lexicon, node: int, letter: int) -> int:
+def find_child(lexicon: LexiconTrie, node: int, letter: int) -> int:
     """The child of ``node`` under ``letter``, or ``OUT``."""
     if node < 0:
         return OUT
@@ -67,7 +69,7 @@ def follow(lexicon: Lexicon, node: int, letter: int) -> int:
 
 
 @compile_function
-def _grown(
+def _grow_trie(
     letters: np.ndarray, bounds: np.ndarray, numbers: np.ndarray, log_probs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     most = len(letters) + 1

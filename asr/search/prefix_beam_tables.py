@@ -10,10 +10,10 @@ import numpy as np
 
 from asr.lm.model import NgramModel, Trie
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, vocabulary_of
-from asr.search.beam import Fusion, Knowledge, Pieces, Pruning
-from asr.search.hotwords import SPACE, hot_words
-from asr.search.lexicon import Lexicon, empty_lexicon, lexicon_of
-from asr.search.options import SearchConfig
+from asr.search.config import SearchConfig
+from asr.search.hotwords import SPACE, build_byte_automaton
+from asr.search.lexicon_trie import LexiconTrie, build_lexicon_trie, make_empty_trie
+from asr.search.prefix_beam_kernel import Fusion, Pruning, SearchTables, TokenTexts
 from asr.text.tokenizer import Tokenizer
 
 SMALLEST = 1e-37  # of what float32 holds with full precision
@@ -24,16 +24,16 @@ for _array in NO_TRIE:
     _array.setflags(write=False)  # as in a model: compiled code sees one type
 
 
-def knowledge(
+def build_search_tables(
     config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, phrases: Sequence[str]
-) -> Knowledge:
+) -> SearchTables:
     """Everything that searches with these options share."""
-    hot = hot_words(phrases, config.hotword_weight)
-    lexicon = empty_lexicon() if model is None else lexicon_with(model, phrases)
+    hot = build_byte_automaton(phrases, config.hotword_weight)
+    lexicon = make_empty_trie() if model is None else build_trie_with_phrases(model, phrases)
     weight = config.lm_weight if model is not None else 0.0
     unknown = 0.0 if model is None else -np.inf if config.closed else config.unknown_score
     unknown_word, end_word = (0, 0) if model is None else (model.unknown, model.end)
-    outside = 0.0 if model is None else weight * unigram(model, unknown_word)
+    outside = 0.0 if model is None else weight * look_up_unigram(model, unknown_word)
     if np.isinf(unknown):
         outside = -np.inf
     ahead = weight * lexicon.ahead.astype(np.float64)
@@ -42,8 +42,8 @@ def knowledge(
     ahead = np.maximum(np.exp(ahead), SMALLEST).astype(np.float32)
     inner_bound = float(np.exp(hot.ahead.max() + max(hot.gains.max(), 0.0)))
     best_end = max(config.word_bonus, 0.0) + max(config.unknown_score, 0.0)
-    return Knowledge(
-        pieces=pieces_of(tokenizer),
+    return SearchTables(
+        pieces=encode_token_texts(tokenizer),
         lexicon=lexicon,
         ahead=ahead,
         trie=NO_TRIE if model is None else model.trie,
@@ -69,7 +69,7 @@ def knowledge(
     )
 
 
-def pieces_of(tokenizer: Tokenizer) -> Pieces:
+def encode_token_texts(tokenizer: Tokenizer) -> TokenTexts:
     """What tokens contribute to a text, as bytes."""
     surfaces = [surface.encode() for surface in tokenizer.surfaces]
     bounds = np.zeros(len(surfaces) + 1, np.int32)
@@ -77,10 +77,10 @@ def pieces_of(tokenizer: Tokenizer) -> Pieces:
     letters = np.frombuffer(b"".join(surfaces), np.uint8).copy()
     single = [surface[0] if len(surface) == 1 and surface[0] != SPACE else 0 for surface in surfaces]
     borders = [SPACE in surface for surface in surfaces]
-    return Pieces(letters, bounds, np.array(borders), np.array(single, np.uint8))
+    return TokenTexts(letters, bounds, np.array(borders), np.array(single, np.uint8))
 
 
-def lexicon_with(model: NgramModel, phrases: Sequence[str]) -> Lexicon:
+def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> LexiconTrie:
     """The vocabulary of a language model, and the words of hot phrases, which it may not know.
 
     A hot word that is new stands for ``<unk>`` where the language model is asked.
@@ -100,11 +100,11 @@ def lexicon_with(model: NgramModel, phrases: Sequence[str]) -> Lexicon:
         known = [letters[begin:end] for begin, end in pairwise(bounds)]
         places = [bisect_left(known, word) for word in new]
         numbers = np.insert(numbers, places, model.unknown).astype(np.int32)
-        log_probs = np.insert(log_probs, places, unigram(model, model.unknown))
+        log_probs = np.insert(log_probs, places, look_up_unigram(model, model.unknown))
         vocabulary = vocabulary_of(sorted([*known, *new]))
-    return lexicon_of(vocabulary.letters, vocabulary.bounds, numbers, log_probs)
+    return build_lexicon_trie(vocabulary.letters, vocabulary.bounds, numbers, log_probs)
 
 
-def unigram(model: NgramModel, word: int) -> float:
+def look_up_unigram(model: NgramModel, word: int) -> float:
     """The log probability of a word without context."""
     return float(model.trie.log_probs[1 + word])

@@ -17,13 +17,13 @@ from asr.core.cores import count_cores
 from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
-from asr.search import beam
-from asr.search.alignment import Alignment, align
-from asr.search.beam import FREE, SIZE, Search, new_search, with_more_nodes
-from asr.search.confidence import calibrated
-from asr.search.knowledge import knowledge
-from asr.search.options import SearchConfig
-from asr.search.priors import searchable
+from asr.search import prefix_beam_kernel as kernel
+from asr.search.alignment import Alignment, align_tokens
+from asr.search.confidence import calibrate
+from asr.search.config import SearchConfig
+from asr.search.prefix_beam_kernel import FREE, SIZE, PrefixBeamState, enlarge_tree, make_state
+from asr.search.prefix_beam_tables import build_search_tables
+from asr.search.priors import take_off_priors
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word, timed_words
 
@@ -53,7 +53,7 @@ class Found:
     extra: float
 
 
-class Decoder:
+class PrefixBeamSearch:
     """A search made ready for one vocabulary of tokens, one language model and one set of hot words.
 
     Any number of threads may use it at the same time. Raises ``SearchError`` for tokens that are phones, for
@@ -72,22 +72,22 @@ class Decoder:
                 "this model's tokens are phones: words are found by WordDecoder, which new_decoder chooses"
             )
         check_hot_words(tokenizer, phrases)
-        if model is not None and not spells_any(tokenizer, model.vocabulary):
+        if model is not None and not can_spell_any(tokenizer, model.vocabulary):
             unit = tokenizer.unit
             raise SearchError(f"no word of the language model is made of this model's {unit}: {OTHER_FORM}")
         self.config = config
         self.tokenizer = tokenizer
-        self.known = knowledge(config, tokenizer, model, phrases)
+        self.known = build_search_tables(config, tokenizer, model, phrases)
         self.begin_state = 0 if model is None else model.begin
         self.description = {
             "language_model": None if model is None else list(model.counts),
             "phrases": list(phrases),
         }
-        self._idle: list[Search] = []  # append and pop are safe between threads
+        self._idle: list[PrefixBeamState] = []  # append and pop are safe between threads
 
     def find(self, log_probs: np.ndarray, n_best: int = 1) -> list[Found]:
         """The best token sequences of one recording, best first, without the times of their words."""
-        stream = Stream(self, None, n_best)
+        stream = PrefixBeamStream(self, None, n_best)
         stream.read(log_probs)
         return stream.results()
 
@@ -100,7 +100,7 @@ class Decoder:
             n_best: how many; the beam may hold fewer. With more than one, no prefix is dropped for
                 a rival with the same future.
         """
-        stream = Stream(self, frame_seconds, n_best)
+        stream = PrefixBeamStream(self, frame_seconds, n_best)
         for begin in range(0, len(log_probs), BLOCK):
             stream.read(log_probs[begin : begin + BLOCK])
         return stream.finish()
@@ -109,15 +109,15 @@ class Decoder:
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
         """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
-        return on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
+        return search_on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
 
-    def _lend(self) -> Search:
+    def _lend(self) -> PrefixBeamState:
         try:
             return self._idle.pop()
         except IndexError:
-            return new_search(self.config.beam_size, len(self.tokenizer))
+            return make_state(self.config.beam_size, len(self.tokenizer))
 
-    def _take_back(self, search: Search) -> None:
+    def _take_back(self, search: PrefixBeamState) -> None:
         self._idle.append(search)
 
 
@@ -131,7 +131,7 @@ def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
             )
 
 
-def spells_any(tokenizer: Tokenizer, vocabulary: Vocabulary) -> bool:
+def can_spell_any(tokenizer: Tokenizer, vocabulary: Vocabulary) -> bool:
     """Whether there is a word, besides ``<unk>`` and the like, whose every byte some token has."""
     there = np.zeros(256, bool)
     there[list("".join(tokenizer.surfaces).replace(" ", "").encode())] = True
@@ -141,7 +141,7 @@ def spells_any(tokenizer: Tokenizer, vocabulary: Vocabulary) -> bool:
     return not strange.all()
 
 
-def on_threads(
+def search_on_threads(
     best: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
 ) -> list[Hypothesis]:
     """What ``best`` makes of every recording, on so many threads; ``None`` means all cores."""
@@ -152,13 +152,13 @@ def on_threads(
         return list(pool.map(best, log_probs))
 
 
-class Stream:
+class PrefixBeamStream:
     """One recording on its way through a decoder, block by block.
 
     ``frame_seconds`` is ``None`` when the times of words are not wanted.
     """
 
-    def __init__(self, decoder: Decoder, frame_seconds: float | None, n_best: int = 1) -> None:
+    def __init__(self, decoder: PrefixBeamSearch, frame_seconds: float | None, n_best: int = 1) -> None:
         self.tokens: list[int] = []  # committed: no prefix in the beam differs from them any more
         self.words: list[Word] = []  # those of committed tokens that have their times
         self._decoder = decoder
@@ -168,18 +168,18 @@ class Stream:
         if n_best > 1:
             self._known = self._known._replace(pruning=self._known.pruning._replace(recombine=False))
         self._search = decoder._lend()
-        beam.begin(self._search, decoder.begin_state, self._known.hot.start)
+        kernel.start(self._search, decoder.begin_state, self._known.hot.start)
         self._timed = 0  # committed tokens whose words have their times
         self._first_frame = 0
         self._kept = np.zeros((0, len(decoder.tokenizer)), np.float32)  # frames of all tokens behind them
 
     def read(self, log_probs: np.ndarray) -> None:
         """Read the next ``(frames, vocabulary)`` log-probs."""
-        rows = searchable(log_probs, self._decoder.config)
-        frame = beam.advance(self._known, self._search, rows, 0)
+        rows = take_off_priors(log_probs, self._decoder.config)
+        frame = kernel.advance(self._known, self._search, rows, 0)
         while frame < len(rows):
             self._make_room()
-            frame = beam.advance(self._known, self._search, rows, frame)
+            frame = kernel.advance(self._known, self._search, rows, frame)
         if self._frame_seconds is not None:
             self._kept = np.concatenate([self._kept, log_probs], dtype=np.float32)
             if len(self._kept) >= BLOCK:
@@ -190,7 +190,7 @@ class Stream:
         """What was found so far, were the recording to end here."""
         search, known = self._search, self._known
         table = np.zeros((int(search.numbers[SIZE]), 5))
-        beam.finish(known, search, table)
+        kernel.score_endings(known, search, table)
         finished = np.flatnonzero(table[:, 0] > -np.inf)
         if not len(finished):  # a closed lexicon knows no last word: it is left out
             entry = int(table[:, 4].argmax())
@@ -211,7 +211,7 @@ class Stream:
 
     def _hypothesis(self, found: Found) -> Hypothesis:
         rest = np.array(found.tokens[self._timed :], np.int32)
-        words = (*self.words, *self._placed(rest, align(self._kept, rest)))
+        words = (*self.words, *self._placed(rest, align_tokens(self._kept, rest)))
         return Hypothesis(found.tokens, self._decoder.tokenizer.decode(found.tokens), found.score, words)
 
     def _placed(self, tokens: np.ndarray, alignment: Alignment) -> tuple[Word, ...]:
@@ -224,7 +224,7 @@ class Stream:
             [float(self._first_frame + frame) * seconds for frame in alignment.ends[: len(tokens)]],
             np.exp(alignment.peaks[: len(tokens)]).tolist(),
         )
-        return calibrated(words, self._decoder.config)
+        return calibrate(words, self._decoder.config)
 
     def _made_of(self, tokens: tuple[int, ...], score: float, lm: float, words: float, extra: float) -> Found:
         fusion = self._known.fusion
@@ -234,7 +234,7 @@ class Stream:
     def _spelled(self, entry: int) -> tuple[int, ...]:
         """All tokens of a prefix in the beam, committed ones included."""
         backwards = np.zeros(len(self._search.free), np.int32)
-        count = beam.spelled(self._search, entry, backwards)
+        count = kernel.spell_backwards(self._search, entry, backwards)
         return (*self.tokens, *backwards[:count][::-1].tolist())
 
     def _whole_words(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
@@ -245,7 +245,7 @@ class Stream:
 
     def _commit(self) -> None:
         tokens = np.zeros(len(self._search.free), np.int32)
-        count = beam.commit(self._search, tokens)
+        count = kernel.commit(self._search, tokens)
         self.tokens += tokens[:count].tolist()
 
     def _make_room(self) -> None:
@@ -255,9 +255,9 @@ class Stream:
         if search.numbers[FREE] >= size:
             return
         if len(search.free) < MOST_NODES * size:
-            self._search = with_more_nodes(search)
+            self._search = enlarge_tree(search)
             return
-        beam.decide(search)
+        kernel.decide(search)
         self._commit()
 
     def _place_committed(self) -> None:
@@ -268,7 +268,7 @@ class Stream:
         if not whole:
             return
         best = np.array(self.ranked()[0].tokens[self._timed :], np.int32)
-        alignment = align(self._kept, best)
+        alignment = align_tokens(self._kept, best)
         self.words += self._placed(best[:whole], alignment)
         self._timed += whole
         behind = int(alignment.begins[whole])

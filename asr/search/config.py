@@ -1,4 +1,4 @@
-"""How to search: what a model folder keeps in the ``[search]`` table of its ``config.toml``."""
+"""How to search: what a model folder keeps in its ``search.toml``."""
 
 from __future__ import annotations
 

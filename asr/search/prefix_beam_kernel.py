@@ -29,15 +29,15 @@ import numpy as np
 
 from asr.core.compiled import compile_inline, compile_no_alloc
 from asr.lm.model import Trie, score
-from asr.search.hotwords import SPACE, HotWords
-from asr.search.lexicon import OUT, ROOT, Lexicon, follow
+from asr.search.hotwords import SPACE, HotWordAutomaton
+from asr.search.lexicon_trie import OUT, ROOT, LexiconTrie, find_child
 from asr.text.tokenizer import BLANK_TOKEN
 
 NONE = -1
 MOST_TOKENS = 40  # that are tried in a frame, besides the blank
 
 
-class Pieces(NamedTuple):
+class TokenTexts(NamedTuple):
     """What each token contributes to the text, as bytes.
 
     letters: uint8, of all tokens one after the other.
@@ -82,14 +82,14 @@ class Pruning(NamedTuple):
     recombine: bool
 
 
-class Knowledge(NamedTuple):
+class SearchTables(NamedTuple):
     """All that a search knows besides log-probs; arrays that many searches share."""
 
-    pieces: Pieces
-    lexicon: Lexicon
+    pieces: TokenTexts
+    lexicon: LexiconTrie
     ahead: np.ndarray  # (lexicon's nodes,) float32: exp(lm_weight * look-ahead), for ranking
     trie: Trie
-    hot: HotWords
+    hot: HotWordAutomaton
     hot_ahead: np.ndarray  # (hot states,) exp of their look-ahead
     fusion: Fusion
     pruning: Pruning
@@ -127,7 +127,7 @@ CANDIDATE = np.dtype(
 )
 
 
-class Search(NamedTuple):
+class PrefixBeamState(NamedTuple):
     """A search under way: everything that changes.
 
     numbers: prefixes in the beam, free nodes, the root, whether the last frame was skipped.
@@ -154,7 +154,7 @@ SIZE, FREE, ROOT_NODE, SKIPPED = 0, 1, 2, 3
 
 
 @compile_inline
-def word_end(known: Knowledge, place: int, state: int) -> tuple[float, float, int, float]:
+def finish_word(known: SearchTables, place: int, state: int) -> tuple[float, float, int, float]:
     """What finishing a word at ``place`` after ``state`` does.
 
     Returns the factor on the prefix's probability, the language model's log probability and state,
@@ -173,17 +173,17 @@ def word_end(known: Knowledge, place: int, state: int) -> tuple[float, float, in
 
 
 @compile_inline
-def find_end(known: Knowledge, nodes: np.ndarray, at: int) -> None:
+def remember_word_end(known: SearchTables, nodes: np.ndarray, at: int) -> None:
     """Ask what finishing the last word of a node does, and remember it."""
     node = nodes[at]
-    factor, log_prob, state, extra = word_end(known, node.place, node.state)
+    factor, log_prob, state, extra = finish_word(known, node.place, node.state)
     node.end_factor, node.end_lm, node.end_state, node.end_extra = factor, log_prob, state, extra
     node.ended = 1
 
 
 @compile_inline
-def walk(
-    known: Knowledge, nodes: np.ndarray, at: int, token: int
+def append_token(
+    known: SearchTables, nodes: np.ndarray, at: int, token: int
 ) -> tuple[float, int, int, int, int, float, float]:
     """Where a node gets to by ``token``.
 
@@ -203,16 +203,16 @@ def walk(
                 continue
             if i == first:
                 if not node.ended:
-                    find_end(known, nodes, at)
+                    remember_word_end(known, nodes, at)
                 end_factor, end_lm = node.end_factor, node.end_lm
                 state, end_extra = node.end_state, node.end_extra
             else:
-                end_factor, end_lm, state, end_extra = word_end(known, place, state)
+                end_factor, end_lm, state, end_extra = finish_word(known, place, state)
             factor, words, lm, extra = factor * end_factor, words + 1, lm + end_lm, extra + end_extra
             place = ROOT
         else:
             before = place
-            place = follow(known.lexicon, before, letter)
+            place = find_child(known.lexicon, before, letter)
             if place == OUT:
                 if closed:
                     return 0.0, place, state, hot, words, lm, extra
@@ -226,19 +226,19 @@ def walk(
 
 
 @compile_inline
-def look_ahead(known: Knowledge, place: int, hot: int) -> float:
+def look_ahead(known: SearchTables, place: int, hot: int) -> float:
     """The factor that ranks a prefix by what its unfinished word can become."""
     return (known.ahead[place] if place >= 0 else known.fusion.outside) * known.hot_ahead[hot]
 
 
 @compile_no_alloc
-def begin(search: Search, state: int, hot: int) -> None:
+def start(search: PrefixBeamState, state: int, hot: int) -> None:
     """Start anew with the empty prefix, whatever was searched before."""
     numbers, free = search.numbers, search.free
     for i in range(len(free)):
         free[i] = len(free) - 1 - i
     numbers[FREE] = len(free)
-    root = new_node(search, NONE, NONE)
+    root = add_node(search, NONE, NONE)
     node = search.nodes[root]
     node.place, node.state, node.hot = ROOT, state, hot
     node.words, node.lm, node.extra, node.step, node.slot = 0, 0.0, 0.0, 1.0, 0
@@ -250,7 +250,7 @@ def begin(search: Search, state: int, hot: int) -> None:
 
 
 @compile_inline
-def new_node(search: Search, parent: int, token: int) -> int:
+def add_node(search: PrefixBeamState, parent: int, token: int) -> int:
     """A node in the beam, first among its parent's children; where it stands is for the caller to say."""
     nodes, numbers = search.nodes, search.numbers
     numbers[FREE] -= 1
@@ -266,7 +266,7 @@ def new_node(search: Search, parent: int, token: int) -> int:
 
 
 @compile_inline
-def release(search: Search, at: int) -> None:
+def release(search: PrefixBeamState, at: int) -> None:
     """Take one link from a node; when it was the last one, free the node and go on with its parent."""
     nodes, numbers = search.nodes, search.numbers
     nodes[at].links -= 1
@@ -286,7 +286,7 @@ def release(search: Search, at: int) -> None:
 
 
 @compile_no_alloc
-def advance(known: Knowledge, search: Search, log_probs: np.ndarray, frame: int) -> int:
+def advance(known: SearchTables, search: PrefixBeamState, log_probs: np.ndarray, frame: int) -> int:
     """Read log-probs ``(frames, vocabulary)`` from ``frame`` on.
 
     Returns the first frame that was not read: there is none, or the tree needs more room first.
@@ -302,10 +302,12 @@ def advance(known: Knowledge, search: Search, log_probs: np.ndarray, frame: int)
         else:
             if numbers[FREE] < pruning.beam_size:
                 return frame
-            likely = likely_tokens(search.tokens, search.probs, log_probs[frame], pruning.token_threshold)
-            best = stay(search)
+            likely = pick_likely_tokens(
+                search.tokens, search.probs, log_probs[frame], pruning.token_threshold
+            )
+            best = extend_without_token(search)
             if best > 0.0:  # a frame that allows nothing, not even a blank, says nothing
-                survive(known, search, grow(known, search, likely, best))
+                select_survivors(known, search, extend_with_tokens(known, search, likely, best))
                 numbers[SKIPPED] = 0
             for i in range(likely):
                 search.probs[search.tokens[i]] = 0.0
@@ -322,7 +324,7 @@ def skip_blank(beam: np.ndarray, size: int) -> None:
 
 
 @compile_inline
-def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, threshold: float) -> int:
+def pick_likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, threshold: float) -> int:
     """Fill in the tokens above the threshold, likely ones first, and what is probable; returns how many.
 
     Where more are above it than ``tokens`` has room for, the likeliest are taken.
@@ -345,7 +347,7 @@ def likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, thresh
 
 
 @compile_inline
-def stay(search: Search) -> float:
+def extend_without_token(search: PrefixBeamState) -> float:
     """The candidates that add no token: a blank, the last token again, or the parent that adds it now.
 
     Returns the highest rank.
@@ -378,7 +380,7 @@ def stay(search: Search) -> float:
 
 
 @compile_inline
-def grow(known: Knowledge, search: Search, likely: int, best: float) -> int:
+def extend_with_tokens(known: SearchTables, search: PrefixBeamState, likely: int, best: float) -> int:
     """The candidates that add a token, behind those that stay; returns how many there are in all."""
     nodes, beam, candidates = search.nodes, search.beam, search.candidates
     tokens, probs = search.tokens, search.probs
@@ -411,14 +413,14 @@ def grow(known: Knowledge, search: Search, likely: int, best: float) -> int:
             letter = single[token]
             if letter > 0 and not heated:  # what walk and look_ahead do for one letter, inlined
                 before = nodes[entry.node].place
-                place = follow(lexicon, before, letter)
+                place = find_child(lexicon, before, letter)
                 if place >= 0:
                     rank = mass * ahead[place]
                 else:
                     mass *= np.exp(unknown * (1 if before < 0 else lexicon.depths[before] + 1))
                     rank = mass * outside
             else:
-                factor, place, _, hot, _, _, _ = walk(known, nodes, entry.node, token)
+                factor, place, _, hot, _, _, _ = append_token(known, nodes, entry.node, token)
                 mass *= factor
                 rank = mass * look_ahead(known, place, hot)
             if rank <= threshold:
@@ -433,7 +435,7 @@ def grow(known: Knowledge, search: Search, likely: int, best: float) -> int:
 
 
 @compile_inline
-def survive(known: Knowledge, search: Search, count: int) -> None:
+def select_survivors(known: SearchTables, search: PrefixBeamState, count: int) -> None:
     """Make the beam of the best candidates, scaled so that the best ranks 1."""
     nodes, beam, successors = search.nodes, search.beam, search.successors
     candidates, numbers, pruning = search.candidates, search.numbers, known.pruning
@@ -444,7 +446,7 @@ def survive(known: Knowledge, search: Search, count: int) -> None:
     if count > pruning.beam_size:
         for c in range(count):
             search.order[c] = candidates[c].rank
-        threshold = max(threshold, nth_largest(search.order, count, pruning.beam_size))
+        threshold = max(threshold, find_nth_largest(search.order, count, pruning.beam_size))
     room = pruning.beam_size  # for those that rank exactly at the threshold
     for c in range(count):
         if candidates[c].rank > threshold:
@@ -466,7 +468,7 @@ def survive(known: Knowledge, search: Search, count: int) -> None:
             after.node, after.last, after.ahead = entry.node, entry.last, entry.ahead
             after.blank, after.token = successors[c].blank * scale, successors[c].token * scale
         else:
-            node = grown_node(known, search, entry.node, candidate.added)
+            node = get_child(known, search, entry.node, candidate.added)
             after.node, after.last = node, candidate.added
             after.ahead = look_ahead(known, nodes[node].place, nodes[node].hot)
             after.blank, after.token = 0.0, candidate.mass * scale
@@ -476,7 +478,7 @@ def survive(known: Knowledge, search: Search, count: int) -> None:
         if candidates[i].origin < 0:
             release(search, beam[i].node)
     if pruning.recombine:
-        kept = without_rivals(search, kept)
+        kept = drop_rivals(search, kept)
     for i in range(kept):
         beam[i] = successors[i]
         nodes[beam[i].node].slot = i
@@ -485,7 +487,7 @@ def survive(known: Knowledge, search: Search, count: int) -> None:
 
 
 @compile_inline
-def grown_node(known: Knowledge, search: Search, parent: int, token: int) -> int:
+def get_child(known: SearchTables, search: PrefixBeamState, parent: int, token: int) -> int:
     """The child of ``parent`` by ``token`` in the beam: one that descendants have kept, or a new one."""
     nodes = search.nodes
     at = nodes[parent].first
@@ -494,16 +496,16 @@ def grown_node(known: Knowledge, search: Search, parent: int, token: int) -> int
     if at >= 0:
         nodes[at].links += 1
         return at
-    at = new_node(search, parent, token)
+    at = add_node(search, parent, token)
     node, before = nodes[at], nodes[parent]
-    factor, place, state, hot, words, lm, extra = walk(known, nodes, parent, token)
+    factor, place, state, hot, words, lm, extra = append_token(known, nodes, parent, token)
     node.step, node.place, node.state, node.hot = factor, place, state, hot
     node.words, node.lm, node.extra = before.words + words, before.lm + lm, before.extra + extra
     return at
 
 
 @compile_inline
-def without_rivals(search: Search, size: int) -> int:
+def drop_rivals(search: PrefixBeamState, size: int) -> int:
     """Drop each successor that another one with the same future equals or beats; returns how many stay."""
     nodes, successors, table = search.nodes, search.successors, search.table
     table[:] = NONE
@@ -514,7 +516,7 @@ def without_rivals(search: Search, size: int) -> int:
         node = nodes[entry.node]
         key = np.int64(node.place) * 2654435761 ^ np.int64(node.state) * 2246822519
         at = (key ^ key >> 17) & mask
-        while table[at] >= 0 and not same_future(nodes, successors[table[at]], entry):
+        while table[at] >= 0 and not has_same_future(nodes, successors[table[at]], entry):
             at = (at + 1) & mask
         if table[at] >= 0:
             rival = successors[table[at]]
@@ -532,14 +534,14 @@ def without_rivals(search: Search, size: int) -> int:
 
 
 @compile_inline
-def same_future(nodes: np.ndarray, one: np.void, other: np.void) -> bool:
+def has_same_future(nodes: np.ndarray, one: np.void, other: np.void) -> bool:
     """Whether whatever is said next changes the probabilities of two entries alike."""
     a, b = nodes[one.node], nodes[other.node]
     return a.place == b.place and a.state == b.state and a.hot == b.hot and one.last == other.last
 
 
 @compile_inline
-def nth_largest(values: np.ndarray, count: int, n: int) -> float:
+def find_nth_largest(values: np.ndarray, count: int, n: int) -> float:
     """The ``n``-th largest of the first ``count`` values, which are put in another order (Hoare 1961)."""
     low, high = 0, count - 1
     n -= 1
@@ -565,7 +567,7 @@ def nth_largest(values: np.ndarray, count: int, n: int) -> float:
 
 
 @compile_no_alloc
-def commit(search: Search, tokens: np.ndarray) -> int:
+def commit(search: PrefixBeamState, tokens: np.ndarray) -> int:
     """Move the root down to where the prefixes of the beam part.
 
     Writes the tokens on the way into ``tokens``, as many as fit, and returns how many.
@@ -588,7 +590,7 @@ def commit(search: Search, tokens: np.ndarray) -> int:
 
 
 @compile_no_alloc
-def decide(search: Search) -> None:
+def decide(search: PrefixBeamState) -> None:
     """Drop the prefixes that do not share the first half of the best one, so that it can be committed."""
     nodes, beam, numbers = search.nodes, search.beam, search.numbers
     best, size, most = 0, numbers[SIZE], -1.0
@@ -596,13 +598,13 @@ def decide(search: Search) -> None:
         rank = (beam[i].blank + beam[i].token) * beam[i].ahead
         if rank > most:
             best, most = i, rank
-    half = ancestor(nodes, beam[best].node, (depth_of(nodes, beam[best].node) + 1) // 2)
-    depth = depth_of(nodes, half)
+    half = find_ancestor(nodes, beam[best].node, (measure_depth(nodes, beam[best].node) + 1) // 2)
+    depth = measure_depth(nodes, half)
     kept = 0
     for i in range(size):
         at = beam[i].node
-        distance = depth_of(nodes, at) - depth
-        if distance >= 0 and ancestor(nodes, at, distance) == half:
+        distance = measure_depth(nodes, at) - depth
+        if distance >= 0 and find_ancestor(nodes, at, distance) == half:
             beam[kept] = beam[i]
             nodes[at].slot = kept
             kept += 1
@@ -613,7 +615,7 @@ def decide(search: Search) -> None:
 
 
 @compile_inline
-def depth_of(nodes: np.ndarray, at: int) -> int:
+def measure_depth(nodes: np.ndarray, at: int) -> int:
     """How many tokens lead from the root to a node."""
     depth = 0
     while nodes[at].parent >= 0:
@@ -623,7 +625,7 @@ def depth_of(nodes: np.ndarray, at: int) -> int:
 
 
 @compile_inline
-def ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
+def find_ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
     """The node ``distance`` tokens nearer to the root."""
     for _ in range(distance):
         at = nodes[at].parent
@@ -631,7 +633,7 @@ def ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
 
 
 @compile_no_alloc
-def finish(known: Knowledge, search: Search, table: np.ndarray) -> None:
+def score_endings(known: SearchTables, search: PrefixBeamState, table: np.ndarray) -> None:
     """What every prefix in the beam comes to when the recording ends here; the search can still go on.
 
     ``table`` is ``(beam, 5)`` float64; it is filled with score, lm, words and extra, and with the score
@@ -644,7 +646,7 @@ def finish(known: Knowledge, search: Search, table: np.ndarray) -> None:
         words, lm, extra, state = node.words, node.lm, node.extra, node.state
         table[i, 4] = np.log(total) + search.scale[0]
         if node.place != ROOT:
-            factor, log_prob, state, end_extra = word_end(known, node.place, state)
+            factor, log_prob, state, end_extra = finish_word(known, node.place, state)
             gain = known.hot.gains[known.hot.following[node.hot, SPACE]]
             total *= factor * np.exp(gain)
             words, lm, extra = words + 1, lm + log_prob, extra + end_extra + gain
@@ -657,7 +659,7 @@ def finish(known: Knowledge, search: Search, table: np.ndarray) -> None:
 
 
 @compile_no_alloc
-def spelled(search: Search, entry: int, tokens: np.ndarray) -> int:
+def spell_backwards(search: PrefixBeamState, entry: int, tokens: np.ndarray) -> int:
     """Write the tokens from the root to a prefix in the beam, last one first; returns how many."""
     nodes, at = search.nodes, search.beam[entry].node
     count = 0
@@ -668,12 +670,12 @@ def spelled(search: Search, entry: int, tokens: np.ndarray) -> int:
     return count
 
 
-def new_search(beam_size: int, vocabulary: int) -> Search:
+def make_state(beam_size: int, vocabulary: int) -> PrefixBeamState:
     """Room for a search; ``begin`` makes it ready."""
     nodes = 32 * beam_size + 64
     tokens = min(vocabulary, MOST_TOKENS)
     candidates = beam_size * (1 + tokens)
-    return Search(
+    return PrefixBeamState(
         numbers=np.zeros(4, np.int64),
         scale=np.zeros(1),
         nodes=np.zeros(nodes, NODE),
@@ -688,7 +690,7 @@ def new_search(beam_size: int, vocabulary: int) -> Search:
     )
 
 
-def with_more_nodes(search: Search) -> Search:
+def enlarge_tree(search: PrefixBeamState) -> PrefixBeamState:
     """The same search with room for twice as many nodes."""
     size = len(search.nodes)
     nodes, free = np.zeros(2 * size, NODE), np.zeros(2 * size, np.int32)
