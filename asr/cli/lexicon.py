@@ -56,7 +56,7 @@ def lexicon(
 
     from asr.g2p.model import G2PError, Pronouncer
     from asr.scoring.counts import listed
-    from asr.text.lexicon import Lexicon, lexicon_lines, read_dictionary, write_lexicon
+    from asr.text.lexicon import Lexicon, format_lexicon, read_dictionary, write_lexicon
 
     pronouncer = Pronouncer(read_dictionary(dictionary), variants)
     normalise = NORMALISERS[normaliser]
@@ -73,7 +73,7 @@ def lexicon(
     if not found:
         raise UserError(f"none of {len(every)} words can be pronounced: {listed(unheard)}")
     if out is None:
-        click.echo("\n".join(lexicon_lines(Lexicon(found))))
+        click.echo("\n".join(format_lexicon(Lexicon(found))))
     else:
         write_lexicon(Lexicon(found), out)
     summary = ", ".join(f"{count:,} {way}" for way, count in ways.most_common())

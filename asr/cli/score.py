@@ -18,7 +18,7 @@ from asr.scoring.files import FORMATS, Texts, groups, look_like_kaldi, read_text
 from asr.scoring.report import Report, write_report
 from asr.scoring.significance import DRAWS, Difference, Interval, spanned
 from asr.scoring.systems import System, changes, compared, differences, intervals, speakers_of
-from asr.text.normalise import NORMALISERS, Normaliser, read_substitutions, substituting
+from asr.text.normalise import NORMALISERS, Normaliser, add_substitutions, read_substitutions
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
 
@@ -174,7 +174,7 @@ def chosen_normaliser(name: str, substitutions: Path | None) -> tuple[Normaliser
     if substitutions is None:
         return NORMALISERS[name], name
     table = read_substitutions(substitutions)
-    return substituting(table, NORMALISERS[name]), f"{name} + {substitutions.name}"
+    return add_substitutions(table, NORMALISERS[name]), f"{name} + {substitutions.name}"
 
 
 def pattern_of(text: str) -> re.Pattern[str]:

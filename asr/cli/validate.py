@@ -13,7 +13,7 @@ import click
 from asr.audio.reading import duration, read_audio
 from asr.data.manifest import Utterance, check, numbered_lines
 from asr.errors import UserError
-from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonical
+from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonicalise
 
 # Where the rows of the histogram part, in seconds: close together where utterances are.
 BOUNDS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)
@@ -43,7 +43,7 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
     """
 
     def normalise(text: str) -> str:
-        return canonical(NORMALISERS[normaliser](text))  # what the tokenizer would be given
+        return canonicalise(NORMALISERS[normaliser](text))  # what the tokenizer would be given
 
     vocabulary = characters_of(tokens) if tokens else None
     checked = check(manifests, decoded_length if decode else duration, normalise, vocabulary)

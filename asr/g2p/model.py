@@ -20,7 +20,7 @@ from asr.g2p.graphones import MOST_PHONES, Graphone, aligned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.model import NgramModel, Trie, score
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
-from asr.text.lexicon import Lexicon, Pronunciation, Pronunciations, derived
+from asr.text.lexicon import Lexicon, Pronunciation, Pronunciations, derive_pronunciations
 
 ORDER = 6  # of the n-grams, the highest that asr.lm has; 7 to 9 would get 0.3 % more held-out words right
 BEAM_SIZE = 30  # hypotheses for each letter; 100 get 0.1 % more held-out words right, in four times the time
@@ -219,7 +219,7 @@ class Pronouncer:
         """
         if word in self.dictionary:
             return self.dictionary[word], BY_DICTIONARY
-        variants = derived(word, self.dictionary, lambda stem: self.pronounced(stem)[0])
+        variants = derive_pronunciations(word, self.dictionary, lambda stem: self.pronounced(stem)[0])
         # The rules are of English and its usual phones, which another dictionary need not have.
         if variants := tuple(said for said in variants if self.phones.issuperset(said)):
             return variants, BY_RULE

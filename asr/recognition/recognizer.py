@@ -30,7 +30,14 @@ from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.model.features import FeatureConfig, Features, padded
 from asr.pretrained import COMPUTE_TYPES, CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, model_folder
 from asr.search import SearchConfig, search_greedily
-from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonical, load_tokenizer, save_tokenizer
+from asr.text.tokenizer import (
+    NORMALISERS,
+    TextConfig,
+    Tokenizer,
+    canonicalise,
+    load_tokenizer,
+    save_tokenizer,
+)
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
@@ -167,7 +174,7 @@ class Recognizer:
 
     def reference(self, text: str) -> str:
         """What to hold hypotheses against, in their unit."""
-        return self.tokenizer.heard(text) if self.unit == "phones" else text
+        return self.tokenizer.to_phones(text) if self.unit == "phones" else text
 
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
@@ -233,11 +240,11 @@ class Recognizer:
 
     def able_to_spell(self, text: str) -> Tokenizer:
         """The tokenizer, with pronunciations for the words of ``text`` that its lexicon lacks."""
-        if self.tokenizer.lexicon is None or not self.tokenizer.foreign(text):
+        if self.tokenizer.lexicon is None or not self.tokenizer.find_unknown(text):
             return self.tokenizer
         from asr.g2p.model import with_pronunciations  # brings a compiler
 
-        lexicon = with_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.foreign(text)))
+        lexicon = with_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.find_unknown(text)))
         return replace(self.tokenizer, lexicon=lexicon)
 
 
@@ -439,7 +446,7 @@ def with_own_search(
 
 def written(phrase: str, config: TextConfig) -> str:
     """A hot word or phrase as the model's texts are written; raises ``UserError`` where nothing is left."""
-    text = canonical(NORMALISERS[config.normaliser](phrase))
+    text = canonicalise(NORMALISERS[config.normaliser](phrase))
     if not text:
         raise UserError(
             f"hot words: nothing is left of {phrase.strip()!r} in the form {config.normaliser}; "

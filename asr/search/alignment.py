@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.core.compiled import compile_function
 from asr.errors import UserError
-from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonical
+from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonicalise
 from asr.transcript.values import AlignedWord, Word
 
 STEPS_KEPT = 1 << 25  # bytes; the steps of a longer path are found again block by block
@@ -55,14 +55,16 @@ def align_text(
     Raises ``TextError`` for a text outside the vocabulary, ``AlignmentError`` for one that has no
     words or more tokens than the recording has room for.
     """
-    words = canonical(text).split()
+    words = canonicalise(text).split()
     if not words:
         raise AlignmentError("the text has no words that this model could hear")
     if tokenizer.lexicon is None:
         tokens = np.array(tokenizer.encode(text), np.int32)
         owners = list(assign_to_words(tokenizer.surfaces[token] for token in tokens))
     else:
-        pronunciations = choose_pronunciations(log_probs, [tokenizer.pronunciations(word) for word in words])
+        pronunciations = choose_pronunciations(
+            log_probs, [tokenizer.encode_pronunciations(word) for word in words]
+        )
         tokens = np.concatenate(pronunciations)
         owners = [number for number, phones in enumerate(pronunciations) for _ in phones]
     placed = align_tokens(log_probs, tokens)

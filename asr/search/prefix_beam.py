@@ -124,7 +124,7 @@ class PrefixBeamSearch:
 def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
     """Raise ``SearchError`` for one that could never be found."""
     for phrase in phrases:
-        if missing := tokenizer.foreign(phrase):
+        if missing := tokenizer.find_unknown(phrase):
             raise SearchError(
                 f"hot words: {phrase!r} cannot be written with this model's {tokenizer.unit}: "
                 f"they lack {' '.join(sorted(missing))}"

@@ -3,15 +3,15 @@
 The rules are those that Radford et al. published for Whisper (*Robust Speech Recognition via
 Large-Scale Weak Supervision*, 2022, appendix C): what stands in brackets and fillers go, contractions
 are written out, spelled-out numbers and sums of money become figures, British spellings American ones.
-They are written anew here, because a version must never change, and they part from Whisper's own
-program where that loses or joins what it should not:
+They are written anew here, because a version must never change, and differ from Whisper's own program
+where that loses or joins words:
 
-- ``'s`` is ``is`` (or ``has``) after a pronoun only; after a name it is left, since it may be a
+- ``'s`` is ``is`` (or ``has``) after a pronoun only; after a name it stays, since it may be a
   possessive: ``john's car`` stays.
 - A sum of money keeps its currency whatever its size: ``one dollar`` is ``$1``, not ``one``.
 - Figures that follow each other become one, however they were written, so that ``4:30``,
-  ``four thirty``, ``555-1234`` and ``nineteen oh five`` meet what was said. A string of digits is one
-  word then; who measures digits takes ``basic-v1``.
+  ``four thirty``, ``555-1234`` and ``nineteen oh five`` match what was said. A string of digits is then
+  one word; to measure digits, use ``basic-v1``.
 - ``U.S.A.`` is ``usa``, not three words.
 """
 
@@ -23,9 +23,9 @@ from decimal import Decimal
 from typing import NamedTuple
 
 
-def english(text: str) -> str:
+def normalise_english(text: str) -> str:
     """``english-v1``: ``Mr. Smith's got $3.5 million`` is ``mister smith's got $3500000``."""
-    text = plain(text)
+    text = simplify(text)
     text = BRACKETED.sub(" ", text)
     text = INITIALS.sub(lambda match: match[0].replace(".", ""), text)
     if "'" in text:
@@ -36,10 +36,10 @@ def english(text: str) -> str:
         text = pattern.sub(replacement, text)
     words = UNSPOKEN.sub(" ", text).split()
     words = " ".join(WHOLE_WORDS.get(word, word) for word in words).split()
-    return " ".join(with_figures(words))
+    return " ".join(write_figures(words))
 
 
-def plain(text: str) -> str:
+def simplify(text: str) -> str:
     """Lower case in Unicode's NFKC form, without diacritics and with plain apostrophes and hyphens."""
     if text.isascii():
         return text.lower().replace("`", "'")
@@ -69,7 +69,7 @@ _PRONOUNS = (
     "nobody|nothing"
 )
 _PARTICIPLES = "been|got|gone|done|had|become|seen|taken|better"
-CONTRACTIONS: list[tuple[re.Pattern[str], str]] = [  # whole words only; the ones further up go first
+CONTRACTIONS: list[tuple[re.Pattern[str], str]] = [  # whole words only, in this order
     (re.compile(r" +(?=(?:n't|'(?:s|m|d|re|ve|ll))(?![\w']))"), ""),  # "do n't"
     (re.compile(r"(?<!\w)'cause\b"), "because"),
     (re.compile(r"(?<!\w)'+|'+(?!\w)"), " "),  # quotes
@@ -160,7 +160,7 @@ CURRENCIES = {
     "cent": "¢",
     "cents": "¢",
 }
-END = ("", "", "", "")  # behind the last word, so that looking ahead needs no care
+END = ("", "", "", "")  # behind the last word, so that a look ahead always finds something
 
 
 class Part(NamedTuple):
@@ -173,24 +173,24 @@ class Part(NamedTuple):
     @property
     def figure(self) -> str:
         """The number as it is written in figures."""
-        suffix = ordinal_suffix(int(self.value)) if self.suffix == "th" else self.suffix
+        suffix = choose_suffix(int(self.value)) if self.suffix == "th" else self.suffix
         return f"{self.value:f}{suffix}"
 
 
-def ordinal_suffix(value: int) -> str:
+def choose_suffix(value: int) -> str:
     """``st``, ``nd``, ``rd`` or ``th``."""
     return "th" if 10 < value % 100 < 20 else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
 
 
-def with_figures(words: list[str]) -> list[str]:
+def write_figures(words: list[str]) -> list[str]:
     """``words`` with their numbers as figures: ``twenty first`` is ``21st``, ``ten percent`` ``10%``."""
     if NUMBER_WORDS.isdisjoint(words) and not any(map(HAS_DIGIT.search, words)):
         return words
     # A lone one is more often a pronoun than a number.
-    return ["one" if word == "1" else word for word in money(joined(spelled_out(words)))]
+    return ["one" if word == "1" else word for word in write_money(join_figures(read_numbers(words)))]
 
 
-def spelled_out(words: list[str]) -> list[str]:
+def read_numbers(words: list[str]) -> list[str]:
     """``words`` with every number that is spelled out, or scaled as in ``3.5 million``, as one figure."""
     padded = [*words, *END]
     figures = []
@@ -199,7 +199,7 @@ def spelled_out(words: list[str]) -> list[str]:
         sum_of_money = SUM.fullmatch(padded[at])
         sign = sum_of_money[1] if sum_of_money else ""
         padded[at] = padded[at].removeprefix(sign)
-        number = number_at(padded, at)
+        number = read_number(padded, at)
         if sign and number and number.suffix:
             number = None
         figures.append(sign + (number.figure if number else padded[at]))
@@ -207,47 +207,51 @@ def spelled_out(words: list[str]) -> list[str]:
     return figures
 
 
-def number_at(words: list[str], at: int) -> Part | None:
+def read_number(words: list[str], at: int) -> Part | None:
     """The longest number that begins at a word and that is not one plain figure already.
 
     It is a sum of groups below a thousand with falling scales: *two million, three thousand and five*.
     """
     total, ceiling, end = Decimal(0), None, at
-    while part := below_thousand(words, end + (end > at and words[end] == "and")):
+    while part := read_below_thousand(words, end + (end > at and words[end] == "and")):
         follower = words[part.end]
         if not part.suffix and follower in SCALES and (ceiling is None or SCALES[follower] < ceiling):
-            total, ceiling, end = total + scaled(part.value, SCALES[follower]), SCALES[follower], part.end + 1
+            total, ceiling, end = (
+                total + multiply(part.value, SCALES[follower]),
+                SCALES[follower],
+                part.end + 1,
+            )
         elif not part.suffix and follower in LARGE_ORDINALS and 0 < part.value < 1000:
-            return Part(total + scaled(part.value, LARGE_ORDINALS[follower]), part.end + 1, "th")
+            return Part(total + multiply(part.value, LARGE_ORDINALS[follower]), part.end + 1, "th")
         elif (part.suffix or follower not in SCALES) and (ceiling is None or part.value < ceiling):
             plain_figure = part.end == at + 1 and FIGURE.fullmatch(words[at])
             return None if plain_figure else part._replace(value=total + part.value)
         else:
             break
-    return None if ceiling is None else with_fraction(words, Part(total, end))
+    return None if ceiling is None else read_fraction(words, Part(total, end))
 
 
-def below_thousand(words: list[str], at: int) -> Part | None:
+def read_below_thousand(words: list[str], at: int) -> Part | None:
     """A number without a scale: *two hundred and fifty first*, *3.5*, *two and a half*, *a* thousand."""
     if words[at] in LARGE or (words[at] in ("a", "an") and words[at + 1] in LARGE):
         part: Part | None = Part(Decimal(1), at + (words[at] not in LARGE))
     elif words[at] in LARGE_ORDINALS:
         return Part(Decimal(LARGE_ORDINALS[words[at]]), at + 1, "th")
     else:
-        part = below_hundred(words, at)
+        part = read_below_hundred(words, at)
     if part is None:
         return None
-    part = with_fraction(words, part)
+    part = read_fraction(words, part)
     if part.suffix or words[part.end] != "hundred":
         return part
-    value, end = scaled(part.value, 100), part.end + 1
-    rest = below_hundred(words, end + (words[end] == "and"))
+    value, end = multiply(part.value, 100), part.end + 1
+    rest = read_below_hundred(words, end + (words[end] == "and"))
     if rest and rest.value and words[rest.end] != "hundred":
         return Part(value + rest.value, rest.end, rest.suffix)
-    return with_fraction(words, Part(value, end))
+    return read_fraction(words, Part(value, end))
 
 
-def below_hundred(words: list[str], at: int) -> Part | None:
+def read_below_hundred(words: list[str], at: int) -> Part | None:
     """A figure as written, or a number from zero to ninety-nine: cardinal, ordinal or decade."""
     word, follower = words[at], words[at + 1]
     if FIGURE.fullmatch(word):
@@ -269,7 +273,7 @@ def below_hundred(words: list[str], at: int) -> Part | None:
     return None
 
 
-def with_fraction(words: list[str], part: Part) -> Part:
+def read_fraction(words: list[str], part: Part) -> Part:
     """``part`` and what follows it as *point one four* or *and a half*."""
     if part.suffix or part.value % 1:
         return part
@@ -278,28 +282,28 @@ def with_fraction(words: list[str], part: Part) -> Part:
     if words[part.end] != "point":
         return part
     digits, end = "", part.end + 1
-    while decimals := decimals_at(words, end):
+    while decimals := read_decimals(words, end):
         digits, end = digits + decimals[0], decimals[1]
     return Part(Decimal(f"{part.value}.{digits}"), end) if digits else part
 
 
-def decimals_at(words: list[str], at: int) -> tuple[str, int] | None:
-    """Some figures behind a decimal point, and the place behind them."""
+def read_decimals(words: list[str], at: int) -> tuple[str, int] | None:
+    """The next figures behind a decimal point, and the place behind them."""
     if words[at] in ZEROS:
         return "0", at + 1
     if DIGITS.fullmatch(words[at]):
         return words[at], at + 1
-    part = below_hundred(words, at)
+    part = read_below_hundred(words, at)
     return (part.figure, part.end) if part and DIGITS.fullmatch(part.figure) else None
 
 
-def scaled(value: Decimal, scale: int) -> Decimal:
-    """The product, a whole number where it is one."""
+def multiply(value: Decimal, scale: int) -> Decimal:
+    """The product, without decimals where it is a whole number."""
     product = value * scale
     return product.to_integral_value() if product == product.to_integral_value() else product
 
 
-def joined(words: list[str]) -> list[str]:
+def join_figures(words: list[str]) -> list[str]:
     """``words`` with figures that follow each other as one: ``19 84``, ``19 o 5``, ``19 60s``."""
     figures: list[str] = []
     for at, word in enumerate(words):
@@ -315,8 +319,8 @@ def joined(words: list[str]) -> list[str]:
     return figures
 
 
-def money(words: list[str]) -> list[str]:
-    """``words`` with sums as ``$20.05`` and shares as ``10%``, whichever way they were said."""
+def write_money(words: list[str]) -> list[str]:
+    """``words`` with sums as ``$20.05`` and shares as ``10%``, however they were said."""
     padded = [*words, *END]
     sums: list[str] = []
     at = 0
@@ -340,7 +344,7 @@ def money(words: list[str]) -> list[str]:
 # Spelling
 
 
-def american_spellings() -> dict[str, str]:
+def list_american_spellings() -> dict[str, str]:
     """British spellings of common words with their endings, and the American ones."""
     families = [
         (_OUR, "our", "or", ",s,ed,ing,able,ite,ites,ful,less,hood,hoods,er,ers,y"),
@@ -420,5 +424,5 @@ WHOLE_WORDS = {
     "ok": "okay",
     "vs": "versus",
     "etc": "et cetera",
-    **american_spellings(),
+    **list_american_spellings(),
 }

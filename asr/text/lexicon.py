@@ -1,4 +1,4 @@
-"""How words are pronounced: lexicons, the files they are kept in, and what English endings sound like.
+"""How words are pronounced: lexicons, their files, and the sound of English endings.
 
 A pronunciation is a tuple of phone symbols, as ``("HH", "AH", "L", "OW")``.
 """
@@ -22,18 +22,18 @@ Pronunciations = tuple[Pronunciation, ...]
 
 MOST_PHONES = 255  # codes and tokens are bytes, and token 0 is the blank
 SPACE, NEWLINE = 0x20, 0x0A
-# White space other than single spaces and ends of lines that hold something.
+# White space other than single spaces and the ends of lines that are not empty.
 UNUSUAL = ("  ", "\n\n", " \n", "\n ", *"\0\t\r\v\f\x1c\x1d\x1e\x1f")
 VARIANT = re.compile(r"(.+)\(\d+\)")  # CMUdict writes a word's second pronunciation as tomato(2)
 
 
 class LexiconError(UserError):
-    """A lexicon that cannot be read; names the file and the line."""
+    """A lexicon that cannot be read; the text names the file and the line."""
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """A lexicon as arrays, which large ones can be had as in no time.
+    """A lexicon as arrays: reading a large one this way takes a fraction of the time.
 
     Pronunciation ``p`` is that of ``words[p]`` and has the phones ``phones[code]`` for every code in
     ``codes[bounds[p]:bounds[p + 1]]`` (uint8, int64). The pronunciations of a word keep their order.
@@ -45,8 +45,8 @@ class Columns:
     bounds: np.ndarray
 
 
-class Gathered(Mapping[str, Pronunciations]):
-    """The words of columns, gathered when the first of them is looked up."""
+class LazyWords(Mapping[str, Pronunciations]):
+    """The words of ``columns``, put together when the first of them is looked up."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -57,7 +57,7 @@ class Gathered(Mapping[str, Pronunciations]):
         said = [columns.phones[code] for code in columns.codes.tolist()]
         bounds = columns.bounds.tolist()
         spelled = (tuple(said[begin:end]) for begin, end in pairwise(bounds))
-        return lexicon_of(zip(columns.words, spelled, strict=True)).words
+        return make_lexicon(zip(columns.words, spelled, strict=True)).words
 
     def __getitem__(self, word: str) -> Pronunciations:
         return self._words[word]
@@ -87,17 +87,19 @@ class Lexicon:
     @cached_property
     def phones(self) -> tuple[str, ...]:
         """The phones of all words, sorted."""
-        if isinstance(self.words, Gathered):
+        if isinstance(self.words, LazyWords):
             return self.words.columns.phones
         return tuple(sorted({p for variants in self.words.values() for phones in variants for p in phones}))
 
     @cached_property
     def columns(self) -> Columns:
         """The same as arrays. Raises ``LexiconError`` when there are more than 255 phones."""
-        if isinstance(self.words, Gathered):
+        if isinstance(self.words, LazyWords):
             return self.words.columns
         if len(self.phones) > MOST_PHONES:
-            raise LexiconError(f"{len(self.phones)} phones are more than the {MOST_PHONES} that there may be")
+            raise LexiconError(
+                f"{len(self.phones)} phones are more than the {MOST_PHONES} that are supported"
+            )
         codes = {phone: code for code, phone in enumerate(self.phones)}
         pairs = [(word, phones) for word, variants in self.words.items() for phones in variants]
         return Columns(
@@ -108,8 +110,8 @@ class Lexicon:
         )
 
 
-def lexicon_of(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
-    """The lexicon of words with a pronunciation each; a word's variants keep their order."""
+def make_lexicon(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
+    """The lexicon of ``(word, pronunciation)`` pairs; a word's variants keep their order."""
     words: dict[str, dict[Pronunciation, None]] = {}
     for word, phones in pairs:
         words.setdefault(word, {})[phones] = None
@@ -120,14 +122,14 @@ def lexicon_of(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
 
 
 def read_dictionary(path: str | Path) -> Lexicon:
-    """A pronouncing dictionary in the format of CMUdict: ``word PH PH ...``, variants as ``word(2)``.
+    """Read a pronouncing dictionary in the format of CMUdict: ``word PH PH ...``, variants as ``word(2)``.
 
     Words become lower case and phones lose their stress (``AH0`` is ``AH``). Comments, behind ``#`` and
-    on lines that begin with ``;;;``, are passed over. Raises ``LexiconError``, also when what should be
-    phones are too many to be any.
+    on lines that begin with ``;;;``, are skipped. Raises ``LexiconError``, also where there are so many
+    phones that they are none.
     """
     entries = []
-    for number, line in _numbered(read_text(path, LexiconError)):
+    for number, line in _number_lines(read_text(path, LexiconError)):
         if line.startswith(";;;"):
             continue
         word, *phones = line.partition(" #")[0].lower().split() or [""]
@@ -136,53 +138,55 @@ def read_dictionary(path: str | Path) -> Lexicon:
             raise LexiconError(f"{path}:{number}: is not a word and its phones")
         variant = VARIANT.fullmatch(word)
         entries.append((variant[1] if variant else word, bare))
-    lexicon = _some(entries, path)
+    lexicon = _make_filled_lexicon(entries, path)
     if len(lexicon.phones) > MOST_PHONES:
         raise LexiconError(
             f"{path}: is this a pronouncing dictionary, a word and its phones a line? It has "
             f"{len(lexicon.phones):,} phones, from {lexicon.phones[0]} to {lexicon.phones[-1]}; "
-            f"there may be {MOST_PHONES}"
+            f"at most {MOST_PHONES} are supported"
         )
     return lexicon
 
 
 def read_lexicon(path: str | Path) -> Lexicon:
-    """What ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
+    """Read what ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
     text = read_text(path, LexiconError)
-    columns = _columns(text)
+    columns = _parse_columns(text)
     if columns is not None:
-        return Lexicon(Gathered(columns))
+        return Lexicon(LazyWords(columns))
     entries = []
-    for number, line in _numbered(text):
+    for number, line in _number_lines(text):
         word, *phones = line.split()
         if not phones:
             raise LexiconError(f"{path}:{number}: {word!r} has no phones")
         entries.append((word, tuple(phones)))
-    return _some(entries, path)
+    return _make_filled_lexicon(entries, path)
 
 
 def write_lexicon(lexicon: Lexicon, path: str | Path) -> None:
-    """Write ``word PH PH ...``, a pronunciation a line, which is the form of Kaldi's ``lexicon.txt``."""
-    write_text(path, "".join(line + "\n" for line in lexicon_lines(lexicon)))
+    """Write ``word PH PH ...``, a pronunciation a line, in the form of Kaldi's ``lexicon.txt``."""
+    write_text(path, "".join(line + "\n" for line in format_lexicon(lexicon)))
 
 
-def lexicon_lines(lexicon: Lexicon) -> Iterator[str]:
+def format_lexicon(lexicon: Lexicon) -> Iterator[str]:
     """The lines of a lexicon's file."""
     for word, variants in lexicon.words.items():
         for phones in variants:
             yield f"{word} {' '.join(phones)}"
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
+def _number_lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers counted from 1."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
 
 
-def _columns(text: str) -> Columns | None:
-    """What a text says that is written as ``write_lexicon`` writes, with phones of one or two letters;
-    ``None`` for any other, which has to be read line by line."""
+def _parse_columns(text: str) -> Columns | None:
+    """The columns of a text as ``write_lexicon`` writes it, with phones of one or two letters.
+
+    ``None`` for any other text, which has to be read line by line.
+    """
     if not text.isascii() or not text.endswith("\n") or text[0] in " \n" or any(u in text for u in UNUSUAL):
         return None
     letters = np.frombuffer(text.encode(), np.uint8)
@@ -207,10 +211,10 @@ def _columns(text: str) -> Columns | None:
     return Columns(words, tuple(sorted(phones)), codes[keys], np.append(0, np.cumsum(counts)))
 
 
-def _some(entries: list[tuple[str, Pronunciation]], path: str | Path) -> Lexicon:
+def _make_filled_lexicon(entries: list[tuple[str, Pronunciation]], path: str | Path) -> Lexicon:
     if not entries:
         raise LexiconError(f"{path}: has no words")
-    return lexicon_of(entries)
+    return make_lexicon(entries)
 
 
 # --- English endings ------------------------------------------------------------------------------
@@ -220,71 +224,75 @@ VOICELESS = frozenset(("P", "T", "K", "F", "TH", "S", "SH", "CH"))
 VOWELS = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
 
 
-def with_s(phones: Pronunciation) -> Pronunciation:
+def add_s(phones: Pronunciation) -> Pronunciation:
     """A plural or a possessive: cats, dogs, horses."""
     if phones[-1] in SIBILANTS:
         return (*phones, "IH", "Z")
     return (*phones, "S" if phones[-1] in VOICELESS else "Z")
 
 
-def with_d(phones: Pronunciation) -> Pronunciation:
+def add_d(phones: Pronunciation) -> Pronunciation:
     """A past: walked, turned, wanted."""
     if phones[-1] in ("T", "D"):
         return (*phones, "IH", "D")
     return (*phones, "T" if phones[-1] in VOICELESS else "D")
 
 
-def with_ve(phones: Pronunciation) -> Pronunciation:
+def add_ve(phones: Pronunciation) -> Pronunciation:
     """A have: they've, might've."""
     return (*phones, "V") if phones[-1] in VOWELS else (*phones, "AH", "V")
 
 
-def with_in(phones: Pronunciation) -> Pronunciation:
+def drop_g(phones: Pronunciation) -> Pronunciation:
     """The end of goin', said of going."""
     return (*phones[:-1], "N") if phones[-1] == "NG" else phones
 
 
-# What stands behind a stem, what to put there for the stem's spelling, how the stem's phones go on.
+# An ending, what replaces it in the stem's spelling, what it does to the stem's phones.
 CLITICS: tuple[tuple[str, str, Callable[[Pronunciation], Pronunciation]], ...] = (
-    ("'s", "", with_s),
-    ("'d", "", with_d),
-    ("'ve", "", with_ve),
+    ("'s", "", add_s),
+    ("'d", "", add_d),
+    ("'ve", "", add_ve),
     ("'ll", "", lambda phones: (*phones, "AH", "L")),
     ("'re", "", lambda phones: (*phones, "ER")),
     ("n't", "", lambda phones: (*phones, "AH", "N", "T")),
 )
 PLURALS: tuple[tuple[str, str, Callable[[Pronunciation], Pronunciation]], ...] = (
-    ("ies", "y", with_s),
-    ("es", "", with_s),
-    ("s", "", with_s),
+    ("ies", "y", add_s),
+    ("es", "", add_s),
+    ("s", "", add_s),
 )
-SHORTEST_STEM = 2  # a plural's: "as" is none of "a"
+SHORTEST_STEM = 2  # of a plural: "as" is not the plural of "a"
 
 
-def derived(word: str, dictionary: Lexicon, pronounce: Callable[[str], Pronunciations]) -> Pronunciations:
-    """What English makes of a word that is not in the dictionary; empty where no rule fits.
+def derive_pronunciations(
+    word: str, dictionary: Lexicon, pronounce: Callable[[str], Pronunciations]
+) -> Pronunciations:
+    """Pronounce a word outside the dictionary by its English ending; empty where no rule fits.
 
-    A clitic (``kaliko's``, ``ladyship'll``) follows the pronunciations of its stem, found by
-    ``pronounce`` whatever the stem is; a plural without apostrophe only those of a word that the
-    dictionary has. Apostrophes at either end are not heard, but ``goin'`` is ``going`` with an N.
+    A clitic (``kaliko's``, ``ladyship'll``) is added to what ``pronounce`` returns for its stem, whatever
+    the stem is; a plural without apostrophe only to a word in the dictionary. Apostrophes at either end
+    are silent, but ``goin'`` is ``going`` with an N.
     """
     if word.endswith("in'") and word[:-1] + "g" in dictionary:
-        return _changed(dictionary[word[:-1] + "g"], with_in)
+        return _change_all(dictionary[word[:-1] + "g"], drop_g)
     bare = word.strip("'")
     if bare != word:
         return pronounce(bare) if bare else ()
     for ending, instead, change in CLITICS:
         stem = word.removesuffix(ending) + instead
         if word.endswith(ending) and stem:
-            return _changed(pronounce(stem), change)
+            return _change_all(pronounce(stem), change)
     for ending, instead, change in PLURALS:
         stem = word.removesuffix(ending) + instead
         if word.endswith(ending) and len(stem) >= SHORTEST_STEM and stem in dictionary:
-            heard = tuple(phones for phones in dictionary[stem] if ending != "es" or phones[-1] in SIBILANTS)
-            if heard:
-                return _changed(heard, change)
+            variants = tuple(
+                phones for phones in dictionary[stem] if ending != "es" or phones[-1] in SIBILANTS
+            )
+            if variants:
+                return _change_all(variants, change)
     return ()
 
 
-def _changed(variants: Pronunciations, change: Callable[[Pronunciation], Pronunciation]) -> Pronunciations:
+def _change_all(variants: Pronunciations, change: Callable[[Pronunciation], Pronunciation]) -> Pronunciations:
     return tuple(dict.fromkeys(change(phones) for phones in variants))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asr.core.files import read_text
 from asr.errors import UserError
-from asr.text.english import english
+from asr.text.english import normalise_english
 
 Normaliser = Callable[[str], str]
 
@@ -21,15 +21,15 @@ class NormaliserError(UserError):
     """A table of substitutions that cannot be read; names the file and the line."""
 
 
-def unchanged(text: str) -> str:
+def leave_unchanged(text: str) -> str:
     """``none-v1``: the text as it is."""
     return text
 
 
-def letters(text: str) -> str:
-    """``letters-v1``: lower case, a to z, apostrophe and single spaces; the rest falls away.
+def normalise_letters(text: str) -> str:
+    """``letters-v1``: lower case, a to z, apostrophe and single spaces; everything else goes.
 
-    Typographic apostrophes become the plain one, accented letters their base letter; every other
+    Typographic apostrophes become plain ones and accented letters their base letter; every other
     character separates words, so that ``well-known`` becomes ``well known``.
     """
     text = text.translate(_APOSTROPHES).lower()
@@ -41,13 +41,13 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 
 
-def basic(text: str) -> str:
-    """``basic-v1``: any language without case, punctuation and symbols, Chinese and Japanese by character.
+def normalise_basic(text: str) -> str:
+    """``basic-v1``: any language without case, punctuation and symbols; Chinese and Japanese by character.
 
     Unicode's NFKC form, case folded (``Straße`` is ``strasse``). Punctuation, symbols, emoji and
-    control characters separate words, characters that nobody sees (byte order marks, joiners, marks of
-    direction, variation selectors) fall away, an apostrophe stays between letters. Han, Hiragana and
-    Katakana characters are words of their own, because their texts have no spaces to agree about.
+    control characters separate words, invisible characters (byte order marks, joiners, marks of
+    direction, variation selectors) are dropped, and an apostrophe stays between letters. Han, Hiragana and
+    Katakana characters are words of their own, because their texts have no spaces.
     Letters keep their accents and vowel signs.
     """
     if text.isascii():
@@ -67,7 +67,7 @@ _VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 class _Basic(dict[int, str]):
-    """What ``basic-v1`` makes of each character, found when it is first met."""
+    """What ``basic-v1`` makes of each character, worked out when it first occurs."""
 
     def __missing__(self, code: int) -> str:
         self[code] = replaced = _basic_character(chr(code))
@@ -88,35 +88,35 @@ def _basic_character(character: str) -> str:
 _BASIC = _Basic()
 
 NORMALISERS: dict[str, Normaliser] = {
-    "none-v1": unchanged,
-    "letters-v1": letters,
-    "basic-v1": basic,
-    "english-v1": english,
+    "none-v1": leave_unchanged,
+    "letters-v1": normalise_letters,
+    "basic-v1": normalise_basic,
+    "english-v1": normalise_english,
 }
 
 
-def substituting(table: Mapping[str, str], normalise: Normaliser) -> Normaliser:
-    """A normaliser that does what ``normalise`` does and then replaces phrases by those of ``table``.
+def add_substitutions(table: Mapping[str, str], normalise: Normaliser) -> Normaliser:
+    """A normaliser that applies ``normalise`` and then replaces phrases as ``table`` says.
 
-    Both columns are normalised too, so that they can be written in any case. Whole words are
+    Both columns are normalised too, so that they can be written in any case. Only whole words are
     replaced, the longest phrase first, each place once.
     """
     phrases = {normalise(said): normalise(meant) for said, meant in table.items()}
     longest_first = sorted(filter(None, phrases), key=len, reverse=True)
     if not longest_first:
         return normalise
-    found = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?!\S)")
+    pattern = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, longest_first))})(?!\S)")
 
-    def substituted(text: str) -> str:
-        return " ".join(found.sub(lambda match: phrases[match[0]], normalise(text)).split())
+    def substitute(text: str) -> str:
+        return " ".join(pattern.sub(lambda match: phrases[match[0]], normalise(text)).split())
 
-    return substituted
+    return substitute
 
 
 def read_substitutions(path: Path) -> dict[str, str]:
-    """A user's own table: on each line a phrase, a tab and what stands for it, which may be nothing.
+    """A user's own table: on each line a phrase, a tab and its replacement, which may be empty.
 
-    Empty lines and lines that begin with ``#`` are passed over. Raises ``NormaliserError``.
+    Empty lines and lines that begin with ``#`` are skipped. Raises ``NormaliserError``.
     """
     table: dict[str, str] = {}
     for number, line in enumerate(read_text(path, NormaliserError).splitlines(), start=1):
@@ -124,7 +124,7 @@ def read_substitutions(path: Path) -> dict[str, str]:
             continue
         said, tab, meant = line.partition("\t")
         if not tab or not said.strip() or "\t" in meant:
-            raise NormaliserError(f"{path}:{number}: is not a phrase, a tab and what stands for it")
+            raise NormaliserError(f"{path}:{number}: is not a phrase, a tab and its replacement")
         if table.setdefault(said.strip(), meant.strip()) != meant.strip():
-            raise NormaliserError(f"{path}:{number}: {said.strip()!r} stands further up, for something else")
+            raise NormaliserError(f"{path}:{number}: {said.strip()!r} has another replacement further up")
     return table

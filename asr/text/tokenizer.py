@@ -1,4 +1,4 @@
-"""Text on its way to tokens and back: the tokenizer."""
+"""The tokenizer: text to token numbers and back; the vocabulary is characters, BPE pieces or phones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEXICON_FILE = "lexicon.txt"
 
 
 class TextError(UserError):
-    """A text that has no tokens in this vocabulary; names the symbol and the utterance."""
+    """A text that this vocabulary cannot spell; names the symbol and the utterance."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class TextConfig:
     tokens: Literal["char", "bpe", "phones"] = option(
         "char",
         "Single characters; sentencepiece byte-pair pieces (shorter outputs, larger vocabulary); or the "
-        "phones of each word's first pronunciation, which little data learns soonest.",
+        "phones of each word's first pronunciation, which need the least data.",
     )
     vocabulary_size: int = option(256, "Number of pieces, blank included, when tokens are 'bpe'.")
     lexicon: str = option(
-        "", "What asr lexicon wrote, within the data folder, when tokens are 'phones'; has every word."
+        "", "A file of asr lexicon in the data folder with every word, when tokens are 'phones'."
     )
 
 
@@ -54,9 +54,9 @@ class TextConfig:
 class Tokenizer:
     """Text to token numbers and back; ``symbols[0]`` is the blank.
 
-    ``bpe`` is a serialised sentencepiece model whose piece 0 (its unknown) stands where the blank
-    is, so that its numbers are the token numbers; empty for other vocabularies. With a ``lexicon``
-    the symbols are phones, and so is the text that token numbers stand for: words need a search.
+    ``bpe`` is a serialised sentencepiece model, empty for other vocabularies. Its piece 0 (its unknown)
+    takes the blank's place, so that its numbers are the token numbers. With a ``lexicon`` the symbols are
+    phones, and ``decode`` returns phones: words need a search.
     """
 
     symbols: tuple[str, ...]
@@ -89,25 +89,27 @@ class Tokenizer:
 
     @property
     def unit(self) -> str:
-        """What its tokens are, for people."""
+        """What its tokens are, in a word for people."""
         return "phones" if self.lexicon is not None else "pieces" if self.bpe else "characters"
 
-    def pronunciations(self, word: str) -> list[np.ndarray]:
-        """The phones of each of a word's pronunciations as tokens; raises ``TextError`` as ``encode``."""
+    def encode_pronunciations(self, word: str) -> list[np.ndarray]:
+        """The token numbers of each pronunciation of a word; raises ``TextError`` as ``encode`` does."""
         assert self.lexicon is not None
         if word not in self.lexicon:
             raise _unknown_word(word, "")
-        return [np.array([self._phones[phone] for phone in said], np.int32) for said in self.lexicon[word]]
+        return [
+            np.array([self._phones[phone] for phone in phones], np.int32) for phones in self.lexicon[word]
+        ]
 
     def encode(self, text: str, utterance: str = "") -> list[int]:
-        """The tokens of ``text`` in Unicode's NFKC form, runs of white space as one space.
+        """The tokens of ``text`` in Unicode's NFKC form, with each run of white space as one space.
 
-        Raises ``TextError`` for a symbol outside the vocabulary or, of phones, a word outside the
-        lexicon, naming it and ``utterance``.
+        Raises ``TextError``, which names the symbol and the ``utterance``, for a symbol outside the
+        vocabulary or, where tokens are phones, a word outside the lexicon.
         """
-        text = canonical(text)
+        text = canonicalise(text)
         if self.lexicon is not None:
-            return [self._phones[phone] for phone in _spoken(text, self.lexicon, utterance)]
+            return [self._phones[phone] for phone in _pronounce(text, self.lexicon, utterance)]
         if not self.bpe:
             unknown = next((c for c in text if c not in self._numbers), None)
             if unknown is not None:
@@ -118,41 +120,41 @@ class Tokenizer:
             raise _unknown_symbol(self._pieces.encode(text, out_type=str)[numbers.index(0)], text, utterance)
         return numbers
 
-    def foreign(self, text: str) -> set[str]:
-        """What ``encode`` would stumble over: characters or, of phones, words."""
+    def find_unknown(self, text: str) -> set[str]:
+        """What ``encode`` would refuse: characters or, where tokens are phones, words."""
         if self.lexicon is not None:
-            return set(canonical(text).split()) - set(self.lexicon.words)
-        return set(canonical(text)) - set("".join(self.surfaces)) - {" "}
+            return set(canonicalise(text).split()) - set(self.lexicon.words)
+        return set(canonicalise(text)) - set("".join(self.surfaces)) - {" "}
 
-    def heard(self, text: str) -> str:
-        """``text`` as ``decode`` would have it of perfect tokens: phones for words, where tokens are phones.
+    def to_phones(self, text: str) -> str:
+        """``text`` as ``decode`` returns it for perfect tokens: phones where tokens are phones.
 
-        Words outside the lexicon stay, so that each counts as one error at least.
+        Words outside the lexicon stay, so that each counts as at least one error.
         """
         if self.lexicon is None:
             return text
-        said = (
-            self.lexicon[word][0] if word in self.lexicon else (word,) for word in canonical(text).split()
+        pronunciations = (
+            self.lexicon[word][0] if word in self.lexicon else (word,) for word in canonicalise(text).split()
         )
-        return " ".join(phone for phones in said for phone in phones)
+        return " ".join(phone for phones in pronunciations for phone in phones)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a token sequence without blanks; leading and trailing spaces are removed."""
         return " ".join("".join(self.surfaces[token] for token in tokens).split())
 
 
-def canonical(text: str) -> str:
-    """NFKC form with white space collapsed, the form in which texts are tokenised."""
+def canonicalise(text: str) -> str:
+    """The form in which texts are tokenised: NFKC, each run of white space as one space."""
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def learn_tokenizer(config: TextConfig, texts: Iterable[str], folder: str | Path = "") -> Tokenizer:
     """Learn the vocabulary from normalised training texts, or from a lexicon in the data ``folder``."""
-    lines = [canonical(text) for text in texts]
+    lines = [canonicalise(text) for text in texts]
     if not any(lines):
         raise TextError("no text to learn a vocabulary from: every training transcript is empty")
     if config.tokens == "phones":
-        return _phone_tokenizer(config, Path(folder))
+        return _make_phone_tokenizer(config, Path(folder))
     if config.tokens == "bpe":
         return _learn_bpe(lines, config.vocabulary_size)
     characters = sorted(set().union(*lines))
@@ -168,7 +170,7 @@ def _learn_bpe(lines: list[str], size: int) -> Tokenizer:
             model_type="bpe",
             vocab_size=size,
             character_coverage=1.0,
-            normalization_rule_name="identity",  # canonical() has done it
+            normalization_rule_name="identity",  # canonicalise() has done it
             unk_id=0,  # takes the blank's place
             bos_id=-1,
             eos_id=-1,
@@ -179,17 +181,17 @@ def _learn_bpe(lines: list[str], size: int) -> Tokenizer:
     except RuntimeError as error:  # sentencepiece says how many pieces it could make
         reason = str(error).split(") ")[-1].strip()
         raise TextError(f"text.vocabulary_size = {size} does not fit the training text: {reason}") from error
-    return _bpe_tokenizer(model.getvalue())
+    return _make_bpe_tokenizer(model.getvalue())
 
 
-def _phone_tokenizer(config: TextConfig, folder: Path) -> Tokenizer:
+def _make_phone_tokenizer(config: TextConfig, folder: Path) -> Tokenizer:
     if not config.lexicon:
         raise TextError("text.tokens = 'phones' needs text.lexicon, a file that asr lexicon writes")
     lexicon = read_lexicon(folder / config.lexicon)
     return Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
 
 
-def _spoken(text: str, lexicon: Lexicon, utterance: str) -> Iterator[str]:
+def _pronounce(text: str, lexicon: Lexicon, utterance: str) -> Iterator[str]:
     """The phones of each word's first pronunciation."""
     for word in text.split():
         if word not in lexicon:
@@ -197,7 +199,7 @@ def _spoken(text: str, lexicon: Lexicon, utterance: str) -> Iterator[str]:
         yield from lexicon[word][0]
 
 
-def _bpe_tokenizer(model: bytes) -> Tokenizer:
+def _make_bpe_tokenizer(model: bytes) -> Tokenizer:
     pieces = _sentencepiece().SentencePieceProcessor(model_proto=model)
     return Tokenizer((BLANK, *(pieces.id_to_piece(i) for i in range(1, len(pieces)))), model)
 
@@ -218,17 +220,17 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     symbols = tuple(read_text(path, TextError).removesuffix("\n").split("\n"))
     if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
         raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
-    spoken = Path(folder) / LEXICON_FILE
-    if spoken.exists():
-        lexicon = read_lexicon(spoken)
+    pronunciations = Path(folder) / LEXICON_FILE
+    if pronunciations.exists():
+        lexicon = read_lexicon(pronunciations)
         if symbols[1:] != lexicon.phones:
-            raise TextError(f"{path}: does not list the phones of {spoken.name}")
+            raise TextError(f"{path}: does not list the phones of {pronunciations.name}")
         return Tokenizer(symbols, lexicon=lexicon)
     model = Path(folder) / BPE_FILE
     if not model.exists():
         return Tokenizer(symbols)
     try:
-        tokenizer = _bpe_tokenizer(model.read_bytes())
+        tokenizer = _make_bpe_tokenizer(model.read_bytes())
     except (OSError, RuntimeError) as error:
         raise TextError(f"{model}: is not a sentencepiece model") from error
     if tokenizer.symbols != symbols:

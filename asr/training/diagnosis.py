@@ -18,7 +18,7 @@ import torch
 from asr.data.manifest import Utterance
 from asr.model.ctc import frames_needed
 from asr.recognition.recognizer import Recognizer, new_recognizer
-from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonical, learn_tokenizer
+from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonicalise, learn_tokenizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import Example, Reader, training_examples
 from asr.training.evaluation import alignable
@@ -142,7 +142,7 @@ def foreign_symbols(
     symbols: Counter[str] = Counter()
     names = []
     for utterance in utterances:
-        foreign = tokenizer.foreign(normalise(utterance.text))
+        foreign = tokenizer.find_unknown(normalise(utterance.text))
         symbols.update(foreign)
         if foreign:
             names.append(utterance.id)
@@ -163,7 +163,7 @@ def foreign_symbols(
 
 def empty_texts(utterances: Sequence[Utterance], normalise: Callable[[str], str]) -> Iterator[str]:
     """Training utterances of which the normaliser leaves nothing."""
-    names = [u.id for u in utterances if not canonical(normalise(u.text))]
+    names = [u.id for u in utterances if not canonicalise(normalise(u.text))]
     if names:
         yield (
             f"no text: nothing is left of {len(names)} of {len(utterances)} training texts after "

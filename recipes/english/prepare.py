@@ -30,7 +30,7 @@ from asr.core.files import write_text
 from asr.data import corpora
 from asr.data.corpora.recordings import CorpusError
 from asr.data.manifest import Utterance, write_manifest
-from asr.text.normalise import letters
+from asr.text.normalise import normalise_letters
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 REPORT_SPEAKERS = {"1988", "1993", "2035", "2078", "2086"}
@@ -97,7 +97,9 @@ def all_sets(corpora_folder: Path, out: Path) -> dict[str, list[Utterance]]:
             print(f"left out: {error}", file=sys.stderr)
             continue
         texts = {
-            name: [replace(u, id=f"{folder}/{u.id}", text=letters(u.text), extra=kept(u)) for u in part]
+            name: [
+                replace(u, id=f"{folder}/{u.id}", text=normalise_letters(u.text), extra=kept(u)) for u in part
+            ]
             for name, part in splits.items()
         }
         for name, part in use(texts).items():

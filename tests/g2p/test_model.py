@@ -16,7 +16,7 @@ from asr.g2p.graphones import MOST_PHONES, aligned, best_alignments, expected_co
 from asr.g2p.model import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer, learned
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.storage import save_model
-from asr.text.lexicon import Lexicon, lexicon_of, read_lexicon
+from asr.text.lexicon import Lexicon, make_lexicon, read_lexicon
 from tests.reference import dealings, graphone_counts
 
 UNHURRIED = settings(deadline=None, max_examples=40)  # the first call compiles
@@ -83,7 +83,7 @@ def test_letters_find_their_phones():
 def tiny_model(pairs, order: int) -> G2P | None:
     """The model of a few words; ``None`` where nothing can be aligned."""
     try:
-        return learned(lexicon_of(pairs), order)
+        return learned(make_lexicon(pairs), order)
     except G2PError:
         return None
 

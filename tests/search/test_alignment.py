@@ -26,7 +26,7 @@ from asr.longform.transcripts import LONGEST_SECONDS
 from asr.recognition.recognizer import load_recognizer
 from asr.search import alignment as aligning
 from asr.search.alignment import AlignmentError, align_text, align_tokens
-from asr.text.lexicon import Lexicon, lexicon_of
+from asr.text.lexicon import Lexicon, make_lexicon
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, TextError, Tokenizer, learn_tokenizer
 from asr.transcript.formats import ALIGNMENT_FORMATS
 from asr.transcript.values import AlignedText, AlignedWord, Word
@@ -34,7 +34,7 @@ from tests.reference import best_ctc_path, collapse, read_textgrid
 
 STRING = Path(__file__).parents[2] / "samples" / "digits-lucas.flac"
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))
-LEXICON = lexicon_of([("the", ("DH", "AH")), ("the", ("DH", "IY")), ("a", ("AH",)), ("he", ("IY",))])
+LEXICON = make_lexicon([("the", ("DH", "AH")), ("the", ("DH", "IY")), ("a", ("AH",)), ("he", ("IY",))])
 PHONES = Tokenizer((BLANK, *LEXICON.phones), lexicon=LEXICON)
 
 
@@ -195,7 +195,7 @@ def test_the_pronunciation_that_is_heard_is_taken(said):
 def test_a_pronunciation_that_has_no_room_is_not_taken():
     (word,) = align_text(drawn(0, 2, len(PHONES)), "the", PHONES, 1.0, 2.0)
     assert len(word.units) == 2
-    lexicon = lexicon_of([("x", ("K",)), ("x", ("EH", "K", "S"))])
+    lexicon = make_lexicon([("x", ("K",)), ("x", ("EH", "K", "S"))])
     tokenizer = Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
     assert len(align_text(drawn(0, 2, 4), "x", tokenizer, 1.0, 2.0)[0].units) == 1
 

@@ -12,8 +12,8 @@ from asr.text.lexicon import (
     Lexicon,
     LexiconError,
     Pronunciations,
-    derived,
-    lexicon_of,
+    derive_pronunciations,
+    make_lexicon,
     read_dictionary,
     read_lexicon,
     write_lexicon,
@@ -22,13 +22,13 @@ from asr.text.lexicon import (
 CMUDICT = Path(__file__).parents[3] / "shared" / "text" / "cmudict.dict"
 
 
-def written(path: Path, text: str) -> Path:
+def write_file(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def test_a_dictionary_is_read(tmp_path):
-    path = written(
+    path = write_file(
         tmp_path / "some.dict",
         ";;; a comment\n\ntomato T AH0 M EY1 T OW2\ntomato(2) T AH0 M AA1 T OW2 # British\nROSE  R OW1 Z\n",
     )
@@ -40,13 +40,13 @@ def test_a_dictionary_is_read(tmp_path):
 
 
 def test_variants_that_differ_in_stress_alone_are_one(tmp_path):
-    path = written(tmp_path / "some.dict", "present P R EH1 Z AH0 N T\npresent(2) P R EH0 Z AH1 N T\n")
+    path = write_file(tmp_path / "some.dict", "present P R EH1 Z AH0 N T\npresent(2) P R EH0 Z AH1 N T\n")
     assert read_dictionary(path)["present"] == (("P", "R", "EH", "Z", "AH", "N", "T"),)
 
 
 @pytest.mark.parametrize("line", ["word", "word # W ER1 D", "word W 1 D", "#", " # comment"])
 def test_a_broken_line_is_named(tmp_path, line):
-    path = written(tmp_path / "some.dict", f"a AH0\n\n{line}\nb B IY1\n")
+    path = write_file(tmp_path / "some.dict", f"a AH0\n\n{line}\nb B IY1\n")
     with pytest.raises(LexiconError, match=r"some\.dict:3: "):
         read_dictionary(path)
 
@@ -56,7 +56,7 @@ def test_files_that_are_no_lexicons_are_refused(tmp_path, read):
     with pytest.raises(LexiconError, match=r"none\.txt: cannot be read"):
         read(tmp_path / "none.txt")
     with pytest.raises(LexiconError, match=r"empty\.txt: has no words"):
-        read(written(tmp_path / "empty.txt", "\n"))
+        read(write_file(tmp_path / "empty.txt", "\n"))
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LexiconError, match=r"binary\.txt: is not UTF-8"):
         read(tmp_path / "binary.txt")
@@ -65,12 +65,12 @@ def test_files_that_are_no_lexicons_are_refused(tmp_path, read):
 def test_a_text_is_no_dictionary(tmp_path):
     prose = "".join(f"line{n} holds word{n}x and another{n}x\n" for n in range(200))
     with pytest.raises(LexiconError, match=r"prose\.txt: is this a pronouncing.* It has 402 phones, from"):
-        read_dictionary(written(tmp_path / "prose.txt", prose))
+        read_dictionary(write_file(tmp_path / "prose.txt", prose))
 
 
 def test_a_word_without_phones_is_named(tmp_path):
     with pytest.raises(LexiconError, match=r"some\.txt:2: 'b' has no phones"):
-        read_lexicon(written(tmp_path / "some.txt", "a AH\nb\n"))
+        read_lexicon(write_file(tmp_path / "some.txt", "a AH\nb\n"))
 
 
 symbols = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=4)
@@ -81,7 +81,7 @@ pairs = st.lists(st.tuples(symbols, st.lists(symbols, min_size=1).map(tuple)), m
 @given(pairs)
 def test_written_lexicons_are_the_same(tmp_path_factory, pairs):
     path = tmp_path_factory.mktemp("lexicon") / "lexicon.txt"
-    lexicon = lexicon_of(pairs)
+    lexicon = make_lexicon(pairs)
     write_lexicon(lexicon, path)
     assert read_lexicon(path) == lexicon
     assert set(lexicon.words) == {word for word, _ in pairs}
@@ -136,7 +136,7 @@ def pronounce(word: str) -> Pronunciations:
     ],
 )
 def test_english_endings(word, said):
-    variants = derived(word, DICTIONARY, pronounce)
+    variants = derive_pronunciations(word, DICTIONARY, pronounce)
     assert " | ".join(" ".join(phones) for phones in variants) == said
 
 
@@ -147,7 +147,9 @@ def test_most_possessives_of_the_dictionary_follow_the_rule():
     assert len(lexicon.phones) == 39
     possessives = [word for word in lexicon.words if word.endswith("'s") and word[:-2] in lexicon]
     right = [
-        word for word in possessives if set(derived(word, lexicon, lexicon.__getitem__)) & set(lexicon[word])
+        word
+        for word in possessives
+        if set(derive_pronunciations(word, lexicon, lexicon.__getitem__)) & set(lexicon[word])
     ]
     assert len(possessives) > 6000
     assert 0.94 < len(right) / len(possessives) < 0.99
@@ -155,7 +157,7 @@ def test_most_possessives_of_the_dictionary_follow_the_rule():
 
 def test_columns_and_words_are_two_forms_of_one_lexicon(tmp_path):
     pairs = [("b", ("B", "IY")), ("a", ("AH",)), ("a", ("EY",)), ("tee's", ("T", "IY", "Z"))]
-    lexicon = lexicon_of(pairs)
+    lexicon = make_lexicon(pairs)
     write_lexicon(lexicon, tmp_path / "some.txt")
     quickly = read_lexicon(tmp_path / "some.txt")
     (tmp_path / "other.txt").write_text((tmp_path / "some.txt").read_text().replace(" ", "  "))
@@ -170,4 +172,4 @@ def test_columns_and_words_are_two_forms_of_one_lexicon(tmp_path):
 
 def test_no_more_phones_than_a_byte_can_name():
     with pytest.raises(LexiconError, match="300 phones"):
-        assert lexicon_of((str(i), (f"P{i}",)) for i in range(300)).columns
+        assert make_lexicon((str(i), (f"P{i}",)) for i in range(300)).columns

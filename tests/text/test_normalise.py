@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asr.text.normalise import NORMALISERS, NormaliserError, read_substitutions, substituting
+from asr.text.normalise import NORMALISERS, NormaliserError, add_substitutions, read_substitutions
 from asr.text.tokenizer import TextConfig
 
 
@@ -155,26 +155,26 @@ def test_english_v1_takes_any_text(text):
 
 @given(st.integers(0, 999_999))
 def test_english_v1_reads_numbers_as_they_are_said(number):
-    assert NORMALISERS["english-v1"](f"it was {said(number)} then") == f"it was {named(number)} then"
+    assert NORMALISERS["english-v1"](f"was {spell_out(number)} then") == f"was {write_number(number)} then"
 
 
-def said(number: int) -> str:
+def spell_out(number: int) -> str:
     """A number below a million in words."""
     if number >= 1000:
         rest = number % 1000
-        return f"{said(number // 1000)} thousand" + (f" {said(rest)}" if rest else "")
+        return f"{spell_out(number // 1000)} thousand" + (f" {spell_out(rest)}" if rest else "")
     if number >= 100:
         rest = number % 100
-        return f"{said(number // 100)} hundred" + (f" and {said(rest)}" if rest else "")
+        return f"{spell_out(number // 100)} hundred" + (f" and {spell_out(rest)}" if rest else "")
     units = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     units += "sixteen seventeen eighteen nineteen"
     if number < 20:
         return units.split()[number]
     tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"][number // 10 - 2]
-    return tens + (f"-{said(number % 10)}" if number % 10 else "")
+    return tens + (f"-{spell_out(number % 10)}" if number % 10 else "")
 
 
-def named(number: int) -> str:
+def write_number(number: int) -> str:
     return "one" if number == 1 else str(number)
 
 
@@ -187,9 +187,9 @@ def test_a_configuration_names_normalisers_that_exist():
 
 def test_a_table_replaces_whole_words_and_the_longest_phrase_first():
     table = {"New York City": "NYC", "new york": "ny", "gray": "grey", "uh": ""}
-    normalise = substituting(table, NORMALISERS["basic-v1"])
+    normalise = add_substitutions(table, NORMALISERS["basic-v1"])
     assert normalise("Uh, New York City, new york, GRAY grayer.") == "nyc ny grey grayer"
-    assert substituting({}, NORMALISERS["basic-v1"])("A.") == "a"
+    assert add_substitutions({}, NORMALISERS["basic-v1"])("A.") == "a"
 
 
 def test_a_table_is_read_from_a_file(tmp_path):
@@ -203,7 +203,7 @@ def test_a_table_is_read_from_a_file(tmp_path):
         (b"gray grey\n", r"table\.tsv:1: is not a phrase, a tab"),
         (b"a\tb\n\tb\n", r"table\.tsv:2: is not"),
         (b"a\tb\tc\n", r"table\.tsv:1: is not"),
-        (b"a\tb\na\tc\n", r"table\.tsv:2: 'a' stands further up"),
+        (b"a\tb\na\tc\n", r"table\.tsv:2: 'a' has another replacement further up"),
         (b"\xff", r"table\.tsv: is not UTF-8"),
         (None, r"table\.tsv: cannot be read"),
     ],

@@ -13,7 +13,7 @@ from asr.text.tokenizer import (
     BLANK,
     TextConfig,
     TextError,
-    canonical,
+    canonicalise,
     learn_tokenizer,
     load_tokenizer,
     save_tokenizer,
@@ -39,21 +39,21 @@ LANGUAGES = [
 def test_languages_round_trip(text, form, config):
     tokenizer = learn_tokenizer(config, LANGUAGES)
     tokens = tokenizer.encode(unicodedata.normalize(form, text))
-    assert tokenizer.decode(tokens) == canonical(text)
+    assert tokenizer.decode(tokens) == canonicalise(text)
     assert 0 not in tokens
     assert max(tokens) < len(tokenizer)
 
 
-@given(st.lists(st.text(), min_size=1).filter(lambda texts: any(map(canonical, texts))))
+@given(st.lists(st.text(), min_size=1).filter(lambda texts: any(map(canonicalise, texts))))
 def test_any_learned_text_round_trips(texts):
     tokenizer = learn_tokenizer(CHAR, texts)
     assert tokenizer.symbols[0] == BLANK
     for text in texts:
-        assert tokenizer.decode(tokenizer.encode(text)) == canonical(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == canonicalise(text)
 
 
 @settings(max_examples=50)
-@given(st.lists(st.text(), min_size=1).filter(lambda texts: any(map(canonical, texts))))
+@given(st.lists(st.text(), min_size=1).filter(lambda texts: any(map(canonicalise, texts))))
 def test_saved_tokenizers_are_the_same(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("tokens")
     tokenizer = learn_tokenizer(CHAR, texts)
@@ -121,20 +121,20 @@ def phones(tmp_path):
 def test_words_become_the_phones_of_their_first_pronunciation(phones):
     assert phones.symbols == (BLANK, "AA", "AH", "AO", "EY", "G", "N", "OW")
     assert phones.encode("go  on a") == [5, 7, 1, 6, 2]
-    assert phones.decode([5, 7, 1, 6, 2]) == "G OW AA N AH" == phones.heard("go on a")
+    assert phones.decode([5, 7, 1, 6, 2]) == "G OW AA N AH" == phones.to_phones("go on a")
 
 
 def test_a_word_outside_the_lexicon_is_named_with_its_utterance(phones):
     with pytest.raises(TextError, match="utterance u7: word 'gone' is not in the lexicon"):
         phones.encode("go gone", "u7")
-    assert phones.foreign("go gone on") == {"gone"}
-    assert phones.heard("go gone on") == "G OW gone AA N"
+    assert phones.find_unknown("go gone on") == {"gone"}
+    assert phones.to_phones("go gone on") == "G OW gone AA N"
 
 
 def test_characters_are_heard_as_they_are_written():
     tokenizer = learn_tokenizer(CHAR, ["go on"])
-    assert tokenizer.heard("go  é") == "go  é"
-    assert tokenizer.foreign("go é x") == {"é", "x"}
+    assert tokenizer.to_phones("go  é") == "go  é"
+    assert tokenizer.find_unknown("go é x") == {"é", "x"}
 
 
 def test_a_vocabulary_of_phones_is_saved_with_its_lexicon(phones, tmp_path):

@@ -217,7 +217,7 @@ def own_memory(ctc: Path, folder: Path) -> float:
 def spellings(tokenizer: Tokenizer, words: Sequence[str]) -> Iterator[str]:
     """Words with their tokens, for flashlight, to which ``|`` is what stands between words of characters."""
     for word in words:
-        if tokenizer.foreign(word):
+        if tokenizer.find_unknown(word):
             continue
         if tokenizer.lexicon is not None:
             yield from (f"{word} {' '.join(phones)}" for phones in tokenizer.lexicon[word])

@@ -30,7 +30,7 @@ from asr.cli.score import interval_results, result
 from asr.data.manifest import Utterance, read_manifest
 from asr.scoring.counts import score_texts
 from asr.scoring.systems import intervals, speakers_of
-from asr.text.normalise import letters
+from asr.text.normalise import normalise_letters
 from asr.training.report import provenance
 
 RATE = 16000
@@ -72,8 +72,8 @@ def main() -> None:
     utterances = read_manifest(options.manifest)
     found = list(tqdm(answers(options.python, utterances), total=len(utterances), disable=None))
     comparison = score_texts(
-        {u.id: letters(u.text) for u in utterances},
-        {u.id: letters(answer["text"]) for u, answer in zip(utterances, found, strict=True)},
+        {u.id: normalise_letters(u.text) for u in utterances},
+        {u.id: normalise_letters(answer["text"]) for u, answer in zip(utterances, found, strict=True)},
     )
     audio = sum(answer["audio"] for answer in found)
     made = {
