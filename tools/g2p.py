@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from asr.g2p.model import BY_RULE, G2PError, Pronouncer
-from asr.scoring.counts import counted
+from asr.scoring.counts import count_pair
 from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 
 
@@ -34,7 +34,7 @@ def main(dictionary: Path, share: float, seed: int, variants: int) -> None:
     pronouncer = Pronouncer(known, variants)
     started = time.monotonic()
     g2p = pronouncer.g2p
-    g2p.pronunciations(next(iter(known.words)))  # compiles
+    g2p.pronounce(next(iter(known.words)))  # compiles
     counts = " + ".join(f"{count:,}" for count in g2p.model.counts)
     print(
         f"learned {len(known):,} words in {time.monotonic() - started:.1f} s: {counts} n-grams of graphones"
@@ -43,10 +43,10 @@ def main(dictionary: Path, share: float, seed: int, variants: int) -> None:
     rest = [word for word in unseen.words if word not in by_rule]
 
     def by_model(word: str) -> Pronunciations:
-        return g2p.pronunciations(word, variants)
+        return g2p.pronounce(word, variants)
 
     def by_both(word: str) -> Pronunciations:
-        return pronouncer.pronounced(word)[0]
+        return pronouncer.pronounce(word)[0]
 
     print(f"{'':34} {'words':>7} {'wrong':>8} {'phones':>8} {'best ' + str(variants):>8} {'ms/word':>8}")
     report("all, by the model", unseen, list(unseen.words), by_model)
@@ -67,7 +67,7 @@ def divided(dictionary: Lexicon, share: float, seed: int) -> tuple[Lexicon, Lexi
 def way_of(pronouncer: Pronouncer, word: str) -> str:
     """Which way a word is pronounced; empty where it cannot be."""
     try:
-        return pronouncer.pronounced(word)[1]
+        return pronouncer.pronounce(word)[1]
     except G2PError:
         return ""
 
@@ -85,7 +85,7 @@ def report(
     missed = sum(not set(found[word]) & set(dictionary[word]) for word in words)
     errors = phones = 0
     for word in words:
-        scores = [counted(said, found[word][0]) for said in dictionary[word]]
+        scores = [count_pair(said, found[word][0]) for said in dictionary[word]]
         nearest = min(scores, key=lambda score: score.errors)
         errors, phones = errors + nearest.errors, phones + nearest.reference_length
     print(

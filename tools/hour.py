@@ -27,7 +27,7 @@ import soundfile
 from asr.cli.searching import search_options, searching
 from asr.data.manifest import Utterance, read_manifest
 from asr.recognition.recognizer import Recognizer, load_recognizer
-from asr.scoring.counts import Score, score_texts
+from asr.scoring.counts import ErrorCounts, compare_texts
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import evaluation_examples, measured_duration, sample_reader
 from asr.training.evaluation import evaluate
@@ -64,7 +64,7 @@ def chosen(utterances: Sequence[Utterance], seconds: float, seed: int | None) ->
         seconds -= measured_duration(utterance)
 
 
-def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> Score:
+def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> ErrorCounts:
     """The errors in one recording of all utterances, and what it took."""
     read, rate = sample_reader(recognizer.sample_rate, keep=False), recognizer.sample_rate
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     normalise = NORMALISERS[recognizer.config.text.normaliser]
     reference = " ".join(recognizer.reference(normalise(utterance.text)) for utterance in utterances)
-    score = score_texts({"all": reference}, {"all": transcript.text}).words
+    score = compare_texts({"all": reference}, {"all": transcript.text}).words
     report("end to end", score)
     heard = sum(segment.end - segment.start for segment in transcript.segments) / transcript.duration
     longest = max((segment.end - segment.start for segment in transcript.segments), default=0.0)
@@ -90,7 +90,7 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
     return score
 
 
-def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Score:
+def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> ErrorCounts:
     """The errors in the utterances themselves."""
     named = {f"{utterance.id}-{number}": utterance for number, utterance in enumerate(utterances)}
     examples = evaluation_examples(
@@ -103,7 +103,7 @@ def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Score
     return evaluation.comparison.words
 
 
-def report(name: str, score: Score) -> None:
+def report(name: str, score: ErrorCounts) -> None:
     """One line with an error rate and what it is made of."""
     counts = (
         f"{score.substitutions} substitutions, {score.deletions} deletions, {score.insertions} insertions"

@@ -18,7 +18,7 @@ from asr.cli.searching import search_options, searching
 from asr.cli.threads import threads_option
 from asr.pretrained import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
 from asr.scoring.counts import ScoringError
-from asr.scoring.systems import intervals, speakers_of
+from asr.scoring.systems import compute_intervals, list_speakers
 
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
@@ -80,7 +80,7 @@ def evaluate(
     comparison = evaluation.comparison
     if as_json:
         by_id = {utterance.id: utterance for utterance in utterances}
-        speakers = speakers_of([by_id[name] for name in comparison.references])
+        speakers = list_speakers([by_id[name] for name in comparison.references])
         click.echo(json.dumps(result(recognizer, model, manifest, evaluation, speakers), indent=2))
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
@@ -132,7 +132,7 @@ def result(
         "normaliser": recognizer.config.text.normaliser,
         **score_result(evaluation.comparison),
         "reliability": [asdict(row) for row in evaluation.reliability],
-        "intervals": interval_results(intervals(evaluation.comparison, speakers)),
+        "intervals": interval_results(compute_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
         "training_speed": training_speed(folder),

@@ -55,7 +55,7 @@ def lexicon(
     from tqdm import tqdm
 
     from asr.g2p.model import G2PError, Pronouncer
-    from asr.scoring.counts import listed
+    from asr.scoring.counts import list_names
     from asr.text.lexicon import Lexicon, format_lexicon, read_dictionary, write_lexicon
 
     pronouncer = Pronouncer(read_dictionary(dictionary), variants)
@@ -66,12 +66,12 @@ def lexicon(
     found, unheard, ways = {}, [], Counter[str]()
     for word in tqdm(sorted(every), unit="word", disable=not sys.stderr.isatty()):
         try:
-            found[word], way = pronouncer.pronounced(word)
+            found[word], way = pronouncer.pronounce(word)
             ways[way] += 1
         except G2PError:
             unheard.append(word)
     if not found:
-        raise UserError(f"none of {len(every)} words can be pronounced: {listed(unheard)}")
+        raise UserError(f"none of {len(every)} words can be pronounced: {list_names(unheard)}")
     if out is None:
         click.echo("\n".join(format_lexicon(Lexicon(found))))
     else:
@@ -79,24 +79,24 @@ def lexicon(
     summary = ", ".join(f"{count:,} {way}" for way, count in ways.most_common())
     click.echo(f"{len(found):,} words: {summary}", err=True)
     if unheard:
-        click.echo(f"left out, because they cannot be pronounced: {listed(unheard)}", err=True)
+        click.echo(f"left out, because they cannot be pronounced: {list_names(unheard)}", err=True)
 
 
 def words_of(path: Path, normaliser: str) -> Iterable[str]:
     """The words of a manifest, a language model or a text, whatever the file is."""
     from asr.data.manifest import read_manifest
     from asr.lm.storage import MAGIC, load_model
-    from asr.lm.text import SentenceConfig, opened, sentence_blocks
+    from asr.lm.text import SentenceConfig, open_text, read_sentences
     from asr.lm.vocabulary import BEGIN, END, UNKNOWN
 
     if path.suffix == ".jsonl":
         normalise = NORMALISERS[normaliser]
         return (word for utterance in read_manifest(path) for word in normalise(utterance.text).split())
-    with opened(path) as file:
+    with open_text(path) as file:
         begin = file.read(len(MAGIC))
     if begin == MAGIC or begin.lstrip().startswith(b"\\data\\"):
         return set(load_model(path).vocabulary.words) - {BEGIN, END, UNKNOWN}
-    return _text_words(sentence_blocks([path], SentenceConfig(normaliser)))
+    return _text_words(read_sentences([path], SentenceConfig(normaliser)))
 
 
 def _text_words(blocks: Iterable[bytes]) -> Iterator[str]:

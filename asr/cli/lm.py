@@ -135,7 +135,7 @@ def perplexity(
     Every word and every end of a sentence counts. Words outside the vocabulary score as <unk> or, in
     the second figure, are left out of sum and number.
     """
-    from asr.lm.perplexity import perplexity as measured
+    from asr.lm.perplexity import measure_perplexity as measured
     from asr.lm.storage import load_model
 
     blocks = sentences(texts, normaliser, split_sentences)
@@ -168,11 +168,11 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
 
     The log-prob is natural, of all words and the end of the sentence, words outside the vocabulary as <unk>.
     """
-    from asr.lm.perplexity import sentence_perplexities
+    from asr.lm.perplexity import measure_sentence_perplexities
     from asr.lm.storage import load_model
 
     blocks = sentences(texts, normaliser, split_sentences)
-    for sentence, found in sentence_perplexities(load_model(model), blocks):
+    for sentence, found in measure_sentence_perplexities(load_model(model), blocks):
         click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
 
 
@@ -217,10 +217,10 @@ def info(model: Path, as_json: bool) -> None:
 )
 def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
     """Print sentences that LM makes up, word after word by its probabilities."""
-    from asr.lm.sampling import sampled_sentences
+    from asr.lm.sampling import sample_sentences
     from asr.lm.storage import load_model
 
-    for sentence in sampled_sentences(load_model(model), sentences, seed, longest):
+    for sentence in sample_sentences(load_model(model), sentences, seed, longest):
         click.echo(sentence)
 
 
@@ -236,9 +236,9 @@ def convert(model: Path, out: Path) -> None:
 
 def sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Iterator[bytes]:
     """The sentences of all texts, in blocks; raises ``UserError`` at the end when there was no word."""
-    from asr.lm.text import SentenceConfig, sentence_blocks, wordy
+    from asr.lm.text import SentenceConfig, read_sentences, require_words
 
-    return wordy(sentence_blocks(texts, SentenceConfig(normaliser, split)), texts)
+    return require_words(read_sentences(texts, SentenceConfig(normaliser, split)), texts)
 
 
 def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

@@ -13,11 +13,25 @@ from typing import Any
 
 import click
 
-from asr.scoring.counts import Comparison, Operation, Score, ScoringError, listed
-from asr.scoring.files import FORMATS, Texts, groups, look_like_kaldi, read_texts, speakers_from
+from asr.scoring.counts import Comparison, ErrorCounts, Operation, ScoringError, list_names
+from asr.scoring.files import (
+    FORMATS,
+    Texts,
+    group_utterances,
+    looks_like_kaldi,
+    read_texts,
+    take_speakers_from_ids,
+)
 from asr.scoring.report import Report, write_report
-from asr.scoring.significance import DRAWS, Difference, Interval, spanned
-from asr.scoring.systems import System, changes, compared, differences, intervals, speakers_of
+from asr.scoring.significance import DRAWS, Difference, Interval, format_interval
+from asr.scoring.systems import (
+    System,
+    compare_all_pairs,
+    compare_system,
+    compute_intervals,
+    find_changes,
+    list_speakers,
+)
 from asr.text.normalise import NORMALISERS, Normaliser, add_substitutions, read_substitutions
 
 LEGEND = "[-word-] is a deletion, {+word+} an insertion, [-reference-]{+hypothesis+} a substitution"
@@ -124,23 +138,23 @@ def score(
     normalise, normaliser_name = chosen_normaliser(normaliser, substitutions)
     references = read_texts(reference, ref_format, ref_text)
     if speaker_from is not None:
-        references = speakers_from(references, pattern_of(speaker_from))
+        references = take_speakers_from_ids(references, pattern_of(speaker_from))
     with naming(reference):
         _ = references.by_id
-    breakdowns = {key: groups(references, key) for key in by}
+    breakdowns = {key: group_utterances(references, key) for key in by}
     systems = []
     for path in hypotheses:
         texts = read_texts(path, hyp_format, hyp_text)
         with naming(path):
             refuse_kaldi_as_lines(references, texts, ref_format, hyp_format)
-            systems.append(compared(references, texts, normalise, str(path)))
+            systems.append(compare_system(references, texts, normalise, str(path)))
     for system in systems:
         if missing := system.raw.missing:
-            note = f"no hypothesis for {listed(missing)}: their words are deletions"
+            note = f"no hypothesis for {list_names(missing)}: their words are deletions"
             click.echo(f"{shown(system.name)}: {note}", err=True)
-    speakers = speakers_of(references.utterances)
-    found = [intervals(system.comparison, speakers, draws) for system in systems]
-    between = differences(systems, speakers, draws)
+    speakers = list_speakers(references.utterances)
+    found = [compute_intervals(system.comparison, speakers, draws) for system in systems]
+    between = compare_all_pairs(systems, speakers, draws)
     if as_json:
         results = [
             {**system_result(system, breakdowns, show_normalised), "intervals": interval_results(ends)}
@@ -194,7 +208,7 @@ def refuse_kaldi_as_lines(
 
     Who says that it is lines, in ``ref_format`` or ``hyp_format``, is believed.
     """
-    if "lines" not in (ref_format, hyp_format) and look_like_kaldi(references, hypotheses):
+    if "lines" not in (ref_format, hyp_format) and looks_like_kaldi(references, hypotheses):
         sides = {"--ref-format": references, "--hyp-format": hypotheses}
         options = " ".join(f"{option} kaldi" for option, texts in sides.items() if texts.format == "lines")
         raise ScoringError(
@@ -262,11 +276,13 @@ def interval_lines(ends: Mapping[str, Interval | None]) -> list[str]:
 def difference_lines(difference: Difference) -> list[str]:
     """Two systems, the verdict first and then what it rests on."""
     ends = {"utterance": difference.by_utterance, "speaker": difference.by_speaker}
-    drawn = [f"{spanned(interval)} by {name}" for name, interval in ends.items() if interval is not None]
+    drawn = [
+        f"{format_interval(interval)} by {name}" for name, interval in ends.items() if interval is not None
+    ]
     words, sentences = difference.words, difference.sentences
     return [
         shown(f"{difference.first} against {difference.second}"),
-        "  " + shown(difference.in_words),
+        "  " + shown(difference.verdict),
         f"  difference in WER: {100 * difference.difference:.2f} points; {', '.join(drawn)}",
         f"  matched-pairs segment test on words: p = {words.p:.3g} ({words.segments:,} segments, "
         f"z = {words.z:.2f})",
@@ -284,7 +300,7 @@ def breakdown_table(key: str, system: System, of: Mapping[str, str]) -> list[str
             *(f"{n:,}" for n in (score.utterances, score.reference_length)),
             *(f"{n:,}" for n in (score.substitutions, score.deletions, score.insertions)),
         ]
-        for group, score in system.comparison.grouped(of).items()
+        for group, score in system.comparison.count_by_group(of).items()
     }
     return table(key, ("WER", "SER", "utterances", "words", "sub", "del", "ins"), rows)
 
@@ -303,7 +319,7 @@ def confusion_lines(comparison: Comparison, limit: int) -> list[str]:
     """The most frequent mistakes of each kind, if any are asked for."""
     if not limit:
         return []
-    found = comparison.confusions()
+    found = comparison.count_confusions()
     return [
         *most(
             "substitutions",
@@ -324,7 +340,7 @@ def change_lines(system: System) -> list[str]:
     """What normalisation did to every text that it changed."""
     return [
         f"  {shown(name)} {'ref' if side == 'references' else 'hyp'}: {shown(before)}\n    -> {shown(after)}"
-        for name, sides in changes(system).items()
+        for name, sides in find_changes(system).items()
         for side, (before, after) in sides.items()
     ]
 
@@ -334,21 +350,21 @@ def percent(share: float | None) -> str:
     return f"{'n/a':>8}" if share is None else f"{100 * share:6.2f} %"
 
 
-def counts(score: Score) -> str:
+def counts(score: ErrorCounts) -> str:
     """The three kinds of errors."""
     return f"{score.substitutions} substitutions, {score.deletions} deletions, {score.insertions} insertions"
 
 
 def worst(comparison: Comparison, limit: int) -> list[str]:
     """A legend and up to ``limit`` (-1: all) utterances with their errors marked, the worst first."""
-    wrong = comparison.wrong
+    wrong = comparison.worst_first
     chosen = wrong if limit < 0 else wrong[:limit]
     if not chosen:
         return []
     lines = [f"The worst {len(chosen)} of {len(wrong)} utterances with errors; {LEGEND}:"]
     for name in chosen:
-        score = comparison.score(name)
-        sentence = marked(comparison.alignment(name))
+        score = comparison.count_utterance(name)
+        sentence = marked(comparison.align(name))
         lines.append(f"  {shown(name)} ({score.errors}/{score.reference_length}): {sentence}")
     return lines
 
@@ -401,10 +417,10 @@ def system_result(system: System, breakdowns: Mapping[str, Mapping[str, str]], t
         **result(system.comparison),
         "raw": result(system.raw),
         "by": {
-            key: {group: asdict(score) for group, score in system.comparison.grouped(of).items()}
+            key: {group: asdict(score) for group, score in system.comparison.count_by_group(of).items()}
             for key, of in breakdowns.items()
         },
-        **({"normalised": changes(system)} if texts else {}),
+        **({"normalised": find_changes(system)} if texts else {}),
     }
 
 
@@ -415,7 +431,7 @@ def interval_results(ends: Mapping[str, Interval | None]) -> dict[str, Any]:
 
 def difference_result(difference: Difference) -> dict[str, Any]:
     """A difference for programs, with the verdict."""
-    verdict = {"means_something": difference.means_something, "in_words": difference.in_words}
+    verdict = {"means_something": difference.is_significant, "in_words": difference.verdict}
     result = {**asdict(difference), **verdict}
     if math.isinf(difference.words.z):  # JSON has no infinity
         result["words"]["z"] = None

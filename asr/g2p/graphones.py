@@ -39,16 +39,16 @@ class Pairs(NamedTuple):
     phone_bounds: np.ndarray
 
 
-def aligned(pairs: Sequence[tuple[str, Pronunciation]], rounds: int = ROUNDS) -> list[list[Graphone]]:
+def align_letters(pairs: Sequence[tuple[str, Pronunciation]], rounds: int = ROUNDS) -> list[list[Graphone]]:
     """The graphones of every word, one for each letter; none where there are too many phones for them."""
-    numbers, parts = numbered(pairs)
+    numbers, parts = number_pairs(pairs)
     probs = np.ones((int(numbers.letters.max(initial=0)) + 1, len(parts)))
     probs /= probs.size
     for _ in range(rounds):
-        counts = expected_counts(numbers, probs)
+        counts = expect_counts(numbers, probs)
         probs = counts / max(counts.sum(), np.finfo(float).tiny)  # there are none where nothing fits
     with np.errstate(divide="ignore"):
-        found = best_alignments(numbers, np.log(probs))
+        found = find_best_alignments(numbers, np.log(probs))
     bounds = pairwise(numbers.letter_bounds.tolist())
     chosen = [found[begin:end].tolist() for begin, end in bounds]
     return [
@@ -57,7 +57,7 @@ def aligned(pairs: Sequence[tuple[str, Pronunciation]], rounds: int = ROUNDS) ->
     ]
 
 
-def numbered(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, list[Pronunciation]]:
+def number_pairs(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, list[Pronunciation]]:
     """Words and pronunciations in numbers, and the parts of pronunciations that the numbers stand for."""
     alphabet: dict[str, int] = {}
     numbers: dict[Pronunciation, int] = {(): 0}
@@ -79,13 +79,13 @@ def numbered(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, list[Pr
 
 
 @compile_function
-def part_before(parts: np.ndarray, end: int, length: int) -> int:
+def get_part_before(parts: np.ndarray, end: int, length: int) -> int:
     """The number of the ``length`` phones before ``end``."""
     return parts[end - 1, length - 1] if length > 0 else 0
 
 
 @compile_function
-def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
+def expect_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
     """How often every graphone is to be expected: forwards and backwards through all alignments.
 
     ``probs`` and the result are ``(letters of the alphabet, parts)``.
@@ -100,7 +100,7 @@ def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
         for i in range(len(letters)):
             for j in range(len(parts) + 1):
                 for length in range(min(most, j) + 1):
-                    graphone = probs[letters[i], part_before(parts, j, length)]
+                    graphone = probs[letters[i], get_part_before(parts, j, length)]
                     ahead[i + 1, j] += ahead[i, j - length] * graphone
         total = ahead[len(letters), len(parts)]
         if total == 0.0:  # more phones than the letters can have, or next to impossible
@@ -110,7 +110,7 @@ def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
         for i in range(len(letters) - 1, -1, -1):
             for j in range(len(parts) + 1):
                 for length in range(min(most, j) + 1):
-                    part = part_before(parts, j, length)
+                    part = get_part_before(parts, j, length)
                     share = probs[letters[i], part] * behind[i + 1, j]
                     behind[i, j - length] += share
                     counts[letters[i], part] += ahead[i, j - length] * share
@@ -118,7 +118,7 @@ def expected_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
 
 
 @compile_function
-def best_alignments(pairs: Pairs, log_probs: np.ndarray) -> np.ndarray:
+def find_best_alignments(pairs: Pairs, log_probs: np.ndarray) -> np.ndarray:
     """The number of each letter's part in the most probable alignment (Viterbi); -1 where there is none."""
     chosen = np.full(len(pairs.letters), -1, np.int32)
     most = pairs.parts.shape[1]
@@ -132,12 +132,12 @@ def best_alignments(pairs: Pairs, log_probs: np.ndarray) -> np.ndarray:
         for i in range(len(letters)):
             for j in range(len(parts) + 1):
                 for length in range(min(most, j) + 1):
-                    score = best[i, j - length] + log_probs[letters[i], part_before(parts, j, length)]
+                    score = best[i, j - length] + log_probs[letters[i], get_part_before(parts, j, length)]
                     if score > best[i + 1, j]:
                         best[i + 1, j], lengths[i + 1, j] = score, length
         if best[len(letters), len(parts)] > -np.inf:
             j = len(parts)
             for i in range(len(letters), 0, -1):
-                chosen[first + i - 1] = part_before(parts, j, lengths[i, j])
+                chosen[first + i - 1] = get_part_before(parts, j, lengths[i, j])
                 j -= lengths[i, j]
     return chosen

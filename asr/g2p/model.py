@@ -16,9 +16,9 @@ import numpy as np
 
 from asr.core.compiled import compile_function
 from asr.errors import UserError
-from asr.g2p.graphones import MOST_PHONES, Graphone, aligned
+from asr.g2p.graphones import MOST_PHONES, Graphone, align_letters
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
-from asr.lm.model import NgramModel, Trie, score
+from asr.lm.model import NgramModel, Trie, score_word
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.text.lexicon import Lexicon, Pronunciation, Pronunciations, derive_pronunciations
 
@@ -47,15 +47,15 @@ class G2P:
     graphones: np.ndarray
     choices: dict[str, tuple[int, int]]
 
-    def pronunciations(self, word: str, count: int = 1) -> Pronunciations:
+    def pronounce(self, word: str, count: int = 1) -> Pronunciations:
         """The most probable pronunciations, best first; there may be fewer than ``count``.
 
         A pronunciation's probability is the sum over all alignments that the beam has. Raises
         ``G2PError`` for a letter that the dictionary's words do not have.
         """
-        return tuple(phones for phones, _ in self.ranked(word)[:count])
+        return tuple(phones for phones, _ in self.rank_pronunciations(word)[:count])
 
-    def ranked(
+    def rank_pronunciations(
         self, word: str, beam_size: int = BEAM_SIZE, threshold: float = BEAM_THRESHOLD
     ) -> list[tuple[Pronunciation, float]]:
         """All pronunciations that are in the beam at the end, with their log probabilities, best first."""
@@ -66,7 +66,7 @@ class G2P:
             )
         choices = np.array([self.choices[letter] for letter in word], np.int32).reshape(-1, 2)
         model = self.model
-        totals, paths = searched(
+        totals, paths = search_pronunciations(
             model.trie, model.begin, model.end, choices, self.graphones, beam_size, threshold
         )
         said = (self.graphones[path].ravel() for path in paths)
@@ -78,7 +78,7 @@ class G2P:
         return found
 
 
-def learned(dictionary: Lexicon, order: int = ORDER) -> G2P:
+def learn_g2p(dictionary: Lexicon, order: int = ORDER) -> G2P:
     """The model of all words of a dictionary that are letters and apostrophes."""
     pairs = [
         (word, phones)
@@ -86,20 +86,22 @@ def learned(dictionary: Lexicon, order: int = ORDER) -> G2P:
         if word.replace("'", "").isalpha()
         for phones in variants
     ]
-    lines = (" ".join(map(as_word, graphones)) + "\n" for graphones in aligned(pairs) if graphones)
+    lines = (
+        " ".join(map(name_graphone, graphones)) + "\n" for graphones in align_letters(pairs) if graphones
+    )
     text = "".join(lines).encode()
     if not text:
         raise G2PError("the dictionary has no word from which pronouncing can be learned")
-    return g2p_of(estimate([text], EstimationConfig(order=order, discount_fallback=FALLBACK)))
+    return build_g2p(estimate([text], EstimationConfig(order=order, discount_fallback=FALLBACK)))
 
 
-def as_word(graphone: Graphone) -> str:
+def name_graphone(graphone: Graphone) -> str:
     """A graphone as a word of the n-gram model."""
     letter, phones = graphone
     return SEPARATOR.join((letter, *phones))
 
 
-def g2p_of(model: NgramModel) -> G2P:
+def build_g2p(model: NgramModel) -> G2P:
     """The model with the words of its n-gram model understood as graphones."""
     names = [name.split(SEPARATOR) for name in model.vocabulary.words]
     phones = sorted({phone for _, *said in names for phone in said})
@@ -114,7 +116,7 @@ def g2p_of(model: NgramModel) -> G2P:
 
 
 @compile_function
-def searched(
+def search_pronunciations(
     trie: Trie,
     begin: int,
     end: int,
@@ -141,19 +143,19 @@ def searched(
         longer_states, longer_heard = np.zeros(len(longer), np.int64), np.zeros(len(longer), np.int64)
         for i in range(len(longer)):
             before, graphone = i // width, first + i % width
-            log_prob, longer_states[i] = score(trie, states[before], graphone)
+            log_prob, longer_states[i] = score_word(trie, states[before], graphone)
             longer[i] = scores[before] + log_prob
             longer_heard[i] = heard[before]
             for phone in graphones[graphone]:
                 if phone >= 0:
                     longer_heard[i] = (longer_heard[i] ^ phone) * FNV_PRIME  # wraps around at 64 bits
-        kept = best_of(longer, longer_states, longer_heard, beam_size, threshold)
+        kept = keep_best(longer, longer_states, longer_heard, beam_size, threshold)
         parents[at, : len(kept)], chosen[at, : len(kept)] = kept // width, first + kept % width
         scores, states, heard = longer[kept], longer_states[kept], longer_heard[kept]
     for i in range(len(scores)):
-        log_prob, states[i] = score(trie, states[i], end)
+        log_prob, states[i] = score_word(trie, states[i], end)
         scores[i] += log_prob
-    kept = best_of(scores, states, heard, beam_size, threshold)
+    kept = keep_best(scores, states, heard, beam_size, threshold)
     kept = kept[np.argsort(-scores[kept])]
     paths = np.zeros((len(kept), letters), np.int64)
     for i in range(len(kept)):
@@ -165,7 +167,7 @@ def searched(
 
 
 @compile_function
-def best_of(
+def keep_best(
     scores: np.ndarray, states: np.ndarray, heard: np.ndarray, most: int, threshold: float
 ) -> np.ndarray:
     """Where the best hypotheses stand; each gets the probability of those that are the same as it."""
@@ -205,28 +207,28 @@ class Pronouncer:
     @cached_property
     def g2p(self) -> G2P:
         """Learned when the first word needs it."""
-        return learned(self.dictionary)
+        return learn_g2p(self.dictionary)
 
     @cached_property
     def phones(self) -> frozenset[str]:
         """Those of the dictionary; no pronunciation has another."""
         return frozenset(self.dictionary.phones)
 
-    def pronounced(self, word: str) -> tuple[Pronunciations, str]:
+    def pronounce(self, word: str) -> tuple[Pronunciations, str]:
         """The pronunciations of a word, the usual one first, and which way they were found.
 
         Raises ``G2PError`` for a word that cannot be pronounced.
         """
         if word in self.dictionary:
             return self.dictionary[word], BY_DICTIONARY
-        variants = derive_pronunciations(word, self.dictionary, lambda stem: self.pronounced(stem)[0])
+        variants = derive_pronunciations(word, self.dictionary, lambda stem: self.pronounce(stem)[0])
         # The rules are of English and its usual phones, which another dictionary need not have.
         if variants := tuple(said for said in variants if self.phones.issuperset(said)):
             return variants, BY_RULE
-        return self.g2p.pronunciations(word, self.variants), BY_MODEL
+        return self.g2p.pronounce(word, self.variants), BY_MODEL
 
 
-def with_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
+def add_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
     """The lexicon with ``words`` in it, those that it lacks pronounced as its own are.
 
     Learning how takes seconds, with a lexicon of many words. Raises ``G2PError`` for a word that cannot
@@ -236,4 +238,4 @@ def with_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
     if not missing:
         return lexicon
     pronouncer = Pronouncer(lexicon, VARIANTS)
-    return Lexicon({**lexicon.words, **{word: pronouncer.pronounced(word)[0] for word in missing}})
+    return Lexicon({**lexicon.words, **{word: pronouncer.pronounce(word)[0] for word in missing}})

@@ -19,19 +19,19 @@ import numpy as np
 
 from asr.core.compiled import compile_function
 from asr.core.files import replace_file
-from asr.lm.building import Level, RepeatedError, trie_of, with_more
-from asr.lm.digits import WIDTH, parsed, written
+from asr.lm.building import Level, RepeatedError, add_ngrams, build_trie
+from asr.lm.digits import WIDTH, parse_decimal, write_decimal
 from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel, Trie
-from asr.lm.text import NEWLINE, SPACE, TAB, is_space, opened
+from asr.lm.text import NEWLINE, SPACE, TAB, is_space, open_text
 from asr.lm.vocabulary import (
     UNKNOWN,
     WordTable,
-    added,
-    empty_table,
-    found,
-    table_words,
-    vocabulary_of,
-    with_room,
+    build_vocabulary,
+    list_table_words,
+    look_up,
+    look_up_or_add,
+    make_room,
+    make_table,
 )
 
 LN10 = float(np.log(10))
@@ -50,26 +50,26 @@ def read_arpa(path: str | Path) -> NgramModel:
     one with log10 probability -100. N-grams whose beginning is no n-gram of the file get one whose
     probability is what backing off gives and whose back-off weight is 1: nothing else changes.
     """
-    with opened(path) as file:
+    with open_text(path) as file:
         content = file.read()
-    return _Reader(str(path), content).model()
+    return _ArpaReader(str(path), content).read_model()
 
 
 def write_arpa(model: NgramModel, path: str | Path) -> None:
     """Write ``model`` as ARPA, packed where the name ends in ``.gz``; numbers have seven decimals."""
-    with replace_file(path) as temporary, _created(temporary) as file:
+    with replace_file(path) as temporary, _create_file(temporary) as file:
         file.write(b"\\data\\\n")
         for order, count in enumerate(model.counts, start=1):
             file.write(f"ngram {order}={count}\n".encode())
         for order, end in enumerate(accumulate(model.counts, initial=1)):
             if order:
                 file.write(f"\n\\{order}-grams:\n".encode())
-                for text in _texts(model, order, end - model.counts[order - 1], end):
+                for text in _format_nodes(model, order, end - model.counts[order - 1], end):
                     file.write(text)
         file.write(b"\n\\end\\\n")
 
 
-def _texts(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
+def _format_nodes(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
     """The lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
     trie, vocabulary = model.trie, model.vocabulary
     contexts = np.repeat(np.arange(len(trie.backoffs), dtype=np.int32), np.diff(trie.first_child))
@@ -78,12 +78,14 @@ def _texts(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memo
     buffer = np.empty(step * longest, np.uint8)
     for first in range(begin, end, step):
         last = min(first + step, end)
-        length = _lines(trie, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer)
+        length = _write_lines(
+            trie, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer
+        )
         yield buffer[:length].data
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[BinaryIO]:
+def _create_file(path: Path) -> Iterator[BinaryIO]:
     """A new file to write into, packed where its name says so."""
     with path.open("wb") as file:
         if path.suffix == ".gz":
@@ -93,65 +95,69 @@ def _created(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-class _Reader:
+class _ArpaReader:
     """A place in the text of an ARPA file."""
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name, self.content, self.place = name, content, 0
         self.array = np.frombuffer(content, np.uint8)
 
-    def model(self) -> NgramModel:
+    def read_model(self) -> NgramModel:
         """All of the file."""
-        counts = self.counts()
-        table, levels = empty_table(), []
+        counts = self.read_counts()
+        table, levels = make_table(), []
         for order, count in enumerate(counts, start=1):
             self.expect(f"\\{order}-grams:")
-            table, level = self.level(order, count, table)
+            table, level = self.read_level(order, count, table)
             levels.append(level)
         self.expect("\\end\\")
-        return self.joined(levels, table_words(table))
+        return self.build_model(levels, list_table_words(table))
 
-    def counts(self) -> list[int]:
+    def read_counts(self) -> list[int]:
         """The header: how many n-grams there are of each order."""
         start = DATA_LINE.search(self.content)
         if start is None:
-            raise self.broken("is not an ARPA file: it has no line \\data\\", 0)
+            raise self.make_error("is not an ARPA file: it has no line \\data\\", 0)
         header = self.place = min(start.end() + 1, len(self.content))
         counts: list[int] = []
         while match := COUNT_LINE.match(self.content, self.place):
             if int(match[1]) != len(counts) + 1:
-                raise self.broken(f"'ngram {len(counts) + 1}=' must come here", match.start(1))
+                raise self.make_error(f"'ngram {len(counts) + 1}=' must come here", match.start(1))
             counts.append(int(match[2]))
             self.place = match.end()
         if not counts or not counts[0]:
-            raise self.broken("the number of 1-grams must come here, as 'ngram 1=5000'", header)
+            raise self.make_error("the number of 1-grams must come here, as 'ngram 1=5000'", header)
         if len(counts) > MAX_ORDER:
-            raise self.broken(f"has order {len(counts)}; the highest that can be used is {MAX_ORDER}", header)
+            raise self.make_error(
+                f"has order {len(counts)}; the highest that can be used is {MAX_ORDER}", header
+            )
         if sum(counts) > len(self.content) // 4:  # a line takes at least four bytes
-            raise self.broken(f"the file is too short for the {sum(counts)} n-grams promised here", header)
+            raise self.make_error(
+                f"the file is too short for the {sum(counts)} n-grams promised here", header
+            )
         return counts
 
     def expect(self, wanted: str) -> None:
         """Go behind the next line that is not blank, which must be ``wanted``."""
         line = cast(re.Match, TEXT_LINE.match(self.content, self.place))
         if line[1].strip() != wanted.encode():
-            there = f"not {shown(line[1])}" if line[1] else "but the file ends"
-            raise self.broken(f"{wanted} must come here, {there}", line.start(1))
+            there = f"not {quote_line(line[1])}" if line[1] else "but the file ends"
+            raise self.make_error(f"{wanted} must come here, {there}", line.start(1))
         self.place = min(line.end() + 1, len(self.content))
 
-    def level(self, order: int, count: int, table: WordTable) -> tuple[WordTable, Level]:
+    def read_level(self, order: int, count: int, table: WordTable) -> tuple[WordTable, Level]:
         """The n-grams of one order; unigrams fill the table."""
-        first_line = self.line(self.place)
-        table, words, log_probs, backoffs, self.place, fault = _section(
+        first_line = self.number_line(self.place)
+        table, words, log_probs, backoffs, self.place, fault = _read_section(
             self.array, self.place, count, order, table
         )
         if fault:
-            raise self.broken(self.explained(fault, order, count))
+            raise self.make_error(self.explain_fault(fault, order, count))
         return table, Level(words, log_probs, backoffs, first_line)
 
-    def explained(self, fault: int, order: int, count: int) -> str:
+    def explain_fault(self, fault: int, order: int, count: int) -> str:
         """What is wrong with the line at which reading stopped."""
-        text = shown(cast(re.Match, TEXT_LINE.match(self.content, self.place))[1])
+        text = quote_line(cast(re.Match, TEXT_LINE.match(self.content, self.place))[1])
         return {
             ENDS_EARLY: f"the header promises {count} {order}-grams, here they end",
             BAD_NUMBER: f"a log10 probability or back-off weight is no number in {text}",
@@ -161,22 +167,22 @@ class _Reader:
             POSITIVE: f"a log10 probability is above 0 in {text}",
         }[fault]
 
-    def line(self, place: int) -> int:
+    def number_line(self, place: int) -> int:
         """The number of the line at ``place``, counted from 1."""
         return self.content.count(b"\n", 0, place) + 1
 
-    def broken(self, reason: str, place: int | None = None) -> LanguageModelError:
+    def make_error(self, reason: str, place: int | None = None) -> LanguageModelError:
         """The error for what is wrong at ``place``, or where reading is."""
-        line = self.line(self.place if place is None else place)
+        line = self.number_line(self.place if place is None else place)
         return LanguageModelError(f"{self.name}:{line}: {reason}")
 
-    def joined(self, levels: list[Level], words: list[bytes]) -> NgramModel:
+    def build_model(self, levels: list[Level], words: list[bytes]) -> NgramModel:
         """The model: words sorted, n-grams in a trie."""
         unknown = UNKNOWN.encode()
         if unknown not in words and b"<UNK>" in words:  # how some tools write it
             words[words.index(b"<UNK>")] = unknown
         elif unknown not in words:
-            levels[0] = with_more(levels[0], np.array([[len(words)]], np.int32), NO_UNKNOWN)
+            levels[0] = add_ngrams(levels[0], np.array([[len(words)]], np.int32), NO_UNKNOWN)
             words.append(unknown)
         by_bytes = sorted(range(len(words)), key=words.__getitem__)
         rank = np.empty(len(words), np.int32)
@@ -184,19 +190,19 @@ class _Reader:
         for level in levels:
             level.words[:] = rank[level.words]
         try:
-            trie, counts = trie_of(levels)
+            trie, counts = build_trie(levels)
         except RepeatedError as error:
             raise LanguageModelError(f"{self.name}:{error.line}: this n-gram has a line already") from error
-        return NgramModel(trie, vocabulary_of([words[i] for i in by_bytes]), counts)
+        return NgramModel(trie, build_vocabulary([words[i] for i in by_bytes]), counts)
 
 
-def shown(line: bytes) -> str:
+def quote_line(line: bytes) -> str:
     """The beginning of a line, as an error can quote it."""
     return repr(line[:60].strip().decode("utf-8", "replace"))
 
 
 @compile_function
-def _section(
+def _read_section(
     text: np.ndarray, place: int, count: int, order: int, table: WordTable
 ) -> tuple[WordTable, np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Read ``count`` lines of one order from ``place`` on; the words of unigrams go into the table.
@@ -211,15 +217,15 @@ def _section(
     fault = 0
     begins, ends = np.empty(order + 2, np.int64), np.empty(order + 2, np.int64)
     for row in range(count):
-        fields, after = _fields(text, place, begins, ends)
+        fields, after = _split_line(text, place, begins, ends)
         if fields == 0 or (fields == 1 and text[begins[0]] == BACKSLASH):
             fault = ENDS_EARLY
             break
         if not order < fields <= order + 2:
             fault = BAD_FIELDS
             break
-        log_prob = parsed(text, begins[0], ends[0])
-        backoff = parsed(text, begins[order + 1], ends[order + 1]) if fields == order + 2 else 0.0
+        log_prob = parse_decimal(text, begins[0], ends[0])
+        backoff = parse_decimal(text, begins[order + 1], ends[order + 1]) if fields == order + 2 else 0.0
         if np.isnan(log_prob) or np.isnan(backoff) or backoff == np.inf:
             fault = BAD_NUMBER
             break
@@ -228,14 +234,14 @@ def _section(
             break
         log_probs[row], backoffs[row] = log_prob * LN10, backoff * LN10
         if order == 1:
-            table = with_room(table, ends[1] - begins[1])
-            words[row, 0] = added(table, text, begins[1], ends[1])
+            table = make_room(table, ends[1] - begins[1])
+            words[row, 0] = look_up_or_add(table, text, begins[1], ends[1])
             if words[row, 0] < row:
                 fault = REPEATED
                 break
         else:
             for i in range(order):
-                words[row, i] = found(table, text, begins[i + 1], ends[i + 1])
+                words[row, i] = look_up(table, text, begins[i + 1], ends[i + 1])
                 if words[row, i] < 0:
                     fault = UNKNOWN_WORD
             if fault:
@@ -245,7 +251,7 @@ def _section(
 
 
 @compile_function
-def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
+def _split_line(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
     """How many fields between white space the line at ``place`` has, and the place behind the line.
 
     The limits of those for which there is room go into ``begins`` and ``ends``.
@@ -265,7 +271,7 @@ def _fields(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) 
 
 
 @compile_function
-def _lines(
+def _write_lines(
     trie: Trie,
     contexts: np.ndarray,
     letters: np.ndarray,
@@ -286,7 +292,7 @@ def _lines(
         for i in range(order - 1, -1, -1):
             ngram[i] = trie.words[ancestor]
             ancestor = contexts[ancestor - 1]
-        place = written(trie.log_probs[node] / LN10, text, place)
+        place = write_decimal(trie.log_probs[node] / LN10, text, place)
         for i in range(order):
             text[place] = SPACE if i else TAB
             place += 1
@@ -295,7 +301,7 @@ def _lines(
                 place += 1
         if node < len(trie.backoffs):
             text[place] = TAB
-            place = written(trie.backoffs[node] / LN10, text, place + 1)
+            place = write_decimal(trie.backoffs[node] / LN10, text, place + 1)
         text[place] = NEWLINE
         place += 1
     return place

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.core.compiled import compile_function
-from asr.lm.model import Trie, find, score
+from asr.lm.model import Trie, find_word, score_word
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RepeatedError(Exception):
         self.line = line
 
 
-def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
+def build_trie(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
     """The n-grams of each order, in any sequence, as a trie, and how many there are of each order.
 
     Raises ``RepeatedError`` for an n-gram that is there twice.
@@ -48,15 +48,15 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
         bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts[place], minlength=width))])
         words = level.words[order, place]
         for longer in range(place + 1, len(levels)):
-            contexts[longer] = _places(bounds, words, contexts[longer], levels[longer].words[:, place])
+            contexts[longer] = _find_places(bounds, words, contexts[longer], levels[longer].words[:, place])
             if contexts[longer].min(initial=0) < 0:
-                return trie_of(with_contexts(levels))
+                return build_trie(add_missing_contexts(levels))
         first_child.append(start + bounds[:-1])
         last_words.append(words)
         log_probs.append(level.log_probs[order])
         backoffs.append(level.backoffs[order])
         start, width = start + len(order), len(order)
-    trie = linked(
+    trie = link_trie(
         np.concatenate([*first_child, [start]]).astype(np.int32),
         np.concatenate(last_words),
         np.concatenate(log_probs),
@@ -66,27 +66,29 @@ def trie_of(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
 
 
 @compile_function
-def _places(bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray) -> np.ndarray:
+def _find_places(
+    bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray
+) -> np.ndarray:
     """Where each context followed by its next word stands among ``words``; -1 where it does not."""
     places = np.empty(len(contexts), np.int32)
     for i in range(len(contexts)):
-        places[i] = find(words, bounds[contexts[i]], bounds[contexts[i] + 1], nexts[i])
+        places[i] = find_word(words, bounds[contexts[i]], bounds[contexts[i] + 1], nexts[i])
     return places
 
 
-def with_contexts(levels: list[Level]) -> list[Level]:
+def add_missing_contexts(levels: list[Level]) -> list[Level]:
     """The same n-grams and every beginning of one that is not there, its probability NaN."""
     levels = list(levels)
     for order in range(len(levels) - 1, 1, -1):
         contexts = set(map(tuple, levels[order].words[:, :-1].tolist()))
         missing = sorted(contexts - set(map(tuple, levels[order - 1].words.tolist())))
-        levels[order - 1] = with_more(
+        levels[order - 1] = add_ngrams(
             levels[order - 1], np.array(missing, np.int32).reshape(-1, order), np.nan
         )
     return levels
 
 
-def with_more(level: Level, words: np.ndarray, log_prob: float) -> Level:
+def add_ngrams(level: Level, words: np.ndarray, log_prob: float) -> Level:
     """``level`` and more n-grams, all with one probability and no back-off."""
     return replace(
         level,
@@ -96,7 +98,9 @@ def with_more(level: Level, words: np.ndarray, log_prob: float) -> Level:
     )
 
 
-def linked(first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, backoffs: np.ndarray) -> Trie:
+def link_trie(
+    first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, backoffs: np.ndarray
+) -> Trie:
     """The trie of nodes that are in order; probabilities that are NaN are put in by backing off."""
     states = np.zeros(len(words), np.int32)
     suffixes = np.zeros(len(backoffs), np.int32)
@@ -119,13 +123,13 @@ def _link(trie: Trie) -> None:
             if parent > 0:
                 # Most n-grams are there without their first word; the words of a context are sorted, so
                 # that each one is sought behind the one before.
-                same = 1 + word if context == 0 else find(trie.words, place, end, word)
+                same = 1 + word if context == 0 else find_word(trie.words, place, end, word)
                 if same >= 0:
                     place, suffix = same, trie.states[same]
                 else:
-                    _, suffix = score(trie, context, word)
+                    _, suffix = score_word(trie, context, word)
             if np.isnan(trie.log_probs[node]):
-                trie.log_probs[node] = trie.backoffs[parent] + score(trie, context, word)[0]
+                trie.log_probs[node] = trie.backoffs[parent] + score_word(trie, context, word)[0]
             live = node < inner and (
                 trie.first_child[node] < trie.first_child[node + 1] or trie.backoffs[node] != 0.0
             )

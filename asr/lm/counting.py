@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_function
-from asr.lm.model import find
+from asr.lm.model import find_word
 from asr.lm.text import NEWLINE, is_space
 from asr.lm.vocabulary import (
     BEGIN,
@@ -22,12 +22,12 @@ from asr.lm.vocabulary import (
     UNKNOWN,
     Vocabulary,
     WordTable,
-    added,
-    empty_table,
-    found,
-    table_words,
-    vocabulary_of,
-    with_room,
+    build_vocabulary,
+    list_table_words,
+    look_up,
+    look_up_or_add,
+    make_room,
+    make_table,
 )
 
 KEY_BITS = 63
@@ -41,7 +41,7 @@ class Corpus:
     vocabulary: Vocabulary
 
 
-class Counted(NamedTuple):
+class NgramCounts(NamedTuple):
     """The n-grams of one order, sorted by their words, and how often each is there.
 
     words: the last word of each, int32.
@@ -64,17 +64,17 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
     With ``size``, only so many of the most frequent words keep their numbers, of equally frequent
     ones those that sort first; the others are ``<unk>``.
     """
-    table = empty_table()
+    table = make_table()
     for word in (UNKNOWN, BEGIN, END):
         text = np.frombuffer(word.encode(), np.uint8)
-        added(table, text, 0, len(text))
+        look_up_or_add(table, text, 0, len(text))
     parts = [np.zeros(0, np.int32)]
     for block in _read_ahead(blocks):
-        numbers, table = numbered(np.frombuffer(block, np.uint8), table, 1, 2, -1)
+        numbers, table = number_words(np.frombuffer(block, np.uint8), table, 1, 2, -1)
         parts.append(numbers)
     tokens = np.concatenate(parts)
     del parts
-    words = table_words(table)
+    words = list_table_words(table)
     by_bytes = sorted(range(len(words)), key=words.__getitem__)
     if size is not None and size + 3 < len(words):
         counts = np.bincount(tokens, minlength=len(words))
@@ -84,7 +84,7 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
     rank = np.full(len(words), by_bytes.index(0), np.int32)
     rank[by_bytes] = np.arange(len(by_bytes), dtype=np.int32)
     np.take(rank, tokens, out=tokens)
-    return Corpus(tokens, vocabulary_of(words[n] for n in by_bytes))
+    return Corpus(tokens, build_vocabulary(words[n] for n in by_bytes))
 
 
 def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @compile_function
-def numbered(
+def number_words(
     text: np.ndarray, table: WordTable, begin: int, end: int, unknown: int
 ) -> tuple[np.ndarray, WordTable]:
     """The words of a text with the numbers of ``table``, ``begin`` and ``end`` around every line's.
@@ -119,12 +119,12 @@ def numbered(
         first = place
         while place < len(text) and not is_space(text[place]):
             place += 1
-        number = found(table, text, first, place)
+        number = look_up(table, text, first, place)
         if number < 0:
             number = unknown
             if unknown < 0:
-                table = with_room(table, place - first)
-                number = added(table, text, first, place)
+                table = make_room(table, place - first)
+                number = look_up_or_add(table, text, first, place)
         if not inside:
             numbers[count] = begin
             count += 1
@@ -137,35 +137,37 @@ def numbered(
     return numbers[:count].copy(), table
 
 
-def count_ngrams(corpus: Corpus, order: int) -> list[Counted]:
+def count_ngrams(corpus: Corpus, order: int) -> list[NgramCounts]:
     """The n-grams of every order up to ``order``; none has ``<s>`` but as its first word."""
     tokens, size, begin = corpus.tokens, len(corpus.vocabulary), corpus.vocabulary.find(BEGIN)
     words = np.arange(size, dtype=np.int32)
     counts = np.bincount(tokens, minlength=size)
-    levels = [Counted(words, np.zeros(size, np.int32), np.array([0, size]), np.zeros(size, np.int32), counts)]
+    levels = [
+        NgramCounts(words, np.zeros(size, np.int32), np.array([0, size]), np.zeros(size, np.int32), counts)
+    ]
     bits = max(1, int(size - 1).bit_length())
     base, places, shorter = 1, tokens, words.astype(np.int64)  # where n-grams of order ``base`` begin
     for length in range(2, order + 1):
         if (len(levels[base - 1].words) - 1).bit_length() + (length - base) * bits > KEY_BITS:
             while base < length - 1:
                 level = levels[base]
-                places = _longer(tokens, places, level.bounds, level.words, base, begin)
+                places = _extend_places(tokens, places, level.bounds, level.words, base, begin)
                 base += 1
             shorter = np.arange(len(levels[-1].words))
-        keys = _window_keys(tokens, places, base, length, bits, begin)
+        keys = _make_keys(tokens, places, base, length, bits, begin)
         keys.sort()
-        keys, counts = _distinct(keys)
-        contexts = _merged(shorter, keys, bits)
+        keys, counts = _count_distinct(keys)
+        contexts = _find_contexts(shorter, keys, bits)
         words = (keys & ((1 << bits) - 1)).astype(np.int32)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts, minlength=len(levels[-1].words)))])
-        suffixes = words if length == 2 else _suffixes(words, contexts, levels[-1])
-        levels.append(Counted(words, contexts, bounds, suffixes, counts))
+        suffixes = words if length == 2 else _find_suffixes(words, contexts, levels[-1])
+        levels.append(NgramCounts(words, contexts, bounds, suffixes, counts))
         shorter = keys
     return levels
 
 
 @compile_function
-def _longer(
+def _extend_places(
     tokens: np.ndarray, places: np.ndarray, bounds: np.ndarray, words: np.ndarray, length: int, begin: int
 ) -> np.ndarray:
     """Where the n-gram of ``length + 1`` words from each token on stands; -1 where none begins."""
@@ -173,12 +175,12 @@ def _longer(
     for i in range(len(tokens) - length):
         if places[i] >= 0 and tokens[i + length] != begin:
             place = places[i]
-            longer[i] = find(words, bounds[place], bounds[place + 1], tokens[i + length])
+            longer[i] = find_word(words, bounds[place], bounds[place + 1], tokens[i + length])
     return longer
 
 
 @compile_function
-def _window_keys(
+def _make_keys(
     tokens: np.ndarray, places: np.ndarray, base: int, length: int, bits: int, begin: int
 ) -> np.ndarray:
     """The keys of all n-grams of ``length`` words: the place of the first ``base``, then the others."""
@@ -198,7 +200,7 @@ def _window_keys(
 
 
 @compile_function
-def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Every value of a sorted array once, and how often it is there."""
     size = 0
     for i in range(len(keys)):
@@ -214,7 +216,7 @@ def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compile_function
-def _merged(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
+def _find_contexts(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
     """Where the key without its last word stands in ``shorter``, for keys that are sorted."""
     contexts = np.empty(len(keys), np.int32)
     place = 0
@@ -227,7 +229,7 @@ def _merged(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
 
 
 @compile_function
-def _suffixes(words: np.ndarray, contexts: np.ndarray, shorter: Counted) -> np.ndarray:
+def _find_suffixes(words: np.ndarray, contexts: np.ndarray, shorter: NgramCounts) -> np.ndarray:
     """Where each n-gram stands without its first word, among those of the order below."""
     suffixes = np.empty(len(words), np.int32)
     place = 0
@@ -236,6 +238,6 @@ def _suffixes(words: np.ndarray, contexts: np.ndarray, shorter: Counted) -> np.n
         if i == 0 or contexts[i] != contexts[i - 1]:
             place = shorter.bounds[suffix]
         # The words of one context are sorted: the next one stands behind this one.
-        place = find(shorter.words, place, shorter.bounds[suffix + 1], words[i])
+        place = find_word(shorter.words, place, shorter.bounds[suffix + 1], words[i])
         suffixes[i] = place
     return suffixes

@@ -19,17 +19,17 @@ WIDTH = 24  # more bytes than any number that is written takes
 
 
 @compile_function
-def parsed(text: np.ndarray, begin: int, end: int) -> float:
+def parse_decimal(text: np.ndarray, begin: int, end: int) -> float:
     """The number ``text[begin:end]``, perhaps with an exponent, or infinity; NaN where it is none."""
     place = begin
     negative = place < end and text[place] == MINUS
     if place < end and (negative or text[place] == PLUS):
         place += 1
-    value, place, scale = _mantissa(text, place, end)
+    value, place, scale = _parse_mantissa(text, place, end)
     if np.isnan(value):
         return value
     if place < end:
-        exponent = _exponent(text, place, end)
+        exponent = _parse_exponent(text, place, end)
         if exponent == NO_EXPONENT:
             return np.nan
         scale += exponent
@@ -41,7 +41,7 @@ def parsed(text: np.ndarray, begin: int, end: int) -> float:
 
 
 @compile_function
-def _mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
+def _parse_mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
     """Digits with or without a point: their value as if there were none, where they end, its exponent."""
     if end - place == 3 and (text[place] | LOWER, text[place + 1] | LOWER, text[place + 2] | LOWER) == INF:
         return np.inf, place + 3, 0
@@ -63,7 +63,7 @@ NO_EXPONENT = 1 << 20
 
 
 @compile_function
-def _exponent(text: np.ndarray, place: int, end: int) -> int:
+def _parse_exponent(text: np.ndarray, place: int, end: int) -> int:
     """The exponent ``e-5`` at ``place``, within ±400, or ``NO_EXPONENT`` where there is something else."""
     if text[place] | LOWER != EXPONENT:
         return NO_EXPONENT
@@ -83,7 +83,7 @@ def _exponent(text: np.ndarray, place: int, end: int) -> int:
 
 
 @compile_function
-def written(value: float, text: np.ndarray, place: int) -> int:
+def write_decimal(value: float, text: np.ndarray, place: int) -> int:
     """Write ``value``, below a billion, with seven decimals but no zeros at the end; the place behind it."""
     if value < 0:
         text[place] = MINUS
@@ -93,7 +93,7 @@ def written(value: float, text: np.ndarray, place: int) -> int:
         text[place], text[place + 1], text[place + 2] = INF
         return place + 3
     whole, rest = divmod(int(value * 10.0**DECIMALS + 0.5), 10**DECIMALS)
-    place = _whole(whole, text, place)
+    place = _write_whole(whole, text, place)
     if rest == 0:
         return place
     text[place] = POINT
@@ -107,7 +107,7 @@ def written(value: float, text: np.ndarray, place: int) -> int:
 
 
 @compile_function
-def _whole(value: int, text: np.ndarray, place: int) -> int:
+def _write_whole(value: int, text: np.ndarray, place: int) -> int:
     """Write a whole number that is not negative."""
     end, power = place + 1, 10
     while power <= value:

@@ -15,10 +15,10 @@ import numpy as np
 from asr.core.compiled import compile_function
 from asr.core.config import option
 from asr.errors import UserError
-from asr.lm.building import linked
-from asr.lm.counting import Corpus, Counted, count_ngrams, read_corpus
+from asr.lm.building import link_trie
+from asr.lm.counting import Corpus, NgramCounts, count_ngrams, read_corpus
 from asr.lm.model import MAX_ORDER, NgramModel
-from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, vocabulary_of
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
 
 FALLBACK = (0.5, 1.0, 1.5)  # the discounts that lmplz falls back to when it is told to
 
@@ -72,10 +72,10 @@ def estimate(blocks: Iterable[bytes], config: EstimationConfig) -> NgramModel:
     corpus = read_corpus(blocks, config.vocabulary_size)
     if not len(corpus.tokens):
         raise EstimationError("the text has no words")
-    return estimated(corpus, config)
+    return estimate_from_corpus(corpus, config)
 
 
-def estimated(corpus: Corpus, config: EstimationConfig) -> NgramModel:
+def estimate_from_corpus(corpus: Corpus, config: EstimationConfig) -> NgramModel:
     """The model of a text in numbers."""
     levels = count_ngrams(corpus, config.order)
     specials = [corpus.vocabulary.find(word) for word in (UNKNOWN, BEGIN, END)]
@@ -84,19 +84,19 @@ def estimated(corpus: Corpus, config: EstimationConfig) -> NgramModel:
     begin = specials[1]
     probabilities = [np.array([1 / (np.count_nonzero(kept[0]) - 1)])]  # uniform; <s> is never predicted
     weights = []
-    adjusted = adjusted_counts(levels, begin)
+    adjusted = adjust_counts(levels, begin)
     for order, (level, counts, keep) in enumerate(zip(levels, adjusted, kept, strict=True), start=1):
-        discounts = discounts_of(counts, order, config.discount_fallback)
-        smoothed, weight = _smoothed(level.bounds, counts, keep, discounts, probabilities[-1], level.suffixes)
+        discounts = estimate_discounts(counts, order, config.discount_fallback)
+        smoothed, weight = _smooth(level.bounds, counts, keep, discounts, probabilities[-1], level.suffixes)
         probabilities.append(smoothed)
         weights.append(weight)
     probabilities[1][begin] = 1  # as lmplz has it: <s> is given and costs nothing
-    return assembled(corpus.vocabulary, levels, kept, probabilities[1:], weights)
+    return assemble_model(corpus.vocabulary, levels, kept, probabilities[1:], weights)
 
 
-def assembled(
+def assemble_model(
     vocabulary: Vocabulary,
-    levels: list[Counted],
+    levels: list[NgramCounts],
     kept: list[np.ndarray],
     probabilities: list[np.ndarray],
     weights: list[np.ndarray],
@@ -115,25 +115,25 @@ def assembled(
             if order:
                 backoffs.append(np.log(weights[order][contexts]).astype(np.float32))
         contexts, start = keep, start + int(np.count_nonzero(keep))
-    trie = linked(
+    trie = link_trie(
         np.concatenate([*first_child, [start]]).astype(np.int32),
         np.concatenate(words),
         np.minimum(np.concatenate(log_probs), 0),
         np.concatenate(backoffs),
     )
     return NgramModel(
-        trie, kept_words(vocabulary, kept[0]), tuple(int(np.count_nonzero(keep)) for keep in kept)
+        trie, prune_vocabulary(vocabulary, kept[0]), tuple(int(np.count_nonzero(keep)) for keep in kept)
     )
 
 
-def kept_words(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:
+def prune_vocabulary(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:
     """The vocabulary without the words that are pruned."""
     if keep.all():
         return vocabulary
-    return vocabulary_of(word.encode() for word, kept in zip(vocabulary.words, keep, strict=True) if kept)
+    return build_vocabulary(word.encode() for word, kept in zip(vocabulary.words, keep, strict=True) if kept)
 
 
-def adjusted_counts(levels: list[Counted], begin: int) -> list[np.ndarray]:
+def adjust_counts(levels: list[NgramCounts], begin: int) -> list[np.ndarray]:
     """What Kneser-Ney discounts: by how many words each n-gram is preceded.
 
     Longest n-grams keep their counts, and so do those that begin with ``<s>``, which nothing
@@ -153,7 +153,7 @@ def adjusted_counts(levels: list[Counted], begin: int) -> list[np.ndarray]:
     return adjusted
 
 
-def discounts_of(counts: np.ndarray, order: int, fallback: tuple[float, ...]) -> np.ndarray:
+def estimate_discounts(counts: np.ndarray, order: int, fallback: tuple[float, ...]) -> np.ndarray:
     """The discounts for counts of 0, 1, 2, and 3 or more: Chen & Goodman 1998, equation (26).
 
     ``fallback`` has those for 1, 2 and more that are taken where the equation gives none.
@@ -174,7 +174,7 @@ def discounts_of(counts: np.ndarray, order: int, fallback: tuple[float, ...]) ->
 
 
 @compile_function
-def _smoothed(
+def _smooth(
     bounds: np.ndarray,
     counts: np.ndarray,
     keep: np.ndarray,

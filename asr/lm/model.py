@@ -87,25 +87,25 @@ class NgramModel:
         number = self.vocabulary.find(BEGIN)
         return 0 if number < 0 else int(self.trie.states[1 + number])
 
-    def number(self, word: str) -> int:
+    def find_number(self, word: str) -> int:
         """The number of ``word``, or that of ``<unk>``."""
         number = self.vocabulary.find(word)
         return self.unknown if number < 0 else number
 
-    def score(self, words: Sequence[str], state: int = 0) -> tuple[list[float], int]:
+    def score_words(self, words: Sequence[str], state: int = 0) -> tuple[list[float], int]:
         """The natural log probability of every word after ``state`` and those before it, and the last state.
 
         Words outside the vocabulary are ``<unk>``. For a few words; long texts go through compiled code.
         """
         log_probs = []
         for word in words:
-            log_prob, state = score(self.trie, state, self.number(word))
+            log_prob, state = score_word(self.trie, state, self.find_number(word))
             log_probs.append(log_prob)
         return log_probs, state
 
 
 @compile_function
-def find(words: np.ndarray, low: int, high: int, word: int) -> int:
+def find_word(words: np.ndarray, low: int, high: int, word: int) -> int:
     """Where ``word`` stands in the sorted ``words[low:high]``, or -1."""
     end = high
     while low < high:
@@ -118,24 +118,24 @@ def find(words: np.ndarray, low: int, high: int, word: int) -> int:
 
 
 @compile_function
-def child(trie: Trie, node: int, word: int) -> int:
+def find_child(trie: Trie, node: int, word: int) -> int:
     """The node of the inner n-gram ``node`` followed by ``word``, or -1."""
     if node == 0:
         return 1 + word
-    return find(trie.words, trie.first_child[node], trie.first_child[node + 1], word)
+    return find_word(trie.words, trie.first_child[node], trie.first_child[node + 1], word)
 
 
 @compile_function
-def score(trie: Trie, state: int, word: int) -> tuple[float, int]:
+def score_word(trie: Trie, state: int, word: int) -> tuple[float, int]:
     """Natural log P(word | state) and the state after it.
 
     ``word`` is a number of the vocabulary; the caller turns others into ``<unk>``. The product of
     back-off weights and the probability of the longest n-gram that is there (Katz 1987).
     """
     log_prob = 0.0
-    node = child(trie, state, word)
+    node = find_child(trie, state, word)
     while node < 0:
         log_prob += trie.backoffs[state]
         state = trie.suffixes[state]
-        node = child(trie, state, word)
+        node = find_child(trie, state, word)
     return log_prob + trie.log_probs[node], int(trie.states[node])

@@ -9,10 +9,10 @@ import numpy as np
 
 from asr.core.compiled import compile_function
 from asr.errors import UserError
-from asr.lm.counting import numbered
-from asr.lm.model import NgramModel, Trie, score
+from asr.lm.counting import number_words
+from asr.lm.model import NgramModel, Trie, score_word
 from asr.lm.text import SPACES
-from asr.lm.vocabulary import table_of
+from asr.lm.vocabulary import build_table
 
 SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins and ends
 
@@ -39,12 +39,12 @@ class Perplexity:
     @property
     def including_unknown(self) -> float:
         """Perplexity per token, unknown words as ``<unk>``."""
-        return exponential(-self.log_prob / self.tokens)
+        return exponentiate(-self.log_prob / self.tokens)
 
     @property
     def excluding_unknown(self) -> float:
         """Perplexity per token that is no unknown word; those stay in the contexts of others."""
-        return exponential((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
+        return exponentiate((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
 
     @property
     def unknown_rate(self) -> float:
@@ -52,49 +52,53 @@ class Perplexity:
         return self.unknown / self.words
 
 
-def exponential(x: float) -> float:
+def exponentiate(x: float) -> float:
     """``e`` to the ``x``, infinite where that is too large for a float."""
     with np.errstate(over="ignore"):
         return float(np.exp(x))
 
 
-def perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
+def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
     """Score a text: UTF-8, a sentence a line, in blocks of whole lines.
 
     Raises ``UserError`` when the text has no words.
     """
     totals, sentences = np.zeros(4), 0
-    for _, rows in _scored_blocks(model, blocks):
+    for _, rows in _score_blocks(model, blocks):
         totals += rows.sum(axis=0)
         sentences += len(rows)
     if not sentences:
         raise UserError("the text has no words: perplexity is not defined")
-    return _perplexity(sentences, totals)
+    return _make_perplexity(sentences, totals)
 
 
-def sentence_perplexities(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[str, Perplexity]]:
+def measure_sentence_perplexities(
+    model: NgramModel, blocks: Iterable[bytes]
+) -> Iterator[tuple[str, Perplexity]]:
     """As ``perplexity`` for each sentence of a text on its own, beside the sentence."""
-    for block, rows in _scored_blocks(model, blocks):
+    for block, rows in _score_blocks(model, blocks):
         lines = [line.strip(SPACES) for line in block.split(b"\n")]
         for sentence, row in zip(filter(None, lines), rows, strict=True):
-            yield sentence.decode(), _perplexity(1, row)
+            yield sentence.decode(), _make_perplexity(1, row)
 
 
-def _perplexity(sentences: int, row: np.ndarray) -> Perplexity:
+def _make_perplexity(sentences: int, row: np.ndarray) -> Perplexity:
     words, unknown, log_prob, unknown_log_prob = row.tolist()
     return Perplexity(sentences, int(words), int(unknown), log_prob, unknown_log_prob)
 
 
-def _scored_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
+def _score_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
     """Each block with a row for each of its sentences, as ``_scored`` makes them."""
-    table = table_of(model.vocabulary.letters, model.vocabulary.bounds)
+    table = build_table(model.vocabulary.letters, model.vocabulary.bounds)
     for block in blocks:
-        tokens, table = numbered(np.frombuffer(block, np.uint8), table, SENTENCE, SENTENCE_END, model.unknown)
-        yield block, _scored(model.trie, tokens, model.begin, model.end, model.unknown)
+        tokens, table = number_words(
+            np.frombuffer(block, np.uint8), table, SENTENCE, SENTENCE_END, model.unknown
+        )
+        yield block, _score_tokens(model.trie, tokens, model.begin, model.end, model.unknown)
 
 
 @compile_function
-def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
+def _score_tokens(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
     """A row for each sentence: words, unknown words, the log-probs of all tokens and of the unknown words."""
     rows = np.zeros((np.sum(tokens == SENTENCE), 4))
     number, state = -1, begin
@@ -103,7 +107,7 @@ def _scored(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) 
             number += 1
             state = begin
             continue
-        log_prob, state = score(trie, state, end if token == SENTENCE_END else token)
+        log_prob, state = score_word(trie, state, end if token == SENTENCE_END else token)
         rows[number, 0] += token != SENTENCE_END
         rows[number, 2] += log_prob
         if token == unknown:

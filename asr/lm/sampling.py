@@ -6,42 +6,42 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from asr.lm.model import NgramModel, score
+from asr.lm.model import NgramModel, score_word
 from asr.lm.vocabulary import BEGIN
 
 
-def distribution(model: NgramModel, state: int) -> np.ndarray:
+def predict_next(model: NgramModel, state: int) -> np.ndarray:
     """Natural log P(word | state) of every word of the vocabulary, float64."""
     trie = model.trie
     if state == 0:
         return trie.log_probs[1 : 1 + len(model.vocabulary)].astype(np.float64)
-    log_probs = distribution(model, trie.suffixes[state]) + trie.backoffs[state]
+    log_probs = predict_next(model, trie.suffixes[state]) + trie.backoffs[state]
     children = slice(trie.first_child[state], trie.first_child[state + 1])
     log_probs[trie.words[children]] = trie.log_probs[children]
     return log_probs
 
 
-def sampled_sentences(model: NgramModel, count: int, seed: int, longest: int = 100) -> Iterator[str]:
+def sample_sentences(model: NgramModel, count: int, seed: int, longest: int = 100) -> Iterator[str]:
     """``count`` sentences drawn from ``model``, none of more than ``longest`` words.
 
     ``<unk>`` is never drawn. The same seed draws the same sentences again.
     """
     generator = np.random.default_rng(seed)
     for _ in range(count):
-        yield " ".join(model.vocabulary.words[word] for word in _sentence(model, generator, longest))
+        yield " ".join(model.vocabulary.words[word] for word in _sample_sentence(model, generator, longest))
 
 
-def _sentence(model: NgramModel, generator: np.random.Generator, longest: int) -> list[int]:
+def _sample_sentence(model: NgramModel, generator: np.random.Generator, longest: int) -> list[int]:
     """The words of one sentence, up to ``</s>``."""
     words: list[int] = []
     state = model.begin
     while len(words) < longest:
-        probabilities = np.exp(distribution(model, state))
+        probabilities = np.exp(predict_next(model, state))
         probabilities[[model.vocabulary.find(BEGIN), model.unknown]] = 0
         cumulative = np.cumsum(probabilities)
         word = int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
         if word == model.end:
             break
         words.append(word)
-        _, state = score(model.trie, state, word)
+        _, state = score_word(model.trie, state, word)
     return words

@@ -52,7 +52,7 @@ def save_model(model: NgramModel, path: str | Path) -> None:
             file.write(data)
             checksum = zlib.crc32(data, checksum)
         file.seek(0)
-        file.write(_header(model, checksum))
+        file.write(_pack_header(model, checksum))
 
 
 def open_model(path: str | Path, verify: bool = False) -> NgramModel:
@@ -68,44 +68,44 @@ def open_model(path: str | Path, verify: bool = False) -> NgramModel:
     if content[: len(MAGIC)] != MAGIC:
         raise LanguageModelError(f"{path}: is not a binary language model of this program")
     damaged = LanguageModelError(f"{path}: is damaged or cut off: make or copy it again")
-    if len(content) < HEADER.size or zlib.crc32(content[: HEADER.size - 4]) != _last(content):
+    if len(content) < HEADER.size or zlib.crc32(content[: HEADER.size - 4]) != _read_header_checksum(content):
         raise damaged
     _, version, order, *counts, letters, checksum, _ = HEADER.unpack(content[: HEADER.size])
     if version != VERSION or sys.byteorder != "little":
         raise LanguageModelError(
             f"{path}: has format {version}, this program and computer read {VERSION}: make it again"
         )
-    arrays = list(_sections(tuple(counts[:order]), letters))
+    arrays = list(_lay_out_arrays(tuple(counts[:order]), letters))
     begin, length, dtype = arrays[-1]
     if len(content) != begin + length * dtype.itemsize:
         raise damaged
     mapped = [np.frombuffer(content, dtype, length, begin) for begin, length, dtype in arrays]
-    if verify and checksum != _checksum(mapped):
+    if verify and checksum != _compute_checksum(mapped):
         raise damaged
     *trie, bounds, blob = mapped
     return NgramModel(Trie(*trie), Vocabulary(blob, bounds), tuple(counts[:order]))
 
 
-def _header(model: NgramModel, checksum: int) -> bytes:
+def _pack_header(model: NgramModel, checksum: int) -> bytes:
     counts = model.counts + (0,) * (MAX_ORDER - model.order)
     letters = len(model.vocabulary.letters)
     header = HEADER.pack(MAGIC, VERSION, model.order, *counts, letters, checksum, 0)[:-4]
     return header + struct.pack("<I", zlib.crc32(header))
 
 
-def _last(content: Any) -> int:
+def _read_header_checksum(content: Any) -> int:
     number: int = struct.unpack("<I", content[HEADER.size - 4 : HEADER.size])[0]
     return number
 
 
-def _checksum(arrays: list[np.ndarray]) -> int:
+def _compute_checksum(arrays: list[np.ndarray]) -> int:
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(array.data.cast("B"), checksum)
     return checksum
 
 
-def _sections(counts: tuple[int, ...], letters: int) -> Iterator[tuple[int, int, np.dtype]]:
+def _lay_out_arrays(counts: tuple[int, ...], letters: int) -> Iterator[tuple[int, int, np.dtype]]:
     """Where each array begins, its length and its type, in the order in which they are written."""
     nodes, inner = 1 + sum(counts), 1 + sum(counts[:-1])
     whole, single = np.dtype(np.int32), np.dtype(np.float32)

@@ -45,29 +45,29 @@ class SentenceConfig:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[BinaryIO]:
+def open_text(path: str | Path) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where it is gzip or xz (by content, not by name); ``-`` is stdin.
 
     Raises ``UserError`` naming the file when it cannot be read or unpacked.
     """
     try:
         if str(path) == "-":
-            yield _unpacked(sys.stdin.buffer)
+            yield _unpack(sys.stdin.buffer)
         else:
             with Path(path).open("rb") as file:
-                yield _unpacked(file)
+                yield _unpack(file)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{named(path)}: is damaged: {error}") from error
+        raise UserError(f"{name_path(path)}: is damaged: {error}") from error
     except OSError as error:
-        raise UserError(f"{named(path)}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{name_path(path)}: cannot be read: {error.strerror or error}") from error
 
 
-def named(path: str | Path) -> str:
+def name_path(path: str | Path) -> str:
     """What errors call a file."""
     return "stdin" if str(path) == "-" else str(path)
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
+def _unpack(file: BinaryIO) -> BinaryIO:
     begin = file.peek(6)[:6]  # type: ignore[attr-defined]  # both kinds are buffered readers
     if begin.startswith(GZIP):
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
@@ -76,15 +76,15 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
+def read_sentences(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
     """The sentences of all files, some megabytes at a time: UTF-8, each with a line end behind it.
 
     Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word.
     """
     for path in paths:
         line = 1
-        for block in _blocks(path, b"\n\n" if config.split else b"\n"):
-            text = _checked(block, path, line)
+        for block in _read_blocks(path, b"\n\n" if config.split else b"\n"):
+            text = _check_block(block, path, line)
             line += block.count(b"\n")
             if config.split:
                 block = "\n".join(split_sentences(text)).encode() + b"\n"
@@ -94,19 +94,19 @@ def sentence_blocks(paths: Iterable[str | Path], config: SentenceConfig) -> Iter
             yield block
 
 
-def wordy(blocks: Iterable[bytes], paths: Iterable[str | Path]) -> Iterator[bytes]:
+def require_words(blocks: Iterable[bytes], paths: Iterable[str | Path]) -> Iterator[bytes]:
     """The blocks as they are; raises ``UserError`` naming the files they are of, when all were blank."""
     blank = True
     for block in blocks:
         blank &= not block.strip(SPACES)
         yield block
     if blank:
-        raise UserError(f"{', '.join(map(named, paths))}: no words in it")
+        raise UserError(f"{', '.join(map(name_path, paths))}: no words in it")
 
 
-def _blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
+def _read_blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
     """The content of a file in blocks that end in ``separator``; the last one in a line end."""
-    with opened(path) as file:
+    with open_text(path) as file:
         rest = file.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
         while more := file.read(BLOCK):
             block, found, rest = (rest + more).rpartition(separator)
@@ -118,17 +118,17 @@ def _blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
             yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
-def _checked(block: bytes, path: str | Path, first_line: int) -> str:
+def _check_block(block: bytes, path: str | Path, first_line: int) -> str:
     """The text of a block that may be used as it is."""
     try:
         text = block.decode("utf-8")
     except UnicodeDecodeError as error:
         line = first_line + block.count(b"\n", 0, error.start)
-        raise UserError(f"{named(path)}:{line}: is not UTF-8 text") from error
+        raise UserError(f"{name_path(path)}:{line}: is not UTF-8 text") from error
     if b"<" in block and (match := RESERVED.search(block)):
         line = first_line + block.count(b"\n", 0, match.start())
         raise UserError(
-            f"{named(path)}:{line}: {match[0].decode()} is reserved and cannot be a word of a text"
+            f"{name_path(path)}:{line}: {match[0].decode()} is reserved and cannot be a word of a text"
         )
     return text
 

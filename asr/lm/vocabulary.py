@@ -56,7 +56,7 @@ class Vocabulary:
         return self.letters[self.bounds[number] : self.bounds[number + 1]].tobytes()
 
 
-def vocabulary_of(words: Iterable[bytes]) -> Vocabulary:
+def build_vocabulary(words: Iterable[bytes]) -> Vocabulary:
     """The vocabulary of words that are sorted and different."""
     words = list(words)
     bounds = np.zeros(len(words) + 1, np.int64)
@@ -78,7 +78,7 @@ class WordTable(NamedTuple):
 
 
 @compile_function
-def empty_table() -> WordTable:
+def make_table() -> WordTable:
     """A table without words."""
     return WordTable(
         np.zeros(1 << 12, np.int32),
@@ -88,7 +88,7 @@ def empty_table() -> WordTable:
     )
 
 
-def table_words(table: WordTable) -> list[bytes]:
+def list_table_words(table: WordTable) -> list[bytes]:
     """The words of a table in order of arrival."""
     count = int(table.size[0])
     letters, bounds = table.letters[: table.bounds[count]].tobytes(), table.bounds[: count + 1].tolist()
@@ -96,17 +96,17 @@ def table_words(table: WordTable) -> list[bytes]:
 
 
 @compile_function
-def table_of(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
+def build_table(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
     """A table that gives every word of a vocabulary its number there."""
-    table = empty_table()
+    table = make_table()
     for word in range(len(bounds) - 1):
-        table = with_room(table, bounds[word + 1] - bounds[word])
-        added(table, letters, bounds[word], bounds[word + 1])
+        table = make_room(table, bounds[word + 1] - bounds[word])
+        look_up_or_add(table, letters, bounds[word], bounds[word + 1])
     return table
 
 
 @compile_function
-def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
+def look_up(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, or -1 - the slot in which it would stand."""
     code = FNV_BASIS
     for i in range(begin, end):
@@ -128,9 +128,9 @@ def found(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
 
 
 @compile_function
-def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
+def look_up_or_add(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
     """The number of the word ``text[begin:end]``, a new one if need be; the table must have room."""
-    number = found(table, text, begin, end)
+    number = look_up(table, text, begin, end)
     if number >= 0:
         return number
     slot, number = -1 - number, table.size[0]
@@ -144,7 +144,7 @@ def added(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
 
 
 @compile_function
-def with_room(table: WordTable, letters: int) -> WordTable:
+def make_room(table: WordTable, letters: int) -> WordTable:
     """The same table, or a larger copy, with room for one more word of so many bytes."""
     count = table.size[0]
     used = table.bounds[count]
@@ -161,6 +161,6 @@ def with_room(table: WordTable, letters: int) -> WordTable:
     # Twice as many slots as words there is room for: chains stay short.
     larger = WordTable(np.zeros(4 * len(table.bounds), np.int32), more_letters, more_bounds, table.size)
     for word in range(count):
-        slot = -1 - found(larger, more_letters, more_bounds[word], more_bounds[word + 1])
+        slot = -1 - look_up(larger, more_letters, more_bounds[word], more_bounds[word + 1])
         larger.slots[slot] = word + 1
     return larger

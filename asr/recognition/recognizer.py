@@ -242,9 +242,9 @@ class Recognizer:
         """The tokenizer, with pronunciations for the words of ``text`` that its lexicon lacks."""
         if self.tokenizer.lexicon is None or not self.tokenizer.find_unknown(text):
             return self.tokenizer
-        from asr.g2p.model import with_pronunciations  # brings a compiler
+        from asr.g2p.model import add_pronunciations  # brings a compiler
 
-        lexicon = with_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.find_unknown(text)))
+        lexicon = add_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.find_unknown(text)))
         return replace(self.tokenizer, lexicon=lexicon)
 
 

@@ -40,7 +40,7 @@ class ScoringError(UserError):
 
 
 @dataclass(frozen=True)
-class Score:
+class ErrorCounts:
     """Counted errors. Scores add up with ``+``, and ``sum(scores, Score())`` is the score of all.
 
     ``reference_length`` counts items, words or characters; ``wrong_utterances`` are those of the
@@ -54,8 +54,8 @@ class Score:
     utterances: int = 0
     wrong_utterances: int = 0
 
-    def __add__(self, other: Score) -> Score:
-        return Score(
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
             self.substitutions + other.substitutions,
             self.deletions + other.deletions,
             self.insertions + other.insertions,
@@ -126,7 +126,7 @@ class Operation(NamedTuple):
     hypothesis: str
 
 
-def aligned(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Operation]:
+def align_items(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Operation]:
     """A cheapest alignment of two sequences of items, each error costing 1 (Levenshtein 1966).
 
     Of several equally cheap ones it is rapidfuzz's. The sum of the errors is the same in all of them,
@@ -146,12 +146,12 @@ def aligned(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Operati
     ]
 
 
-def counted(reference: Sequence[str], hypothesis: Sequence[str]) -> Score:
+def count_pair(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
     """The score of one utterance: the errors of ``aligned``, without the walk past what is equal."""
-    return total(counts([(reference, hypothesis)]))
+    return sum_counts(count_pairs([(reference, hypothesis)]))
 
 
-def counts(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
+def count_pairs(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
     """The errors of many pairs of reference and hypothesis at once.
 
     Returns ``(pairs, 4)`` integers: substitutions, deletions, insertions, reference length.
@@ -178,19 +178,19 @@ def counts(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
     return np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if flat else np.zeros((0, 4), dtype=np.int64)
 
 
-def total(counts: np.ndarray) -> Score:
+def sum_counts(counts: np.ndarray) -> ErrorCounts:
     """The score of all the utterances whose ``counts`` are given."""
     substitutions, deletions, insertions, length = counts.sum(axis=0).tolist()
     wrong = int(counts[:, :3].any(axis=1).sum())
-    return Score(substitutions, deletions, insertions, length, len(counts), wrong)
+    return ErrorCounts(substitutions, deletions, insertions, length, len(counts), wrong)
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text: what stands between white space."""
     return text.split()
 
 
-def characters_of(text: str) -> str:
+def squeeze_spaces(text: str) -> str:
     """The characters of a text; a run of white space is one space, none at the ends."""
     return " ".join(text.split())
 
@@ -208,26 +208,26 @@ class Comparison:
     @cached_property
     def word_counts(self) -> np.ndarray:
         """Errors in words, by utterance."""
-        return counts(self._pairs(str.split))  # words_of, without a call in Python for each text
+        return count_pairs(self._pairs(str.split))  # words_of, without a call in Python for each text
 
     @cached_property
     def character_counts(self) -> np.ndarray:
         """Errors in characters, by utterance; as slow again as all the rest, so found when asked for."""
-        return counts(self._pairs(characters_of))
+        return count_pairs(self._pairs(squeeze_spaces))
 
     def _pairs(self, items: Callable[[str], Sequence[str]]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         hypotheses = map(self.hypotheses.get, self.references, repeat(""))
         return zip(map(items, self.references.values()), map(items, hypotheses), strict=True)
 
     @cached_property
-    def words(self) -> Score:
+    def words(self) -> ErrorCounts:
         """The errors in words of all utterances."""
-        return total(self.word_counts)
+        return sum_counts(self.word_counts)
 
     @cached_property
-    def characters(self) -> Score:
+    def characters(self) -> ErrorCounts:
         """The errors in characters of all utterances."""
-        return total(self.character_counts)
+        return sum_counts(self.character_counts)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -248,24 +248,24 @@ class Comparison:
         """Where in the counts each utterance stands."""
         return {name: row for row, name in enumerate(self.references)}
 
-    def score(self, utterance: str) -> Score:
+    def count_utterance(self, utterance: str) -> ErrorCounts:
         """The errors in the words of one utterance."""
         row = self.rows[utterance]
-        return total(self.word_counts[row : row + 1])
+        return sum_counts(self.word_counts[row : row + 1])
 
     @property
-    def wrong(self) -> list[str]:
+    def worst_first(self) -> list[str]:
         """The ids of the utterances with errors, those with the most wrong words first."""
         names = list(self.references)
         errors = self.word_counts[:, :3].sum(axis=1)
         return [names[row] for row in np.argsort(-errors, kind="stable").tolist() if errors[row]]
 
-    def alignment(self, utterance: str) -> list[Operation]:
+    def align(self, utterance: str) -> list[Operation]:
         """The words of one utterance and of its hypothesis side by side."""
         hypothesis = self.hypotheses.get(utterance, "")
-        return aligned(words_of(self.references[utterance]), words_of(hypothesis))
+        return align_items(split_words(self.references[utterance]), split_words(hypothesis))
 
-    def grouped(self, groups: Mapping[str, str]) -> dict[str, Score]:
+    def count_by_group(self, groups: Mapping[str, str]) -> dict[str, ErrorCounts]:
         """The errors in words of each group of utterances, the groups in the order of their names.
 
         ``groups`` names the group of each utterance; utterances without one are left out.
@@ -274,13 +274,13 @@ class Comparison:
         for row, name in enumerate(self.references):
             if name in groups:
                 rows.setdefault(groups[name], []).append(row)
-        return {group: total(self.word_counts[rows[group]]) for group in sorted(rows)}
+        return {group: sum_counts(self.word_counts[rows[group]]) for group in sorted(rows)}
 
-    def confusions(self) -> Confusions:
+    def count_confusions(self) -> Confusions:
         """How often which words were mistaken for which, left out and put in, in all utterances."""
         found = Confusions(Counter(), Counter(), Counter())
-        for name in self.wrong:
-            for kind, reference, hypothesis in self.alignment(name):
+        for name in self.worst_first:
+            for kind, reference, hypothesis in self.align(name):
                 if kind == "substitution":
                     found.substitutions[reference, hypothesis] += 1
                 elif kind == "deletion":
@@ -298,7 +298,7 @@ class Confusions(NamedTuple):
     insertions: Counter[str]
 
 
-def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Comparison:
+def compare_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Comparison:
     """Compare texts paired by utterance id.
 
     A reference without a hypothesis is compared with nothing and listed in ``missing``. Raises
@@ -306,20 +306,20 @@ def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     """
     strangers = [name for name in hypotheses if name not in references]
     if strangers:
-        raise ScoringError(f"no reference for {listed(strangers)}")
+        raise ScoringError(f"no reference for {list_names(strangers)}")
     return Comparison(references, hypotheses)
 
 
-def keyed(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
+def index_by_id(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Pairs of utterance id and text as a mapping; raises ``ScoringError`` for ids that come twice."""
     texts = list(texts)
     repeated = [name for name, count in Counter(name for name, _ in texts).items() if count > 1]
     if repeated:
-        raise ScoringError(f"more than one text for {listed(repeated)}")
+        raise ScoringError(f"more than one text for {list_names(repeated)}")
     return dict(texts)
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - NAMED_AT_MOST
     return ", ".join(map(repr, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")

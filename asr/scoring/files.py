@@ -28,7 +28,7 @@ from typing import Any
 
 from asr.core.files import read_text
 from asr.data.manifest import ManifestError, Utterance, json_object, parse_line
-from asr.scoring.counts import ScoringError, keyed, listed
+from asr.scoring.counts import ScoringError, index_by_id, list_names
 
 ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
@@ -64,7 +64,7 @@ class Texts:
     @property
     def by_id(self) -> dict[str, str]:
         """The text of each utterance; raises ``ScoringError`` for ids that come twice."""
-        return keyed((utterance.id, utterance.text) for utterance in self.utterances)
+        return index_by_id((utterance.id, utterance.text) for utterance in self.utterances)
 
 
 def read_texts(path: Path, format: str | None = None, text_key: str | None = None) -> Texts:
@@ -73,7 +73,7 @@ def read_texts(path: Path, format: str | None = None, text_key: str | None = Non
     ``text_key`` is the key (jsonl) or the column (csv, tsv) of the text. Raises ``ManifestError`` at
     the first line that is not as the format wants it.
     """
-    format = format or format_of(path)
+    format = format or guess_format(path)
     if text_key is not None and format not in KEYED_FORMATS:
         raise ScoringError(f"{path}: {format} has no keys or columns: {text_key!r} cannot be chosen")
     if format in KEYED_FORMATS:
@@ -86,7 +86,7 @@ def read_texts(path: Path, format: str | None = None, text_key: str | None = Non
     return Texts(path, format, utterances)
 
 
-def format_of(path: Path) -> str:
+def guess_format(path: Path) -> str:
     """The format that a file's name promises; raises ``ScoringError`` when it promises none."""
     if path.name == "text":
         return "kaldi"
@@ -98,7 +98,7 @@ def format_of(path: Path) -> str:
     return ENDINGS[path.suffix.lower()]
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+def number_lines(path: Path) -> Iterator[tuple[int, str]]:
     """All lines with their numbers, without the end of the line and without a byte order mark.
 
     A line ends at a line feed, with or without a carriage return before it, and nowhere else: a text
@@ -109,10 +109,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:
+def number_filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:
     """The lines that are not blank and do not begin with ``comment``."""
     return (
-        (number, line) for number, line in lines_of(path) if line.strip() and not line.startswith(comment)
+        (number, line) for number, line in number_lines(path) if line.strip() and not line.startswith(comment)
     )
 
 
@@ -120,16 +120,16 @@ def filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, st
 
 
 def read_jsonl(path: Path, text_key: str | None) -> Iterator[Utterance]:
-    for number, line in filled_lines(path):
+    for number, line in number_filled_lines(path):
         where = f"{path}:{number}"
         keys = json_object(line, where)
         if "audio_filepath" in keys and text_key is None:
             yield parse_line(line, path, number)
             continue
-        yield from_keys(keys, text_key or "text", path, number)
+        yield make_utterance(keys, text_key or "text", path, number)
 
 
-def from_keys(keys: dict[str, Any], text_key: str, path: Path, number: int) -> Utterance:
+def make_utterance(keys: dict[str, Any], text_key: str, path: Path, number: int) -> Utterance:
     """The utterance of one line's keys; a number as id is taken as written."""
     where = f"{path}:{number}"
     name, text = keys.pop("id", None), keys.get(text_key)
@@ -147,15 +147,15 @@ def from_keys(keys: dict[str, Any], text_key: str, path: Path, number: int) -> U
     return Utterance(
         id=name,
         audio=str(path.parent / audio) if isinstance(audio, str) and audio else "",
-        start=seconds(keys.pop("offset", None)) or 0.0,
-        duration=seconds(keys.pop("duration", None)),
+        start=parse_seconds(keys.pop("offset", None)) or 0.0,
+        duration=parse_seconds(keys.pop("duration", None)),
         text=text,
         speaker=str(speaker) if isinstance(speaker, str | int) else "",
         extra=keys,
     )
 
 
-def seconds(value: object) -> float | None:
+def parse_seconds(value: object) -> float | None:
     """A time as it stands in a file; ``None`` for what is not one."""
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def seconds(value: object) -> float | None:
 
 def read_csv(path: Path, text_key: str | None) -> Iterator[Utterance]:
     csv.field_size_limit(sys.maxsize)  # a text may be longer than the 128 KiB it starts with
-    rows = csv.reader(line + "\n" for _, line in lines_of(path))
+    rows = csv.reader(line + "\n" for _, line in number_lines(path))
     try:
         yield from read_rows(((rows.line_num, row) for row in rows), path, text_key)
     except csv.Error as error:
@@ -174,7 +174,7 @@ def read_csv(path: Path, text_key: str | None) -> Iterator[Utterance]:
 
 
 def read_tsv(path: Path, text_key: str | None) -> Iterator[Utterance]:
-    return read_rows(((number, line.split("\t")) for number, line in lines_of(path)), path, text_key)
+    return read_rows(((number, line.split("\t")) for number, line in number_lines(path)), path, text_key)
 
 
 def read_rows(rows: Iterable[tuple[int, list[str]]], path: Path, text_key: str | None) -> Iterator[Utterance]:
@@ -189,36 +189,36 @@ def read_rows(rows: Iterable[tuple[int, list[str]]], path: Path, text_key: str |
     if text_name not in names or id_name is None:
         if text_key is None and path.suffix.lower() != ".csv" and len(names) == 2:
             for number, row in (first, *filled):
-                yield row_utterance(("id", "text"), row, "id", "text", path, number)
+                yield make_row_utterance(("id", "text"), row, "id", "text", path, number)
             return
         raise ManifestError(
             f"{path}:{first[0]}: needs a column {text_key or 'text'!r} and a column 'id', and has "
             f"{', '.join(map(repr, names))}"
         )
     for number, row in filled:
-        yield row_utterance(names, row, id_name, str(text_name), path, number)
+        yield make_row_utterance(names, row, id_name, str(text_name), path, number)
 
 
-def row_utterance(
+def make_row_utterance(
     names: Iterable[str], row: list[str], id_name: str, text_name: str, path: Path, number: int
 ) -> Utterance:
     names = tuple(names)
     if len(row) != len(names):
         raise ManifestError(f"{path}:{number}: has {len(row)} columns instead of {len(names)}")
     keys: dict[str, Any] = dict(zip(names, row, strict=True))
-    return from_keys({**keys, "id": keys[id_name].strip()}, text_name, path, number)
+    return make_utterance({**keys, "id": keys[id_name].strip()}, text_name, path, number)
 
 
 # Formats without
 
 
 def read_kaldi(path: Path) -> Iterator[Utterance]:
-    speakers = {fields[0]: fields[1] for fields in table_beside(path, "utt2spk", 2)}
-    segments = {fields[0]: fields[1:] for fields in table_beside(path, "segments", 4)}
-    for _, line in filled_lines(path):
+    speakers = {fields[0]: fields[1] for fields in read_table_beside(path, "utt2spk", 2)}
+    segments = {fields[0]: fields[1:] for fields in read_table_beside(path, "segments", 4)}
+    for _, line in number_filled_lines(path):
         name, *rest = line.split(maxsplit=1)
         recording, start, end = segments.get(name, ("", "", ""))
-        first, last = seconds(start), seconds(end)
+        first, last = parse_seconds(start), parse_seconds(end)
         yield Utterance(
             id=name,
             audio="",
@@ -230,12 +230,12 @@ def read_kaldi(path: Path) -> Iterator[Utterance]:
         )
 
 
-def table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]]:
+def read_table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]]:
     """The rows of another file of the same Kaldi data directory, none where there is none."""
     table = path.with_name(name)
     if path.name != "text" or not table.exists():
         return
-    for number, line in filled_lines(table):
+    for number, line in number_filled_lines(table):
         fields = line.split()
         if len(fields) != columns:
             raise ManifestError(f"{table}:{number}: has {len(fields)} fields instead of {columns}")
@@ -246,7 +246,7 @@ TRN_LINE = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
 
 
 def read_trn(path: Path) -> Iterator[Utterance]:
-    for number, line in filled_lines(path, comment=";;"):
+    for number, line in number_filled_lines(path, comment=";;"):
         match = TRN_LINE.fullmatch(line)
         if match is None:
             raise ManifestError(f"{path}:{number}: does not end in an id in parentheses")
@@ -264,10 +264,12 @@ IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
 
 def read_stm(path: Path) -> Iterator[Utterance]:
-    for number, line in filled_lines(path, comment=";;"):
+    for number, line in number_filled_lines(path, comment=";;"):
         where = f"{path}:{number}"
         fields = line.split(maxsplit=5)
-        first, last = (seconds(fields[3]), seconds(fields[4])) if len(fields) >= 5 else (None, None)
+        first, last = (
+            (parse_seconds(fields[3]), parse_seconds(fields[4])) if len(fields) >= 5 else (None, None)
+        )
         if first is None or last is None or last < first:
             raise ManifestError(f"{where}: is not: recording channel speaker start end words")
         recording, channel, speaker = fields[:3]
@@ -287,9 +289,11 @@ def read_stm(path: Path) -> Iterator[Utterance]:
 def read_ctm(path: Path) -> Iterator[Utterance]:
     """The words of each recording and channel together, in the order of their times."""
     tracks: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, line in filled_lines(path, comment=";;"):
+    for number, line in number_filled_lines(path, comment=";;"):
         fields = line.split()
-        start, length = (seconds(fields[2]), seconds(fields[3])) if 5 <= len(fields) <= 8 else (None, None)
+        start, length = (
+            (parse_seconds(fields[2]), parse_seconds(fields[3])) if 5 <= len(fields) <= 8 else (None, None)
+        )
         if start is None or length is None:
             raise ManifestError(f"{path}:{number}: is not: recording channel start duration word")
         word = {"text": fields[4], "start": start, "end": start + length}
@@ -306,7 +310,7 @@ def read_ctm(path: Path) -> Iterator[Utterance]:
 
 
 def read_lines(path: Path) -> Iterator[Utterance]:
-    for number, line in lines_of(path):
+    for number, line in number_lines(path):
         yield Utterance(id=str(number), audio="", text=line)
 
 
@@ -328,7 +332,7 @@ FORMATS = (*KEYED_FORMATS, *PLAIN_FORMATS)
 # Pairing
 
 
-def paired(references: Texts, hypotheses: Texts) -> Texts:
+def pair_texts(references: Texts, hypotheses: Texts) -> Texts:
     """``hypotheses`` under the ids of their references.
 
     Plain lines are paired by position and then must be as many as the references, the words of a CTM
@@ -336,15 +340,15 @@ def paired(references: Texts, hypotheses: Texts) -> Texts:
     ``ScoringError`` for what does not fit.
     """
     if "lines" in (references.format, hypotheses.format):
-        return by_position(references, hypotheses)
+        return pair_by_position(references, hypotheses)
     if references.format == "stm":
         if hypotheses.format == "ctm":
-            return by_time(references, hypotheses)
+            return pair_by_time(references, hypotheses)
         raise ScoringError("references in STM are paired by time and need hypotheses in CTM")
     return hypotheses
 
 
-def by_position(references: Texts, hypotheses: Texts) -> Texts:
+def pair_by_position(references: Texts, hypotheses: Texts) -> Texts:
     """The n-th hypothesis under the id of the n-th reference."""
     wanted, found = len(references.utterances), len(hypotheses.utterances)
     if wanted != found:
@@ -359,7 +363,7 @@ def by_position(references: Texts, hypotheses: Texts) -> Texts:
     return Texts(hypotheses.path, hypotheses.format, renamed)
 
 
-def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
+def looks_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
     """Whether most plain lines begin with ids of the other file, or in both files with the same ones.
 
     In whatever order; two at least, all different and each with a digit, so that no words are taken for ids.
@@ -380,7 +384,7 @@ def look_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
     return numbered and len(shared) > max(1, len(left) / 2, len(right) / 2)
 
 
-def by_time(references: Texts, hypotheses: Texts) -> Texts:
+def pair_by_time(references: Texts, hypotheses: Texts) -> Texts:
     """The words of each recording in the segments of the references, shared out as ``sclite`` does.
 
     A word belongs to the segment that holds its middle; between segments to the next one, and behind
@@ -389,14 +393,16 @@ def by_time(references: Texts, hypotheses: Texts) -> Texts:
     """
     segments: dict[tuple[str, str], list[Utterance]] = {}
     for segment in sorted([*references.utterances, *references.ignored], key=lambda segment: segment.start):
-        segments.setdefault(track(segment), []).append(segment)
-    strangers = [track(recording) for recording in hypotheses.utterances if track(recording) not in segments]
+        segments.setdefault(get_track(segment), []).append(segment)
+    strangers = [
+        get_track(recording) for recording in hypotheses.utterances if get_track(recording) not in segments
+    ]
     if strangers:
         names = [f"{recording} {channel}" for recording, channel in strangers]
-        raise ScoringError(f"no segments for recording and channel {listed(names)}")
+        raise ScoringError(f"no segments for recording and channel {list_names(names)}")
     words: dict[str, list[dict[str, Any]]] = {segment.id: [] for segment in references.utterances}
     for recording in hypotheses.utterances:
-        places = segments[track(recording)]
+        places = segments[get_track(recording)]
         ends = [segment.start + (segment.duration or 0.0) for segment in places]
         for word in recording.extra["words"]:
             at = bisect_right(ends, (word["start"] + word["end"]) / 2)
@@ -408,7 +414,7 @@ def by_time(references: Texts, hypotheses: Texts) -> Texts:
     return Texts(hypotheses.path, hypotheses.format, paired_words)
 
 
-def track(utterance: Utterance) -> tuple[str, str]:
+def get_track(utterance: Utterance) -> tuple[str, str]:
     """The recording and the channel that an utterance of an STM or CTM file is from."""
     return utterance.extra["recording"], utterance.extra["channel"]
 
@@ -419,7 +425,7 @@ def track(utterance: Utterance) -> tuple[str, str]:
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds
 
 
-def bucket(duration: float) -> str:
+def name_duration_bucket(duration: float) -> str:
     """The bucket of a duration, named so that names sort by time."""
     at = bisect_right(BUCKETS, duration)
     if at == len(BUCKETS):
@@ -427,12 +433,12 @@ def bucket(duration: float) -> str:
     return f"{0 if at == 0 else BUCKETS[at - 1]:>2.0f} to {BUCKETS[at]:.0f} s"
 
 
-def groups(references: Texts, key: str) -> dict[str, str]:
+def group_utterances(references: Texts, key: str) -> dict[str, str]:
     """The group of each utterance: its ``speaker``, ``recording``, ``duration`` bucket or any other key.
 
     Utterances without the key are left out; raises ``ScoringError`` when none has it.
     """
-    found = {utterance.id: group_of(utterance, key) for utterance in references.utterances}
+    found = {utterance.id: get_group(utterance, key) for utterance in references.utterances}
     named = {name: group for name, group in found.items() if group is not None}
     if not named:
         known = sorted({name for utterance in references.utterances for name in utterance.extra})
@@ -443,18 +449,18 @@ def groups(references: Texts, key: str) -> dict[str, str]:
     return named
 
 
-def group_of(utterance: Utterance, key: str) -> str | None:
+def get_group(utterance: Utterance, key: str) -> str | None:
     if key == "speaker":
         return utterance.speaker or None
     if key == "duration":
-        return None if utterance.duration is None else bucket(utterance.duration)
+        return None if utterance.duration is None else name_duration_bucket(utterance.duration)
     if key == "recording":
         return utterance.extra.get("recording") or utterance.audio or None
     value = utterance.extra.get(key)
     return None if value is None else str(value)
 
 
-def speakers_from(references: Texts, pattern: re.Pattern[str]) -> Texts:
+def take_speakers_from_ids(references: Texts, pattern: re.Pattern[str]) -> Texts:
     """``references`` with speakers taken from the ids: what the first group of ``pattern`` holds.
 
     Raises ``ScoringError`` for ids in which it is not found.
@@ -462,7 +468,7 @@ def speakers_from(references: Texts, pattern: re.Pattern[str]) -> Texts:
     matches = {utterance.id: pattern.search(utterance.id) for utterance in references.utterances}
     without = [name for name, match in matches.items() if match is None]
     if without:
-        raise ScoringError(f"{references.path}: {pattern.pattern!r} is not found in {listed(without)}")
+        raise ScoringError(f"{references.path}: {pattern.pattern!r} is not found in {list_names(without)}")
     named = [
         Utterance(u.id, u.audio, u.start, u.duration, u.text, _first_group(matches[u.id]), u.extra)
         for u in references.utterances

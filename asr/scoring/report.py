@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from asr.core.files import write_text
 from asr.data.manifest import Utterance
-from asr.scoring.counts import Operation, Score, ScoringError
-from asr.scoring.files import Texts, groups
+from asr.scoring.counts import ErrorCounts, Operation, ScoringError
+from asr.scoring.files import Texts, group_utterances
 from asr.scoring.significance import Difference, Interval
 from asr.scoring.systems import System
 from asr.text.normalise import Normaliser
@@ -44,28 +44,28 @@ class Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Write the page, all of it or nothing."""
-    write_text(path, page(report, path.parent))
+    write_text(path, render_page(report, path.parent))
 
 
-def page(report: Report, folder: Path) -> str:
+def render_page(report: Report, folder: Path) -> str:
     """The page as text; recordings are named relative to ``folder``, where it will lie."""
     template = PAGE.read_text(encoding="utf-8")
     policy = "; ".join(
         [
             "default-src 'none'",
-            f"script-src {hashed(template, 'script')}",
-            f"style-src {hashed(template, 'style')}",
+            f"script-src {hash_element(template, 'script')}",
+            f"style-src {hash_element(template, 'style')}",
             "media-src 'self' file:",
             "base-uri 'none'",
             "form-action 'none'",
         ]
     )
-    data = json.dumps(contents(report, folder), ensure_ascii=True, separators=(",", ":"))
+    data = json.dumps(gather_contents(report, folder), ensure_ascii=True, separators=(",", ":"))
     # Inside a script element only "<" could end it, and JSON may write it otherwise.
     return template.replace("{policy}", policy).replace("{data}", data.replace("<", "\\u003c"))
 
 
-def hashed(template: str, element: str) -> str:
+def hash_element(template: str, element: str) -> str:
     """The hash by which a policy admits the one ``element`` of the template that has no attributes."""
     content = re.findall(f"<{element}>(.*?)</{element}>", template, re.DOTALL)
     assert len(content) == 1
@@ -73,7 +73,7 @@ def hashed(template: str, element: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def contents(report: Report, folder: Path) -> dict[str, Any]:
+def gather_contents(report: Report, folder: Path) -> dict[str, Any]:
     """What the page's script draws from."""
     first = report.systems[0].comparison
     return {
@@ -82,24 +82,24 @@ def contents(report: Report, folder: Path) -> dict[str, Any]:
         "utterances": len(first.references),
         "words": first.words.reference_length,
         "systems": [
-            system_contents(system, ends)
+            describe_system(system, ends)
             for system, ends in zip(report.systems, report.intervals, strict=True)
         ],
         "differences": [
-            {"verdict": difference.means_something, "words": difference.in_words}
+            {"verdict": difference.is_significant, "words": difference.verdict}
             for difference in report.differences
         ],
-        "groups": {key: grouped for key in ("duration", "speaker") if (grouped := breakdown(report, key))},
-        "rows": [row(report, utterance, folder) for utterance in report.references.utterances],
+        "groups": {key: grouped for key in ("duration", "speaker") if (grouped := break_down(report, key))},
+        "rows": [describe_utterance(report, utterance, folder) for utterance in report.references.utterances],
     }
 
 
-def system_contents(system: System, ends: Mapping[str, Interval | None]) -> dict[str, Any]:
+def describe_system(system: System, ends: Mapping[str, Interval | None]) -> dict[str, Any]:
     """Totals and confusions of one system."""
-    found = system.comparison.confusions()
+    found = system.comparison.count_confusions()
     return {
         "name": system.name,
-        "rates": rates(system.comparison.words)
+        "rates": list_rates(system.comparison.words)
         | {"cer": system.comparison.rates["cer"], "raw": system.raw.rates["wer"]},
         "missing": len(system.raw.missing),
         "intervals": {name: interval and asdict(interval) for name, interval in ends.items()},
@@ -109,7 +109,7 @@ def system_contents(system: System, ends: Mapping[str, Interval | None]) -> dict
     }
 
 
-def rates(score: Score) -> dict[str, float | int | None]:
+def list_rates(score: ErrorCounts) -> dict[str, float | int | None]:
     """The rates and counts of a score; ``None`` where a rate is not defined."""
     compared = score.reference_length + score.insertions > 0
     return {
@@ -125,14 +125,14 @@ def rates(score: Score) -> dict[str, float | int | None]:
     }
 
 
-def breakdown(report: Report, key: str) -> list[dict[str, Any]]:
+def break_down(report: Report, key: str) -> list[dict[str, Any]]:
     """Rates by group and system; nothing where no reference has the key."""
     try:
-        of = groups(report.references, key)
+        of = group_utterances(report.references, key)
     except ScoringError:
         return []
-    scores = [system.comparison.grouped(of) for system in report.systems]
-    return [{"name": name, "systems": [rates(score[name]) for score in scores]} for name in scores[0]]
+    scores = [system.comparison.count_by_group(of) for system in report.systems]
+    return [{"name": name, "systems": [list_rates(score[name]) for score in scores]} for name in scores[0]]
 
 
 # Utterances
@@ -152,32 +152,32 @@ class Column:
     time: Span | None = None
 
 
-def row(report: Report, utterance: Utterance, folder: Path) -> dict[str, Any]:
+def describe_utterance(report: Report, utterance: Utterance, folder: Path) -> dict[str, Any]:
     """One utterance; a hypothesis word that is right is written as 1."""
     name = utterance.id
-    alignments = [system.comparison.alignment(name) for system in report.systems]
+    alignments = [system.comparison.align(name) for system in report.systems]
     times = [
-        word_times(system.utterances.get(name), alignment, report.normalise)
+        find_word_times(system.utterances.get(name), alignment, report.normalise)
         for system, alignment in zip(report.systems, alignments, strict=True)
     ]
-    columns = interlinear(alignments, times)
+    columns = merge_alignments(alignments, times)
     found: dict[str, Any] = {
         "id": name,
         "speaker": utterance.speaker,
         "seconds": utterance.duration,
-        "errors": [system.comparison.score(name).errors for system in report.systems],
+        "errors": [system.comparison.count_utterance(name).errors for system in report.systems],
         "words": len(report.systems[0].comparison.references[name].split()),
         "text": [[c.reference, *(1 if h == c.reference else h for h in c.hypotheses)] for c in columns],
     }
     if utterance.audio and Path(utterance.audio).is_file():
-        found["audio"] = link(Path(utterance.audio), folder)
+        found["audio"] = link_audio(Path(utterance.audio), folder)
         found["start"] = utterance.start
         if any(column.time for column in columns):
             found["times"] = [column.time and [round(t, 3) for t in column.time] for column in columns]
     return found
 
 
-def link(audio: Path, folder: Path) -> str:
+def link_audio(audio: Path, folder: Path) -> str:
     """Where a recording lies as seen from ``folder``, or its full name on another drive."""
     try:
         return quote(Path(os.path.relpath(audio, folder)).as_posix())
@@ -185,7 +185,7 @@ def link(audio: Path, folder: Path) -> str:
         return audio.resolve().as_uri()
 
 
-def interlinear(
+def merge_alignments(
     alignments: Sequence[Sequence[Operation]], times: Sequence[Sequence[Span | None]]
 ) -> list[Column]:
     """Alignments of one reference with several hypotheses as one: a column for every reference word.
@@ -209,18 +209,18 @@ def interlinear(
     for place in range(length + 1):
         for index in range(max(map(len, between[place]), default=0)):
             put_in = [words[index] if index < len(words) else NOTHING for words in between[place]]
-            columns.append(column("", put_in))
+            columns.append(make_column("", put_in))
         if place < length:
-            columns.append(column(reference[place], at_words[place]))
+            columns.append(make_column(reference[place], at_words[place]))
     return columns
 
 
-def column(reference: str, found: Sequence[Said]) -> Column:
+def make_column(reference: str, found: Sequence[Said]) -> Column:
     """A column of words with the first time that is known."""
     return Column(reference, [word for word, _ in found], next((span for _, span in found if span), None))
 
 
-def word_times(
+def find_word_times(
     hypothesis: Utterance | None, alignment: Sequence[Operation], normalise: Callable[[str], str]
 ) -> list[Span | None]:
     """When the words of an alignment were said, in seconds of the utterance; ``None`` where unknown.
@@ -235,23 +235,25 @@ def word_times(
     spans: list[tuple[str, Span]] = []
     for word in timed:
         try:
-            spans += pieces(normalise(str(word["text"])).split(), float(word["start"]), float(word["end"]))
+            spans += share_time(
+                normalise(str(word["text"])).split(), float(word["start"]), float(word["end"])
+            )
         except (KeyError, TypeError, ValueError):
             return unknown
     if [text for text, _ in spans] != [step.hypothesis for step in alignment if step.hypothesis]:
         return unknown
     said = iter(span for _, span in spans)
     known = [next(said) if step.hypothesis else None for step in alignment]
-    return [span or neighbouring(known, place) for place, span in enumerate(known)]
+    return [span or find_gap(known, place) for place, span in enumerate(known)]
 
 
-def pieces(words: Sequence[str], start: float, end: float) -> list[tuple[str, Span]]:
+def share_time(words: Sequence[str], start: float, end: float) -> list[tuple[str, Span]]:
     """A stretch of time shared out evenly."""
     step = (end - start) / max(len(words), 1)
     return [(word, (start + n * step, start + (n + 1) * step)) for n, word in enumerate(words)]
 
 
-def neighbouring(known: Sequence[Span | None], place: int) -> Span | None:
+def find_gap(known: Sequence[Span | None], place: int) -> Span | None:
     """From the end of the last word before a place to the beginning of the next one behind it."""
     before = next((span[1] for span in reversed(known[:place]) if span), None)
     behind = next((span[0] for span in known[place + 1 :] if span), None)

@@ -40,7 +40,7 @@ class Interval:
         return not self.low <= 0 <= self.high
 
 
-def ratio_interval(
+def bootstrap_interval(
     numerators: np.ndarray, denominators: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
     """The bootstrap interval of ``sum(numerators) / sum(denominators)`` over units that were drawn together.
@@ -55,14 +55,14 @@ def ratio_interval(
     units = len(numerators)
     if units < 2 or not denominators.any():
         return None
-    sums = drawn_sums(np.stack([numerators, denominators], axis=1), draws, seed)
+    sums = draw_sums(np.stack([numerators, denominators], axis=1), draws, seed)
     sums = sums[sums[:, 1] > 0]
-    tail = expanded_tail((1 - level) / 2, units)
+    tail = widen_tail((1 - level) / 2, units)
     low, high = np.quantile(sums[:, 0] / sums[:, 1], [tail, 1 - tail])
     return Interval(float(low), float(high), units, level)
 
 
-def drawn_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def draw_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """The column sums of as many rows as there are, drawn with replacement, ``(draws, columns)``."""
     generator = np.random.default_rng(seed)
     count = len(rows)
@@ -74,12 +74,12 @@ def drawn_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
     return np.stack([generator.multinomial(count, counts / count) @ kinds for _ in range(draws)])
 
 
-def expanded_tail(tail: float, units: int) -> float:
+def widen_tail(tail: float, units: int) -> float:
     """The percentile at which an interval of ``units`` drawn units should end instead of at ``tail``."""
     return float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, tail)))
 
 
-def summed(values: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def sum_by_label(values: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """The sums of ``values`` (rows) over equal labels."""
     names, places = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
     sums = np.zeros((len(names), *values.shape[1:]), dtype=values.dtype)
@@ -104,7 +104,7 @@ class SegmentTest:
     p: float
 
 
-def segment_test(differences: np.ndarray) -> SegmentTest:
+def run_segment_test(differences: np.ndarray) -> SegmentTest:
     """The test from the difference of errors in each segment."""
     count = len(differences)
     if count < 2 or not differences.any():
@@ -116,17 +116,23 @@ def segment_test(differences: np.ndarray) -> SegmentTest:
     return SegmentTest(count, z, 2 * float(stdtr(count - 1, -abs(z))))
 
 
-def segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence[Operation]]]) -> np.ndarray:
+def find_segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence[Operation]]]) -> np.ndarray:
     """Errors of a first system minus those of a second in every segment of every utterance.
 
     A pair has the alignments of one reference with either hypothesis. A segment ends where both
     systems have two words in a row right, with nothing put in between; segments without errors do not
     count. So far apart, the errors of one segment tell nothing about those of the next.
     """
-    return np.array([a - b for first, second in pairs for a, b in segments(profile(first), profile(second))])
+    return np.array(
+        [
+            a - b
+            for first, second in pairs
+            for a, b in split_at_matches(locate_errors(first), locate_errors(second))
+        ]
+    )
 
 
-def profile(alignment: Sequence[Operation]) -> list[int]:
+def locate_errors(alignment: Sequence[Operation]) -> list[int]:
     """Errors at each place of a reference: before its first word, at it, before its second, ..."""
     places = [0]
     for step in alignment:
@@ -137,7 +143,7 @@ def profile(alignment: Sequence[Operation]) -> list[int]:
     return places
 
 
-def segments(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
+def split_at_matches(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
     """The errors of two systems in each segment of one utterance, from their ``profile``."""
     found: list[tuple[int, int]] = []
     errors, right = [0, 0], 0
@@ -164,7 +170,7 @@ class SentenceTest:
     p: float
 
 
-def sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> SentenceTest:
+def run_sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> SentenceTest:
     """The test from which sentences either system has wrong."""
     first, second = int((~first_wrong & second_wrong).sum()), int((first_wrong & ~second_wrong).sum())
     p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
@@ -200,13 +206,13 @@ class Difference:
         return self.by_speaker or self.by_utterance
 
     @property
-    def means_something(self) -> bool | None:
+    def is_significant(self) -> bool | None:
         """Whether both the interval and the segment test say so; ``None`` when they contradict each other."""
         says = {self.words.p < self.threshold, self.interval is not None and self.interval.excludes_zero}
         return says.pop() if len(says) == 1 else None
 
     @property
-    def in_words(self) -> str:
+    def verdict(self) -> str:
         """The verdict as a sentence or two."""
         return " ".join([self._verdict(), *self._cautions()])
 
@@ -216,14 +222,14 @@ class Difference:
         interval = self.interval
         evidence = f"p = {self.words.p:.3g}"
         if interval is not None:
-            span = spanned(interval, self.difference)
+            span = format_interval(interval, self.difference)
             evidence = f"{100 * interval.level:.3g} % interval {span}, {evidence}"
         if self.difference == 0:
             return f"{self.first} and {self.second} have the same word error rate."
-        if self.means_something:
+        if self.is_significant:
             return f"The difference means something: {better} beats {worse} by {points} ({evidence})."
         ahead = f"{better} is ahead of {worse} by {points} ({evidence})"
-        if self.means_something is None:
+        if self.is_significant is None:
             tests = ["the segment test", "the interval"]
             believes, doubts = tests if self.words.p < self.threshold else reversed(tests)
             return f"Undecided: {ahead}; {believes} takes that for real, {doubts} does not."
@@ -240,7 +246,7 @@ class Difference:
         return cautions
 
 
-def spanned(interval: Interval, sign: float = 1.0) -> str:
+def format_interval(interval: Interval, sign: float = 1.0) -> str:
     """An interval in points, seen from the system that is ahead."""
     ends = (interval.low, interval.high) if sign >= 0 else (-interval.high, -interval.low)
     return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"

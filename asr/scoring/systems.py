@@ -9,18 +9,18 @@ from itertools import combinations
 import numpy as np
 
 from asr.data.manifest import Utterance
-from asr.scoring.counts import Comparison, score_texts
-from asr.scoring.files import Texts, paired
+from asr.scoring.counts import Comparison, compare_texts
+from asr.scoring.files import Texts, pair_texts
 from asr.scoring.significance import (
     DRAWS,
     LEVEL,
     Difference,
     Interval,
-    ratio_interval,
-    segment_differences,
-    segment_test,
-    sentence_test,
-    summed,
+    bootstrap_interval,
+    find_segment_differences,
+    run_segment_test,
+    run_sentence_test,
+    sum_by_label,
 )
 from asr.text.normalise import Normaliser
 
@@ -35,25 +35,25 @@ class System:
     utterances: Mapping[str, Utterance]  # the hypotheses with whatever their file says about them
 
 
-def compared(references: Texts, hypotheses: Texts, normalise: Normaliser, name: str) -> System:
+def compare_system(references: Texts, hypotheses: Texts, normalise: Normaliser, name: str) -> System:
     """Pair the hypotheses with their references and count their errors.
 
     Raises ``ScoringError`` when they do not fit together.
     """
-    texts = paired(references, hypotheses)
-    raw = score_texts(references.by_id, texts.by_id)
+    texts = pair_texts(references, hypotheses)
+    raw = compare_texts(references.by_id, texts.by_id)
     return System(
         name=name,
         raw=raw,
-        comparison=score_texts(
-            normalised(raw.references, normalise),
-            normalised(raw.hypotheses, normalise),
+        comparison=compare_texts(
+            normalise_texts(raw.references, normalise),
+            normalise_texts(raw.hypotheses, normalise),
         ),
         utterances={utterance.id: utterance for utterance in texts.utterances},
     )
 
 
-def normalised(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:
+def normalise_texts(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:
     """Every text normalised; one that does not change is not kept twice, of which there may be a million."""
     found = {}
     for name, text in texts.items():
@@ -62,7 +62,7 @@ def normalised(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str
     return found
 
 
-def changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
+def find_changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
     """What normalisation changed: for each utterance the text before and after, on either side."""
     found: dict[str, dict[str, Sequence[str]]] = {}
     for side in ("references", "hypotheses"):
@@ -76,13 +76,13 @@ def changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
 # Statistics
 
 
-def speakers_of(utterances: Sequence[Utterance]) -> list[str]:
+def list_speakers(utterances: Sequence[Utterance]) -> list[str]:
     """The speaker of every utterance; nothing unless all are known and there are two at least."""
     speakers = [utterance.speaker for utterance in utterances]
     return speakers if all(speakers) and len(set(speakers)) > 1 else []
 
 
-def intervals(
+def compute_intervals(
     comparison: Comparison, speakers: Sequence[str], draws: int = DRAWS
 ) -> dict[str, Interval | None]:
     """Bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``.
@@ -90,46 +90,48 @@ def intervals(
     ``speakers`` are those of the references, in their order, or nothing.
     """
     counts = comparison.word_counts
-    return bootstrapped(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
+    return bootstrap_both_ways(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
 
 
-def bootstrapped(
+def bootstrap_both_ways(
     errors: np.ndarray, words: np.ndarray, speakers: Sequence[str], level: float, draws: int
 ) -> dict[str, Interval | None]:
     """The interval of ``errors`` over ``words``, drawing utterances and drawing speakers."""
-    found = {"by_utterance": ratio_interval(errors, words, level, draws), "by_speaker": None}
+    found = {"by_utterance": bootstrap_interval(errors, words, level, draws), "by_speaker": None}
     if speakers:
-        sums = summed(np.stack([errors, words], axis=1), speakers)
-        found["by_speaker"] = ratio_interval(sums[:, 0], sums[:, 1], level, draws)
+        sums = sum_by_label(np.stack([errors, words], axis=1), speakers)
+        found["by_speaker"] = bootstrap_interval(sums[:, 0], sums[:, 1], level, draws)
     return found
 
 
-def differences(systems: Sequence[System], speakers: Sequence[str], draws: int = DRAWS) -> list[Difference]:
+def compare_all_pairs(
+    systems: Sequence[System], speakers: Sequence[str], draws: int = DRAWS
+) -> list[Difference]:
     """Every pair of systems held against each other; none where the references have no words."""
     pairs = list(combinations(systems, 2))
     if not systems or systems[0].comparison.words.reference_length == 0:
         return []
-    return [difference(first, second, speakers, len(pairs), draws) for first, second in pairs]
+    return [compare_two(first, second, speakers, len(pairs), draws) for first, second in pairs]
 
 
-def difference(
+def compare_two(
     first: System, second: System, speakers: Sequence[str], comparisons: int = 1, draws: int = DRAWS
 ) -> Difference:
     """Two systems held against each other on their normalised words."""
     one, other = first.comparison, second.comparison
     errors = [comparison.word_counts[:, :3].sum(axis=1) for comparison in (one, other)]
     level = 1 - (1 - LEVEL) / comparisons
-    found = bootstrapped(errors[0] - errors[1], one.word_counts[:, 3], speakers, level, draws)
+    found = bootstrap_both_ways(errors[0] - errors[1], one.word_counts[:, 3], speakers, level, draws)
     names = list(one.references)
     wrong = np.flatnonzero(errors[0] + errors[1]).tolist()
-    aligned = ((one.alignment(names[row]), other.alignment(names[row])) for row in wrong)
+    aligned = ((one.align(names[row]), other.align(names[row])) for row in wrong)
     return Difference(
         first=first.name,
         second=second.name,
         difference=one.words.error_rate - other.words.error_rate,
         by_utterance=found["by_utterance"],
         by_speaker=found["by_speaker"],
-        words=segment_test(segment_differences(aligned)),
-        sentences=sentence_test(errors[0] > 0, errors[1] > 0),
+        words=run_segment_test(find_segment_differences(aligned)),
+        sentences=run_sentence_test(errors[0] > 0, errors[1] > 0),
         comparisons=comparisons,
     )

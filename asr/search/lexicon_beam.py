@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.g2p.model import G2PError, with_pronunciations
-from asr.lm.model import NgramModel, score
+from asr.g2p.model import G2PError, add_pronunciations
+from asr.lm.model import NgramModel, score_word
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
 from asr.search.config import SearchConfig
@@ -163,7 +163,7 @@ class LexiconBeamSearch:
             totals[said] = float(np.logaddexp(totals.get(said, -np.inf), total))
         if self.model is not None:
             for said, one in firsts.items():
-                end, _ = score(self.model.trie, one["state"], self.model.end)
+                end, _ = score_word(self.model.trie, one["state"], self.model.end)
                 totals[said] += self.limits.lm_weight * end
         best_first = sorted(totals, key=lambda said: -totals[said])[:n_best]
         return [
@@ -185,7 +185,7 @@ class LexiconBeamSearch:
         if self.model is not None:
             state = self.model.begin
             for number in (*(entry.number for entry in entries), self.model.end):
-                log_prob, state = score(self.model.trie, state, number)
+                log_prob, state = score_word(self.model.trie, state, number)
                 lm += log_prob
         fees = sum(entry.fee for entry in entries) + self._heated(entries)
         tokens = tuple(token for entry in entries for token in entry.tokens)
@@ -236,7 +236,7 @@ def gather_entries(
     """
     assert tokenizer.lexicon is not None
     try:
-        columns = with_pronunciations(tokenizer.lexicon, heat).columns
+        columns = add_pronunciations(tokenizer.lexicon, heat).columns
     except G2PError as error:
         raise SearchError(f"hot words: {error}") from error
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_function, compile_inline, compile_no_alloc
-from asr.lm.model import Trie, score
+from asr.lm.model import Trie, score_word
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWordAutomaton
 from asr.search.lexicon_trie import ROOT, LexiconTrie
@@ -188,7 +188,7 @@ def grow_beam(
                 if limits.lm_weight > 0.0:
                     if ended + ahead < best - limits.beam_threshold:
                         continue  # no opinion of the language model is above 0
-                    log_prob, state = score(trie, state, sounds.numbers[entry])
+                    log_prob, state = score_word(trie, state, sounds.numbers[entry])
                     ended += limits.lm_weight * log_prob
                 if ended + ahead >= best - limits.beam_threshold:
                     best = max(best, ended + ahead)

@@ -69,7 +69,7 @@ class PrefixBeamSearch:
     ) -> None:
         if tokenizer.lexicon is not None:
             raise SearchError(
-                "this model's tokens are phones: words are found by WordDecoder, which new_decoder chooses"
+                "this model's tokens are phones: make_beam_search picks LexiconBeamSearch for them"
             )
         check_hot_words(tokenizer, phrases)
         if model is not None and not can_spell_any(tokenizer, model.vocabulary):

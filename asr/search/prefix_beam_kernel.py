@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_inline, compile_no_alloc
-from asr.lm.model import Trie, score
+from asr.lm.model import Trie, score_word
 from asr.search.hotwords import SPACE, HotWordAutomaton
 from asr.search.lexicon_trie import OUT, ROOT, LexiconTrie, find_child
 from asr.text.tokenizer import BLANK_TOKEN
@@ -168,7 +168,7 @@ def finish_word(known: SearchTables, place: int, state: int) -> tuple[float, flo
         if place >= 0:
             extra = fusion.unknown * known.lexicon.depths[place]
     if fusion.lm_weight != 0.0:
-        log_prob, state = score(known.trie, state, word)
+        log_prob, state = score_word(known.trie, state, word)
     return np.exp(fusion.lm_weight * log_prob + fusion.word_bonus + extra), log_prob, state, extra
 
 
@@ -651,7 +651,7 @@ def score_endings(known: SearchTables, search: PrefixBeamState, table: np.ndarra
             total *= factor * np.exp(gain)
             words, lm, extra = words + 1, lm + log_prob, extra + end_extra + gain
         if fusion.lm_weight != 0.0:
-            log_prob, _ = score(known.trie, state, fusion.end_word)
+            log_prob, _ = score_word(known.trie, state, fusion.end_word)
             total *= np.exp(fusion.lm_weight * log_prob)
             lm += log_prob
         table[i, 0] = np.log(total) + search.scale[0] if total > 0.0 else -np.inf

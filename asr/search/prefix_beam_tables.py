@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from asr.lm.model import NgramModel, Trie
-from asr.lm.vocabulary import BEGIN, END, UNKNOWN, vocabulary_of
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN, build_vocabulary
 from asr.search.config import SearchConfig
 from asr.search.hotwords import SPACE, build_byte_automaton
 from asr.search.lexicon_trie import LexiconTrie, build_lexicon_trie, make_empty_trie
@@ -101,7 +101,7 @@ def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> Lexico
         places = [bisect_left(known, word) for word in new]
         numbers = np.insert(numbers, places, model.unknown).astype(np.int32)
         log_probs = np.insert(log_probs, places, look_up_unigram(model, model.unknown))
-        vocabulary = vocabulary_of(sorted([*known, *new]))
+        vocabulary = build_vocabulary(sorted([*known, *new]))
     return build_lexicon_trie(vocabulary.letters, vocabulary.bounds, numbers, log_probs)
 
 

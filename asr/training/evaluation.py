@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.model.ctc import ctc_loss, frames_needed
 from asr.recognition.recognizer import Recognizer
-from asr.scoring.counts import Comparison, keyed, score_texts
+from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search.confidence import ConfidenceBin, bin_by_confidence
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import (
@@ -71,7 +71,7 @@ def words_right(
     right: list[bool] = []
     for name, hypothesis in hypotheses.items():
         confidences += [word.confidence for word in hypothesis.words]
-        right += [step.kind == "equal" for step in comparison.alignment(name) if step.hypothesis]
+        right += [step.kind == "equal" for step in comparison.align(name) if step.hypothesis]
     return confidences, right
 
 
@@ -102,8 +102,10 @@ def evaluate(
     normalise = NORMALISERS[recognizer.config.text.normaliser]
     return Evaluation(
         hypotheses=hypotheses,
-        comparison=score_texts(
-            keyed((e.utterance.id, recognizer.reference(normalise(e.utterance.text))) for e in examples),
+        comparison=compare_texts(
+            index_by_id(
+                (e.utterance.id, recognizer.reference(normalise(e.utterance.text))) for e in examples
+            ),
             {name: hypothesis.text for name, hypothesis in hypotheses.items()},
         ),
         loss=sum(losses) / len(losses) if losses else None,

@@ -9,7 +9,7 @@ import numpy as np
 
 from asr.lm.model import NgramModel
 from asr.recognition.recognizer import Recognizer
-from asr.scoring.counts import Comparison, keyed, score_texts
+from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
 from asr.search.lexicon_beam import make_beam_search
@@ -57,7 +57,9 @@ def heard(
             log_probs[name] = array[:length].copy()
         progress(len(batch.ids))
     normalise = NORMALISERS[recognizer.config.text.normaliser]
-    references = keyed((example.utterance.id, normalise(example.utterance.text)) for example in examples)
+    references = index_by_id(
+        (example.utterance.id, normalise(example.utterance.text)) for example in examples
+    )
     return Heard(log_probs, references, recognizer.frame_seconds)
 
 
@@ -72,7 +74,7 @@ def decoded(
 
 def compared(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
     """The errors of hypotheses."""
-    return score_texts(speech.references, {name: h.text for name, h in hypotheses.items()})
+    return compare_texts(speech.references, {name: h.text for name, h in hypotheses.items()})
 
 
 def prior_weights(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
-from asr.g2p.graphones import MOST_PHONES, aligned, best_alignments, expected_counts, numbered
-from asr.g2p.model import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer, learned
+from asr.g2p.graphones import MOST_PHONES, align_letters, expect_counts, find_best_alignments, number_pairs
+from asr.g2p.model import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Pronouncer, learn_g2p
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.storage import save_model
 from asr.text.lexicon import Lexicon, make_lexicon, read_lexicon
@@ -28,7 +28,7 @@ dictionaries = st.lists(st.tuples(words, pronunciations), min_size=1, max_size=8
 
 def random_probs(pairs, seed: int) -> tuple[np.ndarray, dict]:
     """A probability for every graphone, as the array that compiled code wants and by name."""
-    _, parts = numbered(pairs)
+    _, parts = number_pairs(pairs)
     alphabet = list(dict.fromkeys("".join(word for word, _ in pairs)))
     probs = np.random.default_rng(seed).uniform(0.01, 1, (len(alphabet), len(parts)))
     named = {(a, b): probs[i, j] for (i, a), (j, b) in product(enumerate(alphabet), enumerate(parts))}
@@ -38,9 +38,9 @@ def random_probs(pairs, seed: int) -> tuple[np.ndarray, dict]:
 @UNHURRIED
 @given(dictionaries, st.integers(0, 100))
 def test_expected_counts_are_those_of_all_alignments(pairs, seed):
-    numbers, parts = numbered(pairs)
+    numbers, parts = number_pairs(pairs)
     probs, named = random_probs(pairs, seed)
-    counts = expected_counts(numbers, probs)
+    counts = expect_counts(numbers, probs)
     expected = graphone_counts(pairs, named, MOST_PHONES)
     letters = list(dict.fromkeys("".join(word for word, _ in pairs)))
     for (i, letter), (j, part) in product(enumerate(letters), enumerate(parts)):
@@ -50,9 +50,9 @@ def test_expected_counts_are_those_of_all_alignments(pairs, seed):
 @UNHURRIED
 @given(dictionaries, st.integers(0, 100))
 def test_the_best_alignment_is_the_best_of_all(pairs, seed):
-    numbers, parts = numbered(pairs)
+    numbers, parts = number_pairs(pairs)
     probs, named = random_probs(pairs, seed)
-    found = best_alignments(numbers, np.log(probs))
+    found = find_best_alignments(numbers, np.log(probs))
     for (word, phones), begin in zip(pairs, numbers.letter_bounds, strict=False):
         own = found[begin : begin + len(word)].tolist()
         ways = dealings(len(word), phones, MOST_PHONES)
@@ -74,7 +74,7 @@ def test_letters_find_their_phones():
         ("at", ("AE", "T")),
         ("aaaaa", ("K",) * 11),  # too many
     ]
-    graphones = aligned(pairs)
+    graphones = align_letters(pairs)
     assert graphones[0] == [("c", ("K",)), ("a", ("AE",)), ("t", ("T",))]
     assert graphones[3] == [("t", ("T",)), ("a", ("AE",)), ("x", ("K", "S"))]
     assert graphones[5] == []
@@ -83,7 +83,7 @@ def test_letters_find_their_phones():
 def tiny_model(pairs, order: int) -> G2P | None:
     """The model of a few words; ``None`` where nothing can be aligned."""
     try:
-        return learned(make_lexicon(pairs), order)
+        return learn_g2p(make_lexicon(pairs), order)
     except G2PError:
         return None
 
@@ -98,20 +98,22 @@ def test_the_search_is_the_sum_over_all_alignments(pairs, word, order):
     names = [name.split("\x1f") for name in model.vocabulary.words]
     totals: dict[tuple[str, ...], float] = defaultdict(float)
     for way in product(*([name for name in names if name[0] == letter] for letter in word)):
-        log_probs, _ = model.score([*("\x1f".join(name) for name in way), "</s>"], model.begin)
+        log_probs, _ = model.score_words([*("\x1f".join(name) for name in way), "</s>"], model.begin)
         totals[tuple(phone for _, *said in way for phone in said)] += math.exp(sum(log_probs))
     totals.pop((), None)
     if not totals:
         with pytest.raises(G2PError, match="no letter of it is heard"):
-            g2p.ranked(word, 10_000, math.inf)
+            g2p.rank_pronunciations(word, 10_000, math.inf)
         return
-    ranked = g2p.ranked(word, 10_000, math.inf)
+    ranked = g2p.rank_pronunciations(word, 10_000, math.inf)
     assert dict(ranked) == pytest.approx(
         {phones: math.log(total) for phones, total in totals.items()}, rel=1e-5
     )
     scores = [log_prob for _, log_prob in ranked]
     assert scores == sorted(scores, reverse=True)
-    for phones, log_prob in g2p.ranked(word, beam_size=3):  # a narrow beam has not all alignments
+    for phones, log_prob in g2p.rank_pronunciations(
+        word, beam_size=3
+    ):  # a narrow beam has not all alignments
         assert log_prob <= math.log(totals[phones]) + 1e-5
 
 
@@ -134,59 +136,59 @@ def regular(word: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def regular_g2p() -> G2P:
-    return learned(regular_dictionary())
+    return learn_g2p(regular_dictionary())
 
 
 def test_a_regular_language_is_learned(regular_g2p):
     unseen = [w for w in regular_dictionary(seed=1).words if w not in regular_dictionary()]
     assert len(unseen) > 200
-    wrong = [word for word in unseen if regular_g2p.pronunciations(word) != (regular(word),)]
+    wrong = [word for word in unseen if regular_g2p.pronounce(word) != (regular(word),)]
     assert len(wrong) <= 0.02 * len(unseen), wrong
 
 
 def test_the_usual_beam_loses_next_to_nothing(regular_g2p):
     for word in list(regular_dictionary(seed=1).words)[:30]:
         (usual, log_prob), (best, highest) = (
-            regular_g2p.ranked(word)[0],
-            regular_g2p.ranked(word, 1000, 50.0)[0],
+            regular_g2p.rank_pronunciations(word)[0],
+            regular_g2p.rank_pronunciations(word, 1000, 50.0)[0],
         )
         assert usual == best
         assert highest - 1e-3 < log_prob <= highest + 1e-9
 
 
 def test_several_pronunciations_come_best_first(regular_g2p):
-    found = regular_g2p.pronunciations("shaxo", 3)
+    found = regular_g2p.pronounce("shaxo", 3)
     assert found[0] == ("SH", "A", "K", "Z", "O")
     assert len(found) == len(set(found)) <= 3
-    assert found[:1] == regular_g2p.pronunciations("shaxo")
+    assert found[:1] == regular_g2p.pronounce("shaxo")
 
 
 @pytest.mark.parametrize(("word", "reason"), [("naïve", "'ï'"), ("h", "is heard"), ("", "is heard")])
 def test_what_cannot_be_pronounced_is_named(regular_g2p, word, reason):
     with pytest.raises(G2PError, match=reason) as raised:
-        regular_g2p.pronunciations(word)
+        regular_g2p.pronounce(word)
     assert repr(word) in str(raised.value)
 
 
 def test_a_dictionary_that_teaches_nothing_is_an_error():
     with pytest.raises(G2PError, match="no word"):
-        learned(Lexicon({"a.b": (("A", "B"),), "q": (("K", "Y", "U"),)}))
+        learn_g2p(Lexicon({"a.b": (("A", "B"),), "q": (("K", "Y", "U"),)}))
 
 
 def test_words_go_three_ways(regular_g2p):
     pronouncer = Pronouncer(regular_dictionary())
     known = next(iter(pronouncer.dictionary.words))
-    assert pronouncer.pronounced(known) == ((regular(known),), BY_DICTIONARY)
+    assert pronouncer.pronounce(known) == ((regular(known),), BY_DICTIONARY)
     assert "g2p" not in vars(pronouncer), "learned before anybody needed it"
-    assert pronouncer.pronounced("nemoxa") == ((("N", "E", "M", "O", "K", "Z", "A"),), BY_MODEL)
-    assert pronouncer.pronounced("nemoxa's") == ((("N", "E", "M", "O", "K", "Z", "A", "Z"),), BY_RULE)
+    assert pronouncer.pronounce("nemoxa") == ((("N", "E", "M", "O", "K", "Z", "A"),), BY_MODEL)
+    assert pronouncer.pronounce("nemoxa's") == ((("N", "E", "M", "O", "K", "Z", "A", "Z"),), BY_RULE)
 
 
 def test_rules_of_english_add_no_phone_that_a_dictionary_has_not():
     words = regular_dictionary().words
     other = Lexicon({word: (tuple(p.lower() for p in said),) for word, (said,) in words.items()})
     stem = next(word for word in words if word[-1] in "aeiou")
-    (said, *_), way = Pronouncer(other).pronounced(stem + "s")
+    (said, *_), way = Pronouncer(other).pronounce(stem + "s")
     assert (said[:-1], way) == (other[stem][0], BY_MODEL)
     assert set(said) <= set(other.phones)
 
@@ -196,10 +198,10 @@ def test_a_model_gives_as_many_variants_as_it_is_asked_for():
     twofold = Lexicon(
         {word: (said, tuple("E" if p == "A" else p for p in said)) for word, (said,) in words.items()}
     )
-    (first, second), way = Pronouncer(twofold, 2).pronounced("nemoxa")
+    (first, second), way = Pronouncer(twofold, 2).pronounce("nemoxa")
     assert way == BY_MODEL
     assert {first, second} <= {tuple(said) for said in product("N", "E", "M", "O", "K", "Z", "AE")}
-    assert Pronouncer(twofold, 1).pronounced("nemoxa") == ((first,), BY_MODEL)
+    assert Pronouncer(twofold, 1).pronounce("nemoxa") == ((first,), BY_MODEL)
 
 
 def run(capsys, *arguments: object) -> tuple[int, str, str]:

@@ -25,10 +25,10 @@ from asr.lm import counting
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK, EstimationConfig, EstimationError, estimate
 from asr.lm.model import NgramModel
-from asr.lm.perplexity import perplexity, sentence_perplexities
-from asr.lm.sampling import distribution, sampled_sentences
+from asr.lm.perplexity import measure_perplexity, measure_sentence_perplexities
+from asr.lm.sampling import predict_next, sample_sentences
 from asr.lm.storage import save_model
-from asr.lm.text import SentenceConfig, sentence_blocks, split_sentences
+from asr.lm.text import SentenceConfig, read_sentences, split_sentences
 from asr.lm.vocabulary import BEGIN
 from tests.reference import Ngrams, kneser_ney
 
@@ -88,7 +88,7 @@ def test_keys_that_do_not_fit_into_64_bits_give_the_same(sentences, order, bits)
 def test_the_probabilities_of_every_context_sum_to_one(sentences, order, prune, vocabulary_size):
     model = estimated(sentences, order=order, prune=tuple(prune[:order]), vocabulary_size=vocabulary_size)
     for state in set(model.trie.states.tolist()) | {0}:
-        probabilities = np.exp(distribution(model, state))
+        probabilities = np.exp(predict_next(model, state))
         assert probabilities.sum() - probabilities[model.vocabulary.find(BEGIN)] == pytest.approx(1, abs=1e-5)
 
 
@@ -160,7 +160,7 @@ needs_reference = pytest.mark.skipif(
 )
 def test_a_model_is_that_of_lmplz(name, options):
     """Every n-gram within 1e-4 in log10, perplexities within 0.1 %: what KenLM makes of the same text."""
-    blocks = sentence_blocks([REFERENCE / "train.txt"], SentenceConfig())
+    blocks = read_sentences([REFERENCE / "train.txt"], SentenceConfig())
     model = estimate(blocks, EstimationConfig(**options))
     lmplz = read_arpa(REFERENCE / f"{name}.arpa.gz")
     assert model.vocabulary.words == lmplz.vocabulary.words
@@ -169,7 +169,7 @@ def test_a_model_is_that_of_lmplz(name, options):
         tolerance = 1e-4 * math.log(10) if field in ("log_probs", "backoffs") else 0
         np.testing.assert_allclose(array, expected, atol=tolerance, rtol=0, err_msg=field)
 
-    found = perplexity(model, sentence_blocks([REFERENCE / "heldout.txt"], SentenceConfig()))
+    found = measure_perplexity(model, read_sentences([REFERENCE / "heldout.txt"], SentenceConfig()))
     lines = (REFERENCE / f"{name}.perplexity.txt").read_text().splitlines()
     including, excluding, unknown, tokens = (float(line.split("\t")[1]) for line in lines)
     assert found.including_unknown == pytest.approx(including, rel=1e-3)
@@ -179,21 +179,21 @@ def test_a_model_is_that_of_lmplz(name, options):
 
 def test_perplexity_by_hand():
     model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
-    found = perplexity(model, [b"a b\nnew\n"])
-    first, _ = model.score(["a", "b", "</s>"], model.begin)
-    second, _ = model.score(["new", "</s>"], model.begin)
+    found = measure_perplexity(model, [b"a b\nnew\n"])
+    first, _ = model.score_words(["a", "b", "</s>"], model.begin)
+    second, _ = model.score_words(["new", "</s>"], model.begin)
     assert (found.sentences, found.words, found.unknown, found.tokens) == (2, 3, 1, 5)
     assert found.unknown_rate == pytest.approx(1 / 3)
     assert found.including_unknown == pytest.approx(math.exp(-sum(first + second) / 5))
     assert found.excluding_unknown == pytest.approx(math.exp(-(sum(first) + second[1]) / 4))
     with pytest.raises(UserError, match="no words"):
-        perplexity(model, [b"\n"])
+        measure_perplexity(model, [b"\n"])
 
 
 def test_sentences_on_their_own_add_up_to_the_text():
     model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
     blocks = [b"a b\n\n \r\n new  a\n\xc2\xa0\n\x0b\n", b"c\n"]
-    rows = list(sentence_perplexities(model, blocks))
+    rows = list(measure_sentence_perplexities(model, blocks))
     assert [(sentence, found.sentences, found.words, found.unknown) for sentence, found in rows] == [
         ("a b", 1, 2, 0),
         ("new  a", 1, 2, 1),
@@ -201,24 +201,24 @@ def test_sentences_on_their_own_add_up_to_the_text():
         ("\x0b", 1, 1, 1),
         ("c", 1, 1, 0),
     ]
-    first, _ = model.score(["a", "b", "</s>"], model.begin)
+    first, _ = model.score_words(["a", "b", "</s>"], model.begin)
     assert rows[0][1].log_prob == pytest.approx(sum(first))
-    whole = perplexity(model, blocks)
+    whole = measure_perplexity(model, blocks)
     assert whole.log_prob == pytest.approx(sum(found.log_prob for _, found in rows))
     assert whole.unknown_log_prob == pytest.approx(sum(found.unknown_log_prob for _, found in rows))
 
 
 def test_samples_follow_the_model_and_the_seed():
     model = estimated([["a", "b"], ["a", "c"], ["a", "b"]] * 3, order=3)
-    sentences = list(sampled_sentences(model, 2000, seed=1))
-    assert sentences == list(sampled_sentences(model, 2000, seed=1))
-    assert sentences != list(sampled_sentences(model, 2000, seed=2))
+    sentences = list(sample_sentences(model, 2000, seed=1))
+    assert sentences == list(sample_sentences(model, 2000, seed=1))
+    assert sentences != list(sample_sentences(model, 2000, seed=2))
     assert {word for sentence in sentences for word in sentence.split()} == {"a", "b", "c"}
-    probabilities = np.exp(distribution(model, model.begin))
+    probabilities = np.exp(predict_next(model, model.begin))
     share = probabilities[model.vocabulary.find("a")] / (1 + 0 - probabilities[model.unknown])
     begun = sum(sentence.startswith("a") for sentence in sentences) / 2000
     assert begun == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 2000))
-    assert max(len(s.split()) for s in sampled_sentences(model, 50, seed=0, longest=2)) == 2
+    assert max(len(s.split()) for s in sample_sentences(model, 50, seed=0, longest=2)) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from asr.errors import UserError
 from asr.lm.arpa import read_arpa, write_arpa
-from asr.lm.model import NgramModel, score
+from asr.lm.model import NgramModel, score_word
 from asr.lm.storage import HEADER, load_model, open_model, save_model
-from asr.lm.vocabulary import UNKNOWN, vocabulary_of
+from asr.lm.vocabulary import UNKNOWN, build_vocabulary
 from tests.reference import Ngrams, backoff_log_prob
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "lm"
@@ -93,7 +93,7 @@ def test_any_model_scores_as_the_oracle(tmp_path_factory, model, data):
     words = [word for part in parts for word in part]
     read = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(ngrams, order))
     known = [word if word in WORDS else UNKNOWN for word in words]
-    log_probs, _ = read.score(words)
+    log_probs, _ = read.score_words(words)
     expected = [
         LN10 * backoff_log_prob(ngrams, known[max(0, i - order + 1) : i], known[i]) for i in range(len(known))
     ]
@@ -134,11 +134,11 @@ def test_a_small_model_by_hand(tmp_path):
     model = read_text(tmp_path, SMALL)
     assert model.counts == (5, 3, 1)
     assert model.vocabulary.words == ["</s>", "<s>", "<unk>", "go", "on"]
-    log_probs, state = model.score(["go", "on", "on", "</s>", "other"], model.begin)
+    log_probs, state = model.score_words(["go", "on", "on", "</s>", "other"], model.begin)
     # <s> go; <s> go on; back off from "go on" (no weight) and "on"; on </s>; </s> has no weight
     assert log_probs == pytest.approx([LN10 * x for x in (-0.2, -0.1, -0.125 - 0.8, -0.4, -1.0)], rel=1e-6)
     assert state == 0
-    assert model.score(["</s>"], model.score(["go"], model.begin)[1])[0] == pytest.approx(
+    assert model.score_words(["</s>"], model.score_words(["go"], model.begin)[1])[0] == pytest.approx(
         [LN10 * (-0.75 - 0.25 - 0.7)], rel=1e-6
     )
 
@@ -147,7 +147,7 @@ def test_without_an_unknown_word_one_is_added(tmp_path):
     text = SMALL.replace("ngram 1=5", "ngram 1=4").replace("-1.0\t<unk>\n", "")
     model = read_text(tmp_path, text)
     assert model.counts == (5, 3, 1)
-    assert model.score(["other"])[0] == pytest.approx([-100 * LN10])
+    assert model.score_words(["other"])[0] == pytest.approx([-100 * LN10])
     assert read_text(tmp_path, SMALL.replace("<unk>", "<UNK>")).vocabulary.words == model.vocabulary.words
 
 
@@ -156,7 +156,10 @@ def test_without_an_unknown_word_one_is_added(tmp_path):
 def test_packed_or_not_with_any_line_ends(tmp_path, pack, spelling):
     path = tmp_path / "model"
     path.write_bytes(pack(spelling(SMALL).encode()))
-    assert load_model(path).score(["go", "on"])[0] == read_text(tmp_path, SMALL).score(["go", "on"])[0]
+    assert (
+        load_model(path).score_words(["go", "on"])[0]
+        == read_text(tmp_path, SMALL).score_words(["go", "on"])[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,18 +245,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_one_compiled_look_up_serves_models_wherever_they_are_from(tmp_path):
     read = read_text(tmp_path, SMALL)
     save_model(read, tmp_path / "small.lm")
-    score(read.trie, read.begin, 0)
-    compiled = len(score.signatures)
+    score_word(read.trie, read.begin, 0)
+    compiled = len(score_word.signatures)
     stored = open_model(tmp_path / "small.lm")
-    assert score(stored.trie, stored.begin, 0) == score(read.trie, read.begin, 0)
-    assert len(score.signatures) == compiled
+    assert score_word(stored.trie, stored.begin, 0) == score_word(read.trie, read.begin, 0)
+    assert len(score_word.signatures) == compiled
 
 
 @UNHURRIED
 @given(st.sets(st.text(st.characters(exclude_characters=" \t\r\n", exclude_categories=["Cs"]), min_size=1)))
 def test_a_vocabulary_finds_its_words(words):
     encoded = sorted(word.encode() for word in words)
-    vocabulary = vocabulary_of(encoded)
+    vocabulary = build_vocabulary(encoded)
     assert vocabulary.words == [word.decode() for word in encoded]
     assert [vocabulary.find(word) for word in vocabulary.words] == list(range(len(words)))
     assert vocabulary.numbers == {word: vocabulary.find(word) for word in words}
@@ -272,5 +275,5 @@ def test_n_grams_of_a_real_model_are_found(name):
         lines = [line.split("\t") for line in file if "\t" in line]
     assert len(lines) == sum(model.counts)
     for log10, ngram, *_ in lines[::10]:
-        log_probs, _ = model.score(ngram.split())
+        log_probs, _ = model.score_words(ngram.split())
         assert log_probs[-1] == pytest.approx(float(log10) * LN10, abs=2e-6)

@@ -20,15 +20,15 @@ from asr.cli import cli
 from asr.cli.score import marked, shown
 from asr.errors import UserError
 from asr.scoring.counts import (
+    ErrorCounts,
     Operation,
-    Score,
     ScoringError,
-    aligned,
-    characters_of,
-    counted,
-    keyed,
-    score_texts,
-    words_of,
+    align_items,
+    compare_texts,
+    count_pair,
+    index_by_id,
+    split_words,
+    squeeze_spaces,
 )
 from tests.reference import edit_distance
 
@@ -40,7 +40,7 @@ pairs = st.lists(st.tuples(sentences, sentences), max_size=6)
 
 def compared(pairs: list[tuple[str, str]]):
     """The comparison of pairs of reference and hypothesis, numbered."""
-    return score_texts(
+    return compare_texts(
         {str(i): reference for i, (reference, _) in enumerate(pairs)},
         {str(i): hypothesis for i, (_, hypothesis) in enumerate(pairs)},
     )
@@ -51,7 +51,7 @@ def compared(pairs: list[tuple[str, str]]):
 
 @given(items, items)
 def test_errors_are_those_of_the_table(reference, hypothesis):
-    score = counted(reference, hypothesis)
+    score = count_pair(reference, hypothesis)
     hits = len(reference) - score.substitutions - score.deletions
     assert score.errors == edit_distance(reference, hypothesis)
     assert score.substitutions + score.insertions + hits == len(hypothesis)
@@ -64,25 +64,25 @@ def test_errors_are_those_of_the_table(reference, hypothesis):
 @example("\ud800a", "a\udfff")
 @example("naïve", "nai\u0308ve")
 def test_errors_in_any_characters_are_those_of_the_table(reference, hypothesis):
-    left, right = characters_of(reference), characters_of(hypothesis)
-    assert counted(left, right).errors == edit_distance(left, right)
+    left, right = squeeze_spaces(reference), squeeze_spaces(hypothesis)
+    assert count_pair(left, right).errors == edit_distance(left, right)
 
 
 @given(items, items)
 def test_an_alignment_rebuilds_both_sides_and_has_the_counts(reference, hypothesis):
-    alignment = aligned(reference, hypothesis)
+    alignment = align_items(reference, hypothesis)
     assert [step.reference for step in alignment if step.kind != "insertion"] == reference
     assert [step.hypothesis for step in alignment if step.kind != "deletion"] == hypothesis
     assert all((step.reference == step.hypothesis) == (step.kind == "equal") for step in alignment)
     kinds = [step.kind for step in alignment]
-    score = counted(reference, hypothesis)
+    score = count_pair(reference, hypothesis)
     assert kinds.count("substitution") == score.substitutions
     assert kinds.count("deletion") == score.deletions
     assert kinds.count("insertion") == score.insertions
 
 
 def test_an_alignment_is_a_list_of_plain_tuples():
-    assert aligned(words_of("one two three"), words_of("one too three four")) == [
+    assert align_items(split_words("one two three"), split_words("one too three four")) == [
         ("equal", "one", "one"),
         ("substitution", "two", "too"),
         ("equal", "three", "three"),
@@ -95,7 +95,7 @@ def test_scores_added_are_scores_counted_together(some, others):
     together = compared(some + others)
     assert together.words == compared(some).words + compared(others).words
     assert together.characters == compared(some).characters + compared(others).characters
-    assert together.words == sum(map(together.score, together.references), Score())
+    assert together.words == sum(map(together.count_utterance, together.references), ErrorCounts())
 
 
 @given(pairs.filter(lambda pairs: pairs and all(reference for reference, _ in pairs)))
@@ -154,42 +154,47 @@ def test_match_error_rate_and_information_lost_are_those_of_jiwer(hypothesis):
 
 
 def test_nothing_on_either_side_has_no_match_error_rate():
-    assert (Score(insertions=2).match_error_rate, Score(insertions=2).word_information_lost) == (1.0, 1.0)
+    assert (ErrorCounts(insertions=2).match_error_rate, ErrorCounts(insertions=2).word_information_lost) == (
+        1.0,
+        1.0,
+    )
     for rate in ("match_error_rate", "word_information_lost"):
         with pytest.raises(ScoringError, match="both sides are empty"):
-            getattr(Score(), rate)
+            getattr(ErrorCounts(), rate)
 
 
 def test_groups_add_up_and_what_has_no_group_is_left_out():
-    comparison = score_texts({"a": "one two", "b": "three", "c": "four"}, {"a": "one", "b": "x", "c": "four"})
-    assert comparison.grouped({"a": "s2", "c": "s2", "b": "s1"}) == {
-        "s1": Score(1, 0, 0, 1, 1, 1),
-        "s2": Score(0, 1, 0, 3, 2, 1),
+    comparison = compare_texts(
+        {"a": "one two", "b": "three", "c": "four"}, {"a": "one", "b": "x", "c": "four"}
+    )
+    assert comparison.count_by_group({"a": "s2", "c": "s2", "b": "s1"}) == {
+        "s1": ErrorCounts(1, 0, 0, 1, 1, 1),
+        "s2": ErrorCounts(0, 1, 0, 3, 2, 1),
     }
-    assert list(comparison.grouped({"b": "s1"})) == ["s1"]
+    assert list(comparison.count_by_group({"b": "s1"})) == ["s1"]
 
 
 def test_confusions_are_counted():
-    found = compared([("one two", "one too"), ("two", "too"), ("a b", "a"), ("", "oh")]).confusions()
+    found = compared([("one two", "one too"), ("two", "too"), ("a b", "a"), ("", "oh")]).count_confusions()
     assert found.substitutions == {("two", "too"): 2}
     assert (found.deletions, found.insertions) == ({"b": 1}, {"oh": 1})
 
 
 def test_a_run_of_white_space_is_one_character():
-    assert characters_of("  ab \t\r\n c ") == "ab c"
+    assert squeeze_spaces("  ab \t\r\n c ") == "ab c"
 
 
 def test_rates():
-    score = Score(1, 2, 3, reference_length=4, utterances=5, wrong_utterances=2)
+    score = ErrorCounts(1, 2, 3, reference_length=4, utterances=5, wrong_utterances=2)
     assert (score.errors, score.error_rate, score.sentence_error_rate) == (6, 1.5, 0.4)
 
 
 def test_nothing_has_no_rate():
     with pytest.raises(ScoringError, match="reference is empty"):
-        _ = Score(insertions=3, utterances=1).error_rate
+        _ = ErrorCounts(insertions=3, utterances=1).error_rate
     with pytest.raises(ScoringError, match="no utterances"):
-        _ = Score().sentence_error_rate
-    assert score_texts({}, {}).rates == {"wer": None, "cer": None, "ser": None}
+        _ = ErrorCounts().sentence_error_rate
+    assert compare_texts({}, {}).rates == {"wer": None, "cer": None, "ser": None}
     assert compared([(" ", "a")]).rates == {"wer": None, "cer": None, "ser": 1.0}
 
 
@@ -199,37 +204,37 @@ def test_a_long_line_takes_no_long_time():
     started = monotonic()
     comparison = compared([(" ".join(reference), " ".join(hypothesis))])
     assert monotonic() - started < 10
-    assert comparison.words == Score(1, 2, 1, 20_000, 1, 1)
-    assert len(comparison.alignment("0")) == 20_001
+    assert comparison.words == ErrorCounts(1, 2, 1, 20_000, 1, 1)
+    assert len(comparison.align("0")) == 20_001
 
 
 # Pairing
 
 
 def test_a_reference_without_hypothesis_is_deleted_and_listed():
-    comparison = score_texts({"a": "one two", "b": "three", "c": ""}, {"b": "three"})
-    assert comparison.words == Score(deletions=2, reference_length=3, utterances=3, wrong_utterances=1)
+    comparison = compare_texts({"a": "one two", "b": "three", "c": ""}, {"b": "three"})
+    assert comparison.words == ErrorCounts(deletions=2, reference_length=3, utterances=3, wrong_utterances=1)
     assert comparison.characters.deletions == len("one two")
     assert comparison.missing == ("a", "c")
-    assert {step.kind for step in comparison.alignment("a")} == {"deletion"}
+    assert {step.kind for step in comparison.align("a")} == {"deletion"}
 
 
 def test_hypotheses_without_reference_are_named():
     with pytest.raises(ScoringError, match=r"no reference for 'b', 'c'$"):
-        score_texts({"a": "one"}, {"a": "one", "b": "two", "c": ""})
+        compare_texts({"a": "one"}, {"a": "one", "b": "two", "c": ""})
     with pytest.raises(ScoringError, match=r"'4' and 95 more$"):
-        score_texts({}, {str(number): "" for number in range(100)})
+        compare_texts({}, {str(number): "" for number in range(100)})
 
 
 def test_ids_that_come_twice_are_named():
-    assert keyed([("a", "one"), ("b", "one")]) == {"a": "one", "b": "one"}
+    assert index_by_id([("a", "one"), ("b", "one")]) == {"a": "one", "b": "one"}
     with pytest.raises(ScoringError, match=r"more than one text for 'b'$"):
-        keyed([("b", "one"), ("a", "two"), ("b", "one")])
+        index_by_id([("b", "one"), ("a", "two"), ("b", "one")])
 
 
 def test_the_worst_utterances_come_first_and_equals_in_order():
     comparison = compared([("a", "a"), ("a b c", "a"), ("a", "b"), ("d", "e"), ("", "x y z")])
-    assert comparison.wrong == ["4", "1", "2", "3"]
+    assert comparison.worst_first == ["4", "1", "2", "3"]
 
 
 # Mark-up
@@ -257,7 +262,7 @@ def unmarked(sentence: str) -> list[tuple[str, str, str]]:
 
 
 def test_errors_are_marked_inside_the_sentence():
-    sentence = marked(aligned(words_of("one two three four five"), words_of("one to four five oh")))
+    sentence = marked(align_items(split_words("one two three four five"), split_words("one to four five oh")))
     assert click.unstyle(sentence) == "one [-two-]{+to+} [-three-] four five {+oh+}"
     assert sentence != click.unstyle(sentence)
     assert marked([]) == ""
@@ -269,7 +274,7 @@ words = st.one_of(st.text(min_size=1), st.text("[]{}-+\\x", min_size=1)).filter(
 @given(st.lists(words, max_size=6), st.lists(words, max_size=6))
 @example(["[-a-]{+b+}", "-]{+"], ["{+b+}", "]", "\\"])
 def test_the_mark_up_tells_what_happened_whatever_the_words(reference, hypothesis):
-    alignment = aligned(reference, hypothesis)
+    alignment = align_items(reference, hypothesis)
     sentence = click.unstyle(marked(alignment))
     assert unmarked(sentence) == [Operation(kind, shown(a), shown(b)) for kind, a, b in alignment]
     sentence.encode("utf-8")  # no half characters

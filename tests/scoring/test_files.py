@@ -15,8 +15,14 @@ from click.testing import CliRunner, Result
 from asr.cli import cli
 from asr.data.manifest import ManifestError
 from asr.errors import UserError
-from asr.scoring.counts import ScoringError, score_texts
-from asr.scoring.files import bucket, groups, paired, read_texts, speakers_from
+from asr.scoring.counts import ScoringError, compare_texts
+from asr.scoring.files import (
+    group_utterances,
+    name_duration_bucket,
+    pair_texts,
+    read_texts,
+    take_speakers_from_ids,
+)
 
 REFERENCE = {"u1": "one two three", "u2": "", "u3": "four"}
 IN_FORMATS = {
@@ -69,7 +75,7 @@ def test_the_key_of_the_text_can_be_chosen(tmp_path):
     path = written(tmp_path, "nemo.json", lines)
     assert read_texts(path).by_id == {"nemo-000001": "one"}
     assert read_texts(path, text_key="pred_text").by_id == {"nemo-000001": "won"}
-    assert groups(read_texts(path, text_key="pred_text"), "lang") == {"nemo-000001": "en"}
+    assert group_utterances(read_texts(path, text_key="pred_text"), "lang") == {"nemo-000001": "en"}
     assert read_texts(written(tmp_path, "x.csv", "id,said\na,b\n"), text_key="said").by_id == {"a": "b"}
     with pytest.raises(ScoringError, match="trn has no keys"):
         read_texts(written(tmp_path, "x.trn", "a (b)"), text_key="pred_text")
@@ -78,7 +84,7 @@ def test_the_key_of_the_text_can_be_chosen(tmp_path):
 def test_common_voice_columns_are_known(tmp_path):
     path = written(tmp_path, "test.tsv", 'client_id\tpath\tsentence\nabc\t1.mp3\tSay "no".\n')
     assert read_texts(path).by_id == {"1.mp3": 'Say "no".'}
-    assert groups(read_texts(path), "client_id") == {"1.mp3": "abc"}
+    assert group_utterances(read_texts(path), "client_id") == {"1.mp3": "abc"}
 
 
 def test_a_kaldi_directory_tells_speakers_recordings_and_times(tmp_path):
@@ -86,9 +92,9 @@ def test_a_kaldi_directory_tells_speakers_recordings_and_times(tmp_path):
     written(tmp_path, "utt2spk", "u1 anna\nu2 anna\nu3 ben\n")
     written(tmp_path, "segments", "u1 rec 0.5 2.0\nu3 rec 2.0 15.0\n")
     texts = read_texts(path)
-    assert groups(texts, "speaker") == {"u1": "anna", "u2": "anna", "u3": "ben"}
-    assert groups(texts, "recording") == {"u1": "rec", "u3": "rec"}
-    assert groups(texts, "duration") == {"u1": " 1 to 2 s", "u3": "10 to 20 s"}
+    assert group_utterances(texts, "speaker") == {"u1": "anna", "u2": "anna", "u3": "ben"}
+    assert group_utterances(texts, "recording") == {"u1": "rec", "u3": "rec"}
+    assert group_utterances(texts, "duration") == {"u1": " 1 to 2 s", "u3": "10 to 20 s"}
     assert (texts.utterances[0].start, texts.utterances[0].duration) == (0.5, 1.5)
 
 
@@ -96,23 +102,26 @@ def test_a_kaldi_directory_tells_speakers_recordings_and_times(tmp_path):
     ("duration", "name"), [(0, " 0 to 1 s"), (1, " 1 to 2 s"), (9.99, " 5 to 10 s"), (31, "30 s and more")]
 )
 def test_durations_fall_into_buckets_that_sort(duration, name):
-    assert bucket(duration) == name
-    names = [bucket(seconds) for seconds in range(40)]
+    assert name_duration_bucket(duration) == name
+    names = [name_duration_bucket(seconds) for seconds in range(40)]
     assert names == sorted(names)
 
 
 def test_speakers_can_be_taken_from_the_ids(tmp_path):
     texts = read_texts(written(tmp_path, "x.trn", "a (84-1-2)\nb (85-1-2)\n"))
-    assert groups(speakers_from(texts, re.compile("^([^-]+)")), "speaker") == {"84-1-2": "84", "85-1-2": "85"}
+    assert group_utterances(take_speakers_from_ids(texts, re.compile("^([^-]+)")), "speaker") == {
+        "84-1-2": "84",
+        "85-1-2": "85",
+    }
     with pytest.raises(ScoringError, match=r"'\^\(x\)' is not found in '84-1-2', '85-1-2'"):
-        speakers_from(texts, re.compile("^(x)"))
+        take_speakers_from_ids(texts, re.compile("^(x)"))
     assert scored(tmp_path, "x.trn", "x.trn", "--speaker-from", "(").exit_code == 2
 
 
 def test_a_key_that_no_reference_has_is_named_with_those_there_are(tmp_path):
     texts = read_texts(written(tmp_path, "x.csv", "id,text,accent\na,b,c\n"))
     with pytest.raises(ScoringError, match=r"no reference has 'age'; there is 'accent'"):
-        groups(texts, "age")
+        group_utterances(texts, "age")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,7 @@ def test_plain_lines_are_paired_by_position_and_must_be_as_many(tmp_path):
 def test_plain_lines_fit_any_references_in_their_order(tmp_path):
     references = read_texts(written(tmp_path, "x.trn", IN_FORMATS["x.trn"]))
     lines = read_texts(written(tmp_path, "hyp.txt", "one\n\nfour\n"))
-    assert paired(references, lines).by_id == {"u1": "one", "u2": "", "u3": "four"}
+    assert pair_texts(references, lines).by_id == {"u1": "one", "u2": "", "u3": "four"}
 
 
 def test_ids_are_not_taken_for_words(tmp_path):
@@ -262,28 +271,28 @@ rec B 9.5 0.5 after
 
 def test_the_words_of_a_ctm_file_fall_into_the_segments_of_an_stm_file(tmp_path):
     references = read_texts(written(tmp_path, "ref.stm", STM))
-    hypotheses = paired(references, read_texts(written(tmp_path, "hyp.ctm", CTM)))
+    hypotheses = pair_texts(references, read_texts(written(tmp_path, "hyp.ctm", CTM)))
     assert hypotheses.by_id == {
         "rec-A-1.0-2.0": "before one two",
         "rec-A-4.0-5.0": "late gap three",
         "rec-B-0.0-9.0": "five after",
     }
     assert [word["start"] for word in hypotheses.utterances[0].extra["words"]] == [0.1, 1.1, 1.5]
-    assert set(groups(references, "speaker").values()) == {"anna", "ben", "carl"}
+    assert set(group_utterances(references, "speaker").values()) == {"anna", "ben", "carl"}
 
 
 def test_a_ctm_file_needs_segments_for_its_recordings(tmp_path):
     references = read_texts(written(tmp_path, "ref.stm", STM))
     with pytest.raises(ScoringError, match="no segments for recording and channel 'rec C'"):
-        paired(references, read_texts(written(tmp_path, "hyp.ctm", "rec C 1.0 0.2 one\n")))
+        pair_texts(references, read_texts(written(tmp_path, "hyp.ctm", "rec C 1.0 0.2 one\n")))
     with pytest.raises(ScoringError, match="need hypotheses in CTM"):
-        paired(references, read_texts(written(tmp_path, "x.trn", "one (u1)\n")))
+        pair_texts(references, read_texts(written(tmp_path, "x.trn", "one (u1)\n")))
 
 
 def test_a_ctm_file_is_paired_by_its_recordings_where_there_are_no_segments(tmp_path):
     references = read_texts(written(tmp_path, "x.trn", "one two (u1)\n"))
     words = read_texts(written(tmp_path, "hyp.ctm", "u1 1 0.1 0.2 one\nu1 1 0.4 0.2 too\n"))
-    assert paired(references, words).by_id == {"u1": "one too"}
+    assert pair_texts(references, words).by_id == {"u1": "one too"}
 
 
 # sclite, NIST's program, as the outside judge
@@ -321,11 +330,11 @@ def test_totals_are_those_of_sclite(tmp_path):
     for name, texts in (("ref.trn", references), ("hyp.trn", hypotheses)):
         written(tmp_path, name, "".join(f"{text} ({id})\n" for id, text in texts.items()))
     theirs = sclite("-r", f"{tmp_path}/ref.trn", "trn", "-h", f"{tmp_path}/hyp.trn", "trn", "-i", "spu_id")
-    ours = score_texts(references, read_texts(tmp_path / "hyp.trn").by_id)
+    ours = compare_texts(references, read_texts(tmp_path / "hyp.trn").by_id)
     assert set(theirs) == set(references)
     otherwise, more = 0, 0
     for id, (_, substitutions, deletions, insertions) in theirs.items():
-        score = ours.score(id)
+        score = ours.count_utterance(id)
         if score.errors < substitutions + deletions + insertions:
             more += 1  # cheaper to sclite all the same: 4 for a substitution, 3 for the others
             cost = 4 * score.substitutions + 3 * (score.deletions + score.insertions)
@@ -344,8 +353,9 @@ def test_words_are_shared_out_among_segments_as_sclite_does(tmp_path):
     written(tmp_path, "hyp.ctm", "\n".join(in_order))
     theirs = sclite("-r", f"{tmp_path}/ref.stm", "stm", "-h", f"{tmp_path}/hyp.ctm", "ctm")
     references = read_texts(tmp_path / "ref.stm")
-    hypotheses = paired(references, read_texts(tmp_path / "hyp.ctm"))
-    ours = score_texts(references.by_id, hypotheses.by_id)
+    hypotheses = pair_texts(references, read_texts(tmp_path / "hyp.ctm"))
+    ours = compare_texts(references.by_id, hypotheses.by_id)
     assert sorted(counts[1:] for counts in theirs.values()) == sorted(
-        [score.substitutions, score.deletions, score.insertions] for score in map(ours.score, ours.references)
+        [score.substitutions, score.deletions, score.insertions]
+        for score in map(ours.count_utterance, ours.references)
     )

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.data.manifest import Utterance
-from asr.scoring.counts import aligned
-from asr.scoring.report import interlinear, word_times
+from asr.scoring.counts import align_items
+from asr.scoring.report import find_word_times, merge_alignments
 from asr.text.normalise import NORMALISERS
 
 ROOT = Path(__file__).parents[2]
@@ -92,8 +92,8 @@ def test_the_page_asks_nobody_and_admits_no_script_but_its_own(report):
 
 def test_alignments_of_several_systems_share_columns():
     texts = ["a oh c", "a b x y c", "a b c"]
-    alignments = [aligned(["a", "b", "c"], text.split()) for text in texts]
-    columns = interlinear(alignments, [[None] * len(steps) for steps in alignments])
+    alignments = [align_items(["a", "b", "c"], text.split()) for text in texts]
+    columns = merge_alignments(alignments, [[None] * len(steps) for steps in alignments])
     assert [(c.reference, *c.hypotheses) for c in columns] == [
         ("a", "a", "a", "a"),
         ("b", "oh", "b", "b"),
@@ -106,14 +106,14 @@ def test_alignments_of_several_systems_share_columns():
 def test_words_have_the_times_of_their_pieces_and_deleted_ones_those_between():
     words = [{"text": "Well-known", "start": 1.0, "end": 2.0}, {"text": "man.", "start": 2.5, "end": 3.0}]
     hypothesis = Utterance("u", "", extra={"words": words})
-    steps = aligned(["a", "well", "known", "old", "man", "oh"], ["well", "known", "man"])
-    assert word_times(hypothesis, steps, NORMALISERS["basic-v1"]) == [
+    steps = align_items(["a", "well", "known", "old", "man", "oh"], ["well", "known", "man"])
+    assert find_word_times(hypothesis, steps, NORMALISERS["basic-v1"]) == [
         (0.0, 1.0), (1.0, 1.5), (1.5, 2.0), (2.0, 2.5), (2.5, 3.0), (3.0, 4.0)
     ]  # fmt: skip
-    assert word_times(hypothesis, steps, str) == [None] * 6  # other words than those with times
+    assert find_word_times(hypothesis, steps, str) == [None] * 6  # other words than those with times
     for broken in (None, "x", [{"text": "well"}], [{"text": "a", "start": "x", "end": 1}]):
-        assert word_times(Utterance("u", "", extra={"words": broken}), steps, str) == [None] * 6
-    assert word_times(None, steps, str) == [None] * 6
+        assert find_word_times(Utterance("u", "", extra={"words": broken}), steps, str) == [None] * 6
+    assert find_word_times(None, steps, str) == [None] * 6
 
 
 def test_a_page_is_made_where_there_is_nothing(tmp_path):

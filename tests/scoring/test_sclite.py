@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from asr.scoring.counts import keyed, score_texts
+from asr.scoring.counts import compare_texts, index_by_id
 
 SCTK = shutil.which("sctk")
 
@@ -43,7 +43,7 @@ def test_totals_are_those_of_sclite(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     row = next(line for line in done.stdout.splitlines() if re.match(r"\s*\|\s*Sum\s", line))
     _, words, _, substitutions, deletions, insertions, errors, wrong = map(int, re.findall(r"\d+", row))
-    ours = score_texts(keyed(references.items()), hypotheses)
+    ours = compare_texts(index_by_id(references.items()), hypotheses)
     assert (ours.words.reference_length, ours.words.errors) == (words, errors)
     assert ours.words.wrong_utterances == wrong
     split = (ours.words.substitutions, ours.words.deletions, ours.words.insertions)

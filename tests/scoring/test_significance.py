@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from asr.data.manifest import Utterance
-from asr.scoring.counts import aligned, score_texts
+from asr.scoring.counts import align_items, compare_texts
 from asr.scoring.files import Texts
 from asr.scoring.significance import (
-    drawn_sums,
-    expanded_tail,
-    profile,
-    ratio_interval,
-    segment_differences,
-    segment_test,
-    segments,
-    sentence_test,
-    summed,
+    bootstrap_interval,
+    draw_sums,
+    find_segment_differences,
+    locate_errors,
+    run_segment_test,
+    run_sentence_test,
+    split_at_matches,
+    sum_by_label,
+    widen_tail,
 )
-from asr.scoring.systems import compared as compared_texts
-from asr.scoring.systems import difference, differences, intervals, speakers_of
+from asr.scoring.systems import compare_all_pairs, compare_two, compute_intervals, list_speakers
+from asr.scoring.systems import compare_system as compared_texts
 
 UTTERANCES, SPEAKERS, DRAWS = 300, 40, 1000
 TRUE_RATE = 0.1
@@ -50,9 +50,9 @@ def coverage(speakers_differ: bool, sets: int = 300) -> tuple[float, float]:
     covered = np.zeros(2)
     for seed in range(sets):
         speakers, words, errors = errors_of_a_test_set(generator, speakers_differ)
-        sums = summed(np.stack([errors, words], axis=1), [str(speaker) for speaker in speakers])
+        sums = sum_by_label(np.stack([errors, words], axis=1), [str(speaker) for speaker in speakers])
         for place, rows in enumerate((np.stack([errors, words], axis=1), sums)):
-            interval = ratio_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed)
+            interval = bootstrap_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed)
             covered[place] += interval.low <= TRUE_RATE <= interval.high
     by_utterance, by_speaker = covered / sets
     return float(by_utterance), float(by_speaker)
@@ -96,16 +96,18 @@ def takes_for_real(
     generator = np.random.default_rng(seed)
     speakers, flags = simulated_flags(generator, second_is_worse, systems_differ_by_speaker)
     rows = np.array([[int(a.sum()) - int(b.sum()), len(a)] for a, b in flags])
-    sums = summed(rows, speakers)
+    sums = sum_by_label(rows, speakers)
     pairs = [
         ([place for flag in flags_ for place in (0, int(flag))] + [0] for flags_ in pair) for pair in flags
     ]
-    found = np.array([a - b for first, second in pairs for a, b in segments(first, second)])
-    sentences = sentence_test(*(np.array([flag.any() for flag in side]) for side in zip(*flags, strict=True)))
+    found = np.array([a - b for first, second in pairs for a, b in split_at_matches(first, second)])
+    sentences = run_sentence_test(
+        *(np.array([flag.any() for flag in side]) for side in zip(*flags, strict=True))
+    )
     return [
-        ratio_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed).excludes_zero,
-        ratio_interval(sums[:, 0], sums[:, 1], draws=DRAWS, seed=seed).excludes_zero,
-        segment_test(found).p < 0.05,
+        bootstrap_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed).excludes_zero,
+        bootstrap_interval(sums[:, 0], sums[:, 1], draws=DRAWS, seed=seed).excludes_zero,
+        run_segment_test(found).p < 0.05,
         sentences.p < 0.05,
     ]
 
@@ -141,7 +143,7 @@ def test_an_interval_is_that_of_the_normal_distribution_where_there_are_many():
     for count in (4000, 40_000):  # rows picked one by one, and kinds of rows
         words = generator.integers(5, 26, size=count)
         errors = generator.binomial(words, 0.1)
-        interval = ratio_interval(errors, words, draws=2000)
+        interval = bootstrap_interval(errors, words, draws=2000)
         rate = errors.sum() / words.sum()
         deviation = np.std(errors - rate * words) * math.sqrt(count) / words.sum()
         assert interval.low == pytest.approx(rate - 1.96 * deviation, abs=0.15 * deviation)
@@ -150,7 +152,7 @@ def test_an_interval_is_that_of_the_normal_distribution_where_there_are_many():
 
 def test_both_ways_to_draw_draw_alike():
     rows = np.array([[0, 10]] * 3000 + [[1, 12]] * 1500 + [[2, 9]] * 500 + [[5, 20]])
-    one_by_one, by_kind = drawn_sums(rows[:5000], 2000, seed=1), drawn_sums(rows, 2000, seed=1)
+    one_by_one, by_kind = draw_sums(rows[:5000], 2000, seed=1), draw_sums(rows, 2000, seed=1)
     for drawn, of in ((one_by_one, rows[:5000]), (by_kind, rows)):
         deviation = of.std(axis=0) * math.sqrt(len(of))
         assert (abs(drawn.mean(axis=0) - of.sum(axis=0)) <= 4 * deviation / math.sqrt(2000)).all()
@@ -158,18 +160,18 @@ def test_both_ways_to_draw_draw_alike():
 
 
 def test_few_units_make_a_wide_interval_and_one_none():
-    assert expanded_tail(0.025, 10_000) == pytest.approx(0.025, abs=1e-4)
-    assert expanded_tail(0.025, 5) < 0.002
-    assert ratio_interval(np.array([1]), np.array([10])) is None
-    assert ratio_interval(np.array([1, 2]), np.array([0, 0])) is None
-    interval = ratio_interval(np.array([0, 10]), np.array([10, 10]))
+    assert widen_tail(0.025, 10_000) == pytest.approx(0.025, abs=1e-4)
+    assert widen_tail(0.025, 5) < 0.002
+    assert bootstrap_interval(np.array([1]), np.array([10])) is None
+    assert bootstrap_interval(np.array([1, 2]), np.array([0, 0])) is None
+    interval = bootstrap_interval(np.array([0, 10]), np.array([10, 10]))
     assert (interval.low, interval.high) == (0.0, 1.0)
 
 
 def test_the_same_seed_draws_the_same():
     errors, words = np.array([1, 2, 3, 0]), np.array([9, 8, 7, 6])
-    assert ratio_interval(errors, words) == ratio_interval(errors, words)
-    assert not (drawn_sums(words[:, None], 10, seed=0) == drawn_sums(words[:, None], 10, seed=1)).all()
+    assert bootstrap_interval(errors, words) == bootstrap_interval(errors, words)
+    assert not (draw_sums(words[:, None], 10, seed=0) == draw_sums(words[:, None], 10, seed=1)).all()
 
 
 # Segments
@@ -189,8 +191,8 @@ def test_the_same_seed_draws_the_same():
     ],
 )
 def test_segments(reference, first, second, expected):
-    one, other = (aligned(reference.split(), side.split()) for side in (first, second))
-    assert segments(profile(one), profile(other)) == expected
+    one, other = (align_items(reference.split(), side.split()) for side in (first, second))
+    assert split_at_matches(locate_errors(one), locate_errors(other)) == expected
 
 
 words = st.lists(st.sampled_from("abc"), max_size=12)
@@ -198,28 +200,28 @@ words = st.lists(st.sampled_from("abc"), max_size=12)
 
 @given(words, words, words)
 def test_segments_hold_all_errors_once(reference, first, second):
-    one, other = aligned(reference, first), aligned(reference, second)
-    found = segments(profile(one), profile(other))
+    one, other = align_items(reference, first), align_items(reference, second)
+    found = split_at_matches(locate_errors(one), locate_errors(other))
     for system, alignment in enumerate((one, other)):
         assert sum(pair[system] for pair in found) == sum(step.kind != "equal" for step in alignment)
     assert all(any(pair) for pair in found)
-    assert [(b, a) for a, b in found] == segments(profile(other), profile(one))
+    assert [(b, a) for a, b in found] == split_at_matches(locate_errors(other), locate_errors(one))
 
 
 def test_the_segment_test():
-    test = segment_test(np.array([1, 1, 1, 0, -1, 1, 1, 1]))
+    test = run_segment_test(np.array([1, 1, 1, 0, -1, 1, 1, 1]))
     mean, deviation = 5 / 8, math.sqrt(3.875 / 7)  # 7 - 8 (5/8)²
     assert (test.segments, test.z) == (8, pytest.approx(mean / (deviation / math.sqrt(8))))
     assert test.p == pytest.approx(0.0493, abs=0.001)
-    assert segment_test(np.array([])).p == segment_test(np.array([0, 0, 0])).p == 1.0
-    assert segment_test(np.array([1, 1, 1, 1, 1])).p == pytest.approx(2 / 32)
+    assert run_segment_test(np.array([])).p == run_segment_test(np.array([0, 0, 0])).p == 1.0
+    assert run_segment_test(np.array([1, 1, 1, 1, 1])).p == pytest.approx(2 / 32)
 
 
 @pytest.mark.parametrize(("one", "other"), [(0, 0), (1, 0), (7, 2), (30, 41)])
 def test_mcnemar_is_exact(one, other):
     first = np.array([False] * one + [True] * other + [True] * 5 + [False] * 5)
     second = np.array([True] * one + [False] * other + [True] * 5 + [False] * 5)
-    found = sentence_test(first, second)
+    found = run_sentence_test(first, second)
     assert (found.only_first_right, found.only_second_right) == (one, other)
     assert found.p == pytest.approx(binomtest(one, one + other).pvalue if one + other else 1.0)
 
@@ -279,10 +281,10 @@ def test_segments_are_those_of_sc_stats(tmp_path):
     theirs = int(re.search(r"Number of Segments (\d+)", printed)[1])
     totals = list(map(int, re.search(r"Totals +\d+ +(\d+) +(\d+)", printed).groups()))
     pairs = [
-        [aligned(texts["ref"][id].split(), texts[name][id].split()) for name in ("first", "second")]
+        [align_items(texts["ref"][id].split(), texts[name][id].split()) for name in ("first", "second")]
         for id in texts["ref"]
     ]
-    ours = segment_differences(pairs)
+    ours = find_segment_differences(pairs)
     assert len(ours) == pytest.approx(theirs, rel=0.005)  # sclite splits some pairs otherwise
     assert ours.sum() == totals[0] - totals[1]
 
@@ -293,61 +295,61 @@ def test_segments_are_those_of_sc_stats(tmp_path):
 def test_a_difference_that_means_something_is_said_to():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 2, 0.10), "second")
-    found = difference(first, second, speakers_of(references.utterances))
-    assert found.means_something is True
-    assert found.in_words.startswith("The difference means something: second beats first by ")
+    found = compare_two(first, second, list_speakers(references.utterances))
+    assert found.is_significant is True
+    assert found.verdict.startswith("The difference means something: second beats first by ")
     assert found.difference > 0
     assert found.by_speaker.units == 12
-    turned = difference(second, first, speakers_of(references.utterances))
-    assert turned.in_words == found.in_words
+    turned = compare_two(second, first, list_speakers(references.utterances))
+    assert turned.verdict == found.verdict
     assert turned.words.p == pytest.approx(found.words.p)
 
 
 def test_a_difference_by_chance_is_said_to_mean_nothing():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 3, 0.20), "second")
-    found = difference(first, second, speakers_of(references.utterances))
-    assert found.means_something is False
-    assert "means nothing so far" in found.in_words
-    same = difference(first, first, speakers_of(references.utterances))
-    assert (same.words.p, same.sentences.p, same.means_something) == (1.0, 1.0, False)
-    assert same.in_words.startswith("first and first have the same word error rate.")
+    found = compare_two(first, second, list_speakers(references.utterances))
+    assert found.is_significant is False
+    assert "means nothing so far" in found.verdict
+    same = compare_two(first, first, list_speakers(references.utterances))
+    assert (same.words.p, same.sentences.p, same.is_significant) == (1.0, 1.0, False)
+    assert same.verdict.startswith("first and first have the same word error rate.")
 
 
 def test_what_one_speaker_brought_about_is_undecided():
     texts = spoken(240, 1, 0.10)
     broken = {id: "x " * 12 if id.startswith("s00") else text for id, text in texts.items()}
     references, first = system(texts, "first")
-    found = difference(first, system(broken, "second")[1], speakers_of(references.utterances))
+    found = compare_two(first, system(broken, "second")[1], list_speakers(references.utterances))
     assert found.by_utterance.excludes_zero
     assert not found.by_speaker.excludes_zero
-    assert found.means_something is None
-    assert found.in_words.startswith("Undecided: first is ahead of second by ")
-    assert "the segment test takes that for real, the interval does not" in found.in_words
+    assert found.is_significant is None
+    assert found.verdict.startswith("Undecided: first is ahead of second by ")
+    assert "the segment test takes that for real, the interval does not" in found.verdict
 
 
 def test_cautions():
     references, first = system(spoken(60, 1, 0.2), "first", speakers=False)
     _, second = system(spoken(60, 2, 0.2), "second", speakers=False)
-    assert speakers_of(references.utterances) == []
-    assert intervals(first.comparison, [])["by_speaker"] is None
-    assert "The speakers are not known" in difference(first, second, []).in_words
-    few = difference(first, second, ["a", "b", "c"] * 20).in_words
+    assert list_speakers(references.utterances) == []
+    assert compute_intervals(first.comparison, [])["by_speaker"] is None
+    assert "The speakers are not known" in compare_two(first, second, []).verdict
+    few = compare_two(first, second, ["a", "b", "c"] * 20).verdict
     assert "There are only 3 speakers" in few
-    three = differences([first, second, first], [])
+    three = compare_all_pairs([first, second, first], [])
     assert [(found.first, found.second) for found in three] == [
         ("first", "second"), ("first", "first"), ("second", "first")
     ]  # fmt: skip
     assert three[0].threshold == pytest.approx(0.05 / 3)
     assert three[0].by_utterance.level == pytest.approx(1 - 0.05 / 3)
-    assert "One of 3 comparisons, each held to p < 0.017." in three[0].in_words
+    assert "One of 3 comparisons, each held to p < 0.017." in three[0].verdict
 
 
 def test_an_interval_is_around_all_kinds_of_errors():
     references = {str(i): "a b c d" for i in range(40)}
     hypotheses = {name: ("a x c d", "a c d", "a b c d e e")[int(name) % 3] for name in references}
-    comparison = score_texts(references, hypotheses)
-    found = intervals(comparison, [str(i % 4) for i in range(40)])
+    comparison = compare_texts(references, hypotheses)
+    found = compute_intervals(comparison, [str(i % 4) for i in range(40)])
     for interval, units in ((found["by_utterance"], 40), (found["by_speaker"], 4)):
         assert interval.units == units
         assert interval.low < comparison.words.error_rate < interval.high

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
-from asr.g2p.model import G2PError, with_pronunciations
+from asr.g2p.model import G2PError, add_pronunciations
 from asr.longform.transcripts import LONGEST_SECONDS
 from asr.recognition.recognizer import load_recognizer
 from asr.search import alignment as aligning
@@ -394,4 +394,4 @@ def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
         assert ours.word.start == pytest.approx(theirs.word.start, abs=0.1)
         assert ours.word.end == pytest.approx(theirs.word.end, abs=0.1)
     with pytest.raises(G2PError, match="cannot be pronounced"):
-        with_pronunciations(LEXICON, ["ąę"])
+        add_pronunciations(LEXICON, ["ąę"])

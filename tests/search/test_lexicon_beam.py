@@ -91,8 +91,8 @@ def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel
         heard, lm = float(np.logaddexp.reduce(parts)), 0.0
         extra = config.hotword_weight * phrase_words(words, phrases)
         if model is not None:
-            log_probs_, state = model.score(words, model.begin)
-            lm = sum(log_probs_) + model.score(["</s>"], state)[0][0]
+            log_probs_, state = model.score_words(words, model.begin)
+            lm = sum(log_probs_) + model.score_words(["</s>"], state)[0][0]
             hot = " ".join(phrases).split()  # a hot word that the model lacks counts as known
             unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
             extra += config.unknown_score * sum(map(len, unknown))

@@ -60,8 +60,8 @@ def fused(
     words = tokenizer.decode(tokens).split()
     lm, extra = 0.0, config.hotword_weight * words_in_phrases(words, phrases)
     if model is not None:
-        scores, state = model.score(words, model.begin)
-        lm = sum(scores) + model.score(["</s>"], state)[0][0]
+        scores, state = model.score_words(words, model.begin)
+        lm = sum(scores) + model.score_words(["</s>"], state)[0][0]
         hot = " ".join(phrases).split()  # a hot word that the model lacks counts as known
         unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
         extra += config.unknown_score * sum(map(len, unknown))

@@ -39,10 +39,10 @@ from asr.data.manifest import numbered_lines, read_manifest
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
-from asr.lm.text import SentenceConfig, sentence_blocks
+from asr.lm.text import SentenceConfig, read_sentences
 from asr.pretrained import model_folder
 from asr.recognition.recognizer import load_recognizer, own_language_model, read_search_config
-from asr.scoring.counts import keyed, score_texts
+from asr.scoring.counts import compare_texts, index_by_id
 from asr.search import SearchConfig
 from asr.search.lexicon_beam import FoundWords, make_beam_search
 from asr.search.prefix_beam import Found
@@ -195,9 +195,9 @@ class Peer:
 def measured(task: Task, side: Ours | Peer, rows: Sequence[int], beam: int, weights: Sequence[float]) -> Pass:
     """What a side reaches on ``rows``."""
     answer = side.answer(rows, beam, *weights)
-    references = keyed((str(row), task.texts[row]) for row in rows)
+    references = index_by_id((str(row), task.texts[row]) for row in rows)
     found = dict(zip(map(str, rows), answer["texts"], strict=True))
-    return Pass(100 * score_texts(references, found).words.error_rate, answer["ms"], answer["mb"])
+    return Pass(100 * compare_texts(references, found).words.error_rate, answer["ms"], answer["mb"])
 
 
 def own_memory(ctc: Path, folder: Path) -> float:
@@ -232,7 +232,7 @@ def prepared(
     """The language model in every form, and what the peers read; without a ``text`` the model is there."""
     if text is not None:
         config = EstimationConfig(order=3, prune=(0, 0, 1))
-        save_model(estimate(sentence_blocks([str(text)], SentenceConfig()), config), folder / LANGUAGE_MODEL)
+        save_model(estimate(read_sentences([str(text)], SentenceConfig()), config), folder / LANGUAGE_MODEL)
     model = load_model(folder / LANGUAGE_MODEL)
     write_arpa(model, folder / "lm.arpa")
     if build_binary:

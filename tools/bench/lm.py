@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from asr.lm.storage import load_model
-from asr.lm.text import opened
+from asr.lm.text import open_text
 from asr.training.report import hardware
 
 ASR = [sys.executable, "-m", "asr", "lm"]
@@ -134,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = hardware(torch.device("cpu"))
     tasks: dict[str, dict[str, Figures]] = {}
-    with tempfile.TemporaryDirectory() as name, opened(options.text) as packed:
+    with tempfile.TemporaryDirectory() as name, open_text(options.text) as packed:
         folder = Path(name)
         text = folder / "text.txt"
         text.write_bytes(packed.read())

@@ -28,8 +28,8 @@ from tqdm import tqdm
 from asr.audio.reading import read_audio
 from asr.cli.score import interval_results, result
 from asr.data.manifest import Utterance, read_manifest
-from asr.scoring.counts import score_texts
-from asr.scoring.systems import intervals, speakers_of
+from asr.scoring.counts import compare_texts
+from asr.scoring.systems import compute_intervals, list_speakers
 from asr.text.normalise import normalise_letters
 from asr.training.report import provenance
 
@@ -71,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     utterances = read_manifest(options.manifest)
     found = list(tqdm(answers(options.python, utterances), total=len(utterances), disable=None))
-    comparison = score_texts(
+    comparison = compare_texts(
         {u.id: normalise_letters(u.text) for u in utterances},
         {u.id: normalise_letters(answer["text"]) for u, answer in zip(utterances, found, strict=True)},
     )
@@ -83,7 +83,7 @@ def main() -> None:
         "search": "its own",
         "normaliser": "letters-v1",
         **result(comparison),
-        "intervals": interval_results(intervals(comparison, speakers_of(utterances))),
+        "intervals": interval_results(compute_intervals(comparison, list_speakers(utterances))),
         "hours": round(audio / 3600, 4),
         "rtf": round(sum(answer["seconds"] for answer in found) / audio, 6),
         "parameters": None,

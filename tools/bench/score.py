@@ -22,7 +22,7 @@ from collections.abc import Callable
 import jiwer
 from rapidfuzz.distance import Levenshtein
 
-from asr.scoring.counts import score_texts
+from asr.scoring.counts import compare_texts
 from asr.training.report import processor
 
 WORDS, VOCABULARY, WRONG = 16, 5000, 0.2
@@ -31,7 +31,7 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 import score
 references, hypotheses = score.pairs(int(sys.argv[2]))
-errors = score.score_texts(references, hypotheses).words.errors
+errors = score.compare_texts(references, hypotheses).words.errors
 print(errors, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -55,8 +55,8 @@ def contestants(references: dict[str, str], hypotheses: dict[str, str]) -> dict[
     left, right = list(references.values()), list(hypotheses.values())
 
     def alignments() -> int:
-        comparison = score_texts(references, hypotheses)
-        steps = (step for name in references for step in comparison.alignment(name))
+        comparison = compare_texts(references, hypotheses)
+        steps = (step for name in references for step in comparison.align(name))
         return sum(step.kind != "equal" for step in steps)
 
     def by_jiwer() -> int:
@@ -67,7 +67,7 @@ def contestants(references: dict[str, str], hypotheses: dict[str, str]) -> dict[
         return sum(len(Levenshtein.editops(a.split(), b.split())) for a, b in zip(left, right, strict=True))
 
     return {
-        "asr, counts": lambda: score_texts(references, hypotheses).words.errors,
+        "asr, counts": lambda: compare_texts(references, hypotheses).words.errors,
         "asr, alignments": alignments,
         "jiwer": by_jiwer,
         "rapidfuzz editops": by_rapidfuzz,
