@@ -251,12 +251,12 @@ def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
 def test_training_frames_are_those_of_transcription(trained):
     from asr.data.manifest import read_manifest
     from asr.recognition.recognizer import load_recognizer
-    from asr.training.batching import load_batch, sample_reader, training_examples
+    from asr.training.batching import load_batch, new_sample_reader, training_examples
 
     recognizer = load_recognizer(trained / "run")
     utterances = read_manifest(trained / "data" / "test.jsonl")[:3]
     examples = training_examples(utterances, recognizer.tokenizer, recognizer.config.text)
-    batch = load_batch(examples, sample_reader(RATE, keep=False))
+    batch = load_batch(examples, new_sample_reader(RATE, keep=False))
     log_probs, frames = recognizer.log_probs(batch.samples, batch.sample_lengths)
     from_batch = recognizer.hypotheses(log_probs, frames)
     for utterance, hypothesis in zip(utterances, from_batch, strict=True):

@@ -29,7 +29,7 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.recognition.recognizer import Recognizer, load_recognizer
 from asr.scoring.counts import ErrorCounts, compare_texts
 from asr.text.tokenizer import NORMALISERS
-from asr.training.batching import evaluation_examples, measured_duration, sample_reader
+from asr.training.batching import evaluation_examples, measure_duration, new_sample_reader
 from asr.training.evaluation import evaluate
 
 MOST_POINTS = 0.5
@@ -61,12 +61,12 @@ def chosen(utterances: Sequence[Utterance], seconds: float, seed: int | None) ->
         if seconds <= 0:
             return
         yield utterance
-        seconds -= measured_duration(utterance)
+        seconds -= measure_duration(utterance)
 
 
 def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> ErrorCounts:
     """The errors in one recording of all utterances, and what it took."""
-    read, rate = sample_reader(recognizer.sample_rate, keep=False), recognizer.sample_rate
+    read, rate = new_sample_reader(recognizer.sample_rate, keep=False), recognizer.sample_rate
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hour.wav"
         with soundfile.SoundFile(path, "w", rate, 1, "FLOAT") as sound:
@@ -98,7 +98,7 @@ def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Error
         recognizer.tokenizer,
         recognizer.config.text,
     )
-    evaluation = evaluate(recognizer, examples, sample_reader(recognizer.sample_rate, keep=False))
+    evaluation = evaluate(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     report("one by one", evaluation.comparison.words)
     return evaluation.comparison.words
 

@@ -58,7 +58,7 @@ def evaluate(
     from asr.core.cores import choose_threads
     from asr.data.manifest import read_manifest
     from asr.recognition.recognizer import computing_in, load_recognizer
-    from asr.training.batching import evaluation_examples, sample_reader
+    from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.evaluation import evaluate as evaluated
 
     utterances = read_manifest(manifest)
@@ -68,7 +68,7 @@ def evaluate(
         torch.set_num_threads(choose_threads(threads))
     recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
-    read = sample_reader(recognizer.sample_rate, keep=False)
+    read = new_sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
     unwritten = None

@@ -96,12 +96,12 @@ def says(table: dict[str, Any]) -> str:
 def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.device) -> None:
     """Train in ``out``, or rehearse; with the other processes where torchrun has started several."""
     from asr.errors import UserError
-    from asr.training.distributed import own_device, process_group
+    from asr.training.distributed import device_of_rank, join_process_group
     from asr.training.dry_run import rehearsal
     from asr.training.loop import Stopped, train
 
-    device = own_device(device)
-    with process_group(device) as ranks:
+    device = device_of_rank(device)
+    with join_process_group(device) as ranks:
         try:
             if out is None:
                 for line in rehearsal(experiment, device, ranks):

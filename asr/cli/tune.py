@@ -77,7 +77,7 @@ def tune(
         own_language_model,
         read_search_config,
     )
-    from asr.training.batching import evaluation_examples, sample_reader
+    from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.tuning import beams, heard, prior_weights, surface, with_calibration
 
     folder = model_folder(model)
@@ -95,7 +95,7 @@ def tune(
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
     if not any(example.utterance.text.split() for example in examples):
         raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
-    read = sample_reader(recognizer.sample_rate, keep=False)
+    read = new_sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
     config = replace(read_search_config(folder, lm), beam_size=beam_size or BEAM)

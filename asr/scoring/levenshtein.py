@@ -46,7 +46,7 @@ def editops(source: Sequence[str], destination: Sequence[str]) -> Editops:
 
 
 def opcodes(source: Sequence[str], destination: Sequence[str]) -> list[Opcode]:
-    """All of both sequences, cut where the kind of treatment changes."""
+    """All of both sequences, cut where the kind of augmentation changes."""
     found = steps(source, destination)
     ends = [*((step.src_pos, step.dest_pos) for step in found), (len(source), len(destination))]
     codes: list[Opcode] = []

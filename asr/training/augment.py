@@ -1,10 +1,9 @@
 """Changes to training utterances that leave their words alone.
 
-Everything is drawn, and read where it comes from recordings, by the threads that read ahead
-(``drawn_treatment``); it is done on the model's device (``treated``, ``spec_augmented``). Every draw
-comes from a generator made for one utterance of one epoch and one purpose: neither the number of
-threads nor an interruption changes what a model gets to hear, and switching one change off leaves
-the others as they were.
+The threads that read ahead draw what happens to each utterance and read the recordings that it takes
+(``sample_augmentation``); the model's device does it (``augment_samples``, ``spec_augment``). Every draw
+comes from a generator made for one utterance, one epoch and one purpose. So neither the number of threads
+nor an interruption changes the training data, and switching one change off leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -25,23 +24,22 @@ from torchaudio.transforms import Resample
 
 from asr.audio import reading as audio
 from asr.core.config import ConfigError, check_bounds, option
+from asr.data.corpora.recordings import is_recording
 from asr.data.manifest import Utterance
 from asr.errors import UserError
 from asr.model.features import mask_padding, padded
-from asr.training.rooms import drawn_room, prepared_response
+from asr.training.rooms import prepare_response, sample_room
 
 Noise = Literal["white", "pink", "babble", "recorded"]
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".sph"}
-
 
 class AugmentError(UserError):
-    """Recordings to augment with that are missing or no use."""
+    """Recordings to augment with that are missing or cannot be used."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done to training utterances, and how much of it; the defaults do nothing."""
+    """How training utterances are changed; the defaults do nothing."""
 
     speeds: tuple[float, ...] = option(
         (1.0,),
@@ -50,7 +48,7 @@ class AugmentConfig:
         maximum=2,
     )
     reverb_share: float = option(
-        0.0, "Share of utterances that are heard through a room (Ko et al. 2017).", minimum=0, maximum=1
+        0.0, "Share of utterances that are put into a room (Ko et al. 2017).", minimum=0, maximum=1
     )
     reverb_folder: str = option("", "Recorded impulse responses to draw rooms from; '': rooms are simulated.")
     rooms: int = option(200, "How many rooms are simulated.", minimum=1)
@@ -63,22 +61,22 @@ class AugmentConfig:
     )
     noise_snr_db: tuple[float, ...] = option((10.0, 40.0), "Lowest and highest signal-to-noise ratio drawn.")
     noise_folder: str = option("", "The recordings of noise, looked for in all its subfolders.")
-    babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances mixed to babble.", minimum=1)
-    gain_db: float = option(0.0, "Loudness changed by up to this many decibels either way.", minimum=0)
+    babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances in babble.", minimum=1)
+    gain_db: float = option(0.0, "Loudness changes by up to this many decibels either way.", minimum=0)
     frequency_masks: int = option(
         0, "Bands of features set to zero (SpecAugment, Park et al. 2019).", minimum=0
     )
     frequency_width: int = option(0, "Widest band, in features.", minimum=0)
-    time_masks: int = option(0, "Stretches of frames set to zero.", minimum=0)
+    time_masks: int = option(0, "Spans of frames set to zero.", minimum=0)
     time_masks_per_second: float = option(
         0.0,
-        "Fewer stretches where an utterance is short: so many a second, time_masks at most (adaptive "
-        "masks, Park et al. 2020); 0: always time_masks.",
+        "Fewer spans where an utterance is short: this many a second, time_masks at most (adaptive masks, "
+        "Park et al. 2020); 0: always time_masks.",
         minimum=0,
     )
-    time_width_ms: float = option(0.0, "Longest stretch.", minimum=0)
+    time_width_ms: float = option(0.0, "Longest span.", minimum=0)
     time_width_share: float = option(
-        0.2, "Longest stretch as a share of the utterance; the shorter counts.", minimum=0, maximum=1
+        0.2, "Longest span as a share of the utterance; the shorter limit holds.", minimum=0, maximum=1
     )
 
     def __post_init__(self) -> None:
@@ -104,7 +102,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What augmentation draws from: the config, and the recordings and rooms that it names."""
+    """What augmentation draws from: the config and the recordings and rooms that it names."""
 
     config: AugmentConfig
     rate: int  # hertz
@@ -120,13 +118,13 @@ class Sources:
 
     @cached_property
     def response(self) -> Callable[[int], np.ndarray]:
-        """The impulse response of a room by its number; a simulated one is made when it is first drawn."""
+        """The impulse response of a room by its number; a simulated one is computed when first drawn."""
         if self.recorded_responses:
             return self.recorded_responses.__getitem__
-        return cache(lambda room: drawn_room(room, self.config.room_seconds, self.rate))
+        return cache(lambda room: sample_room(room, self.config.room_seconds, self.rate))
 
 
-def augmentation_sources(
+def find_sources(
     config: AugmentConfig,
     rate: int,
     voices: Sequence[Utterance] = (),
@@ -134,30 +132,30 @@ def augmentation_sources(
 ) -> Sources:
     """Find the recordings that ``config`` names; ``voices`` are the training utterances.
 
-    Raises ``AugmentError`` when there are none, ``AudioError`` when one cannot be read.
+    Raises ``AugmentError`` when there are none and ``AudioError`` when one cannot be read.
     """
     if config.noise_share and "babble" in config.noise_kinds and len(voices) < 2:
-        raise AugmentError("'augment.noise_kinds' has babble, which takes other training utterances")
-    noises = [(path, audio.duration(path)) for path in recordings("noise_folder", config.noise_folder)]
+        raise AugmentError("'augment.noise_kinds' has babble, which needs other training utterances")
+    noises = [(path, audio.duration(path)) for path in find_recordings("noise_folder", config.noise_folder)]
     responses = [
-        prepared_response(audio.read_audio(path, rate), rate)
-        for path in recordings("reverb_folder", config.reverb_folder)
+        prepare_response(audio.read_audio(path, rate), rate)
+        for path in find_recordings("reverb_folder", config.reverb_folder)
     ]
     return Sources(config, rate, voices, read, noises, responses)
 
 
-def recordings(key: str, folder: str) -> list[Path]:
+def find_recordings(key: str, folder: str) -> list[Path]:
     """The audio files anywhere below ``folder``, in an order that does not depend on the machine."""
     if not folder:
         return []
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(path for path in Path(folder).rglob("*") if is_recording(path))
     if not paths:
         raise AugmentError(f"'augment.{key}': there are no recordings in {folder}")
     return paths
 
 
 def utterance_generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
-    """The source of all draws of one kind for one utterance in one epoch."""
+    """The generator of all draws of one kind for one utterance in one epoch."""
     digest = hashlib.sha256(f"{seed}/{epoch}/{utterance}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
@@ -166,27 +164,27 @@ def utterance_generator(seed: int, epoch: int, utterance: str) -> np.random.Gene
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """What was drawn for the utterances of a batch; ``treated`` does it."""
+class Augmentation:
+    """What was drawn for the utterances of a batch; ``augment_samples`` applies it."""
 
     speeds: tuple[float, ...]  # of each utterance
-    reverberant: tuple[int, ...]  # utterances heard through a room
+    reverberant: tuple[int, ...]  # utterances put into a room
     responses: Tensor  # (reverberant, taps) their impulse responses, of energy 1
     noisy: tuple[int, ...]  # utterances with noise
     noise: Tensor  # (noisy, samples) at any level, as long as the utterances at their new speed
     snr_db: Tensor  # (noisy,)
     gains: Tensor  # (batch,) factors
 
-    def to(self, device: torch.device) -> Treatment:
+    def to(self, device: torch.device) -> Augmentation:
         """The same on ``device``."""
         names = ("responses", "noise", "snr_db", "gains")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
-def drawn_treatment(
+def sample_augmentation(
     sources: Sources, seed: int, epoch: int, utterances: Sequence[Utterance], lengths: Sequence[int]
-) -> Treatment:
-    """Draw for utterances of ``lengths`` samples what happens to them in this epoch."""
+) -> Augmentation:
+    """Draw what happens in this epoch to utterances of ``lengths`` samples."""
     config = sources.config
 
     def generators(purpose: str) -> list[np.random.Generator]:
@@ -206,9 +204,9 @@ def drawn_treatment(
             if generator.random() < config.noise_share:
                 noisy.append(index)
                 snr_db.append(generator.uniform(config.noise_snr_db[0], config.noise_snr_db[1]))
-                size = length_at(lengths[index], speeds[index])
-                noise.append(drawn_noise(sources, size, generator, utterances[index]))
-    return Treatment(
+                size = length_at_speed(lengths[index], speeds[index])
+                noise.append(sample_noise(sources, size, generator, utterances[index]))
+    return Augmentation(
         speeds=speeds,
         reverberant=tuple(reverberant),
         responses=padded(responses)[0],
@@ -219,25 +217,25 @@ def drawn_treatment(
     )
 
 
-def drawn_noise(
+def sample_noise(
     sources: Sources, size: int, generator: np.random.Generator, utterance: Utterance
 ) -> np.ndarray:
-    """``size`` samples of noise of a drawn kind to put under ``utterance``."""
+    """Draw a kind of noise and ``size`` samples of it, to be added to ``utterance``."""
     kinds = sources.config.noise_kinds
     match kinds[generator.integers(len(kinds))]:
         case "white":
             return generator.standard_normal(size, dtype=np.float32)
         case "pink":
-            return pink_noise(size, generator)
+            return sample_pink_noise(size, generator)
         case "babble":
-            return babble(sources, size, generator, utterance)
+            return sample_babble(sources, size, generator, utterance)
         case _:
-            return recorded_noise(sources, size, generator)
+            return sample_recorded_noise(sources, size, generator)
 
 
-def pink_noise(size: int, generator: np.random.Generator) -> np.ndarray:
-    """Noise with the same power in every octave: its power falls with 1 / frequency."""
-    whole = -(-size // 4096) * 4096 or 4096  # a length that Fourier transforms like
+def sample_pink_noise(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw noise with the same power in every octave: its power falls with 1 / frequency."""
+    whole = -(-size // 4096) * 4096 or 4096  # a length that Fourier transforms are fast at
     parts = generator.standard_normal((2, whole // 2 + 1), dtype=np.float32)
     frequencies = np.arange(1, len(parts[0]), dtype=np.float32)
     spectrum = np.zeros(len(parts[0]), np.complex64)
@@ -245,8 +243,10 @@ def pink_noise(size: int, generator: np.random.Generator) -> np.ndarray:
     return np.fft.irfft(spectrum, whole)[:size].astype(np.float32)
 
 
-def babble(sources: Sources, size: int, generator: np.random.Generator, utterance: Utterance) -> np.ndarray:
-    """A few other training utterances at once, each as loud as the others, from drawn places on."""
+def sample_babble(
+    sources: Sources, size: int, generator: np.random.Generator, utterance: Utterance
+) -> np.ndarray:
+    """Mix a few other training utterances, equally loud, each from a drawn position on."""
     fewest, most = sources.config.babble_voices
     count = min(int(generator.integers(fewest, most + 1)), len(sources.voices) - 1)
     drawn = generator.choice(len(sources.voices), count + 1, replace=False)
@@ -261,8 +261,8 @@ def babble(sources: Sources, size: int, generator: np.random.Generator, utteranc
     return mixed
 
 
-def recorded_noise(sources: Sources, size: int, generator: np.random.Generator) -> np.ndarray:
-    """A drawn stretch of a drawn recording, repeated where the recording is too short."""
+def sample_recorded_noise(sources: Sources, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw a recording and a part of it, repeated where the recording is too short."""
     path, seconds = sources.noises[int(generator.integers(len(sources.noises)))]
     start = generator.uniform(0, max(0.0, seconds - size / sources.rate))
     wanted = min(size / sources.rate, seconds - start)
@@ -273,48 +273,53 @@ def recorded_noise(sources: Sources, size: int, generator: np.random.Generator) 
 
 
 @torch.no_grad()
-def treated(samples: Tensor, lengths: Tensor, treatment: Treatment | None) -> tuple[Tensor, Tensor]:
-    """A batch as a microphone elsewhere might have heard it: other speed, room, noise, loudness.
+def augment_samples(
+    samples: Tensor, lengths: Tensor, augmentation: Augmentation | None
+) -> tuple[Tensor, Tensor]:
+    """Apply what was drawn to a batch: speed, room, noise and gain, in this order.
 
-    ``samples`` ``(batch, samples)`` must be zero beyond the ``lengths``, and are again in what comes
-    back. All is on one device.
+    ``samples``, ``(batch, samples)``, must be zero beyond ``lengths``, as are those returned. All tensors are
+    on one device.
     """
-    if treatment is None:
+    if augmentation is None:
         return samples, lengths
-    samples, lengths = at_speeds(samples, lengths, treatment.speeds)
-    if treatment.reverberant:
-        rows = list(treatment.reverberant)
-        heard = in_rooms(samples[rows], treatment.responses)
-        samples = with_rows(samples, rows, mask_padding(heard, lengths[rows]))
-    if treatment.noisy:
-        rows = list(treatment.noisy)
-        mixed = with_noise(samples[rows], lengths[rows], treatment.noise, treatment.snr_db)
-        samples = with_rows(samples, rows, mixed)
-    return samples * treatment.gains[:, None].to(samples), lengths
+    samples, lengths = change_speeds(samples, lengths, augmentation.speeds)
+    if augmentation.reverberant:
+        rows = list(augmentation.reverberant)
+        reverberant = reverberate(samples[rows], augmentation.responses)
+        samples = replace_rows(samples, rows, mask_padding(reverberant, lengths[rows]))
+    if augmentation.noisy:
+        rows = list(augmentation.noisy)
+        mixed = add_noise(samples[rows], lengths[rows], augmentation.noise, augmentation.snr_db)
+        samples = replace_rows(samples, rows, mixed)
+    return samples * augmentation.gains[:, None].to(samples), lengths
 
 
-def with_rows(samples: Tensor, rows: list[int], new: Tensor) -> Tensor:
-    """``samples`` with some rows replaced."""
+def replace_rows(samples: Tensor, rows: list[int], new: Tensor) -> Tensor:
+    """Replace some rows of ``samples``, ``(batch, samples)``."""
     return samples.index_copy(0, torch.tensor(rows, device=samples.device), new)
 
 
-def at_speeds(samples: Tensor, lengths: Tensor, speeds: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Each utterance played at its speed: shorter and higher for a speed above 1."""
+def change_speeds(samples: Tensor, lengths: Tensor, speeds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Play each utterance at its speed: shorter and higher for a speed above 1.
+
+    Returns ``(batch, samples)`` and the new lengths.
+    """
     if all(speed == 1 for speed in speeds):
         return samples, lengths
-    new_lengths = [length_at(n, speed) for n, speed in zip(lengths.tolist(), speeds, strict=True)]
+    new_lengths = [length_at_speed(n, speed) for n, speed in zip(lengths.tolist(), speeds, strict=True)]
     changed = samples.new_zeros(len(samples), max(new_lengths))
     for speed in sorted(set(speeds)):
         rows = [row for row, own in enumerate(speeds) if own == speed]
-        played = samples[rows] if speed == 1 else resampler(speed, samples.device)(samples[rows])
+        played = samples[rows] if speed == 1 else new_resampler(speed, samples.device)(samples[rows])
         played = played[:, : changed.shape[1]]
         changed[rows, : played.shape[1]] = played
     moved = torch.tensor(new_lengths, device=lengths.device)
     return mask_padding(changed, moved), moved
 
 
-def length_at(length: int, speed: float) -> int:
-    """Samples left of ``length`` at a speed."""
+def length_at_speed(length: int, speed: float) -> int:
+    """Samples that ``length`` samples become at a speed."""
     ratio = speed_ratio(speed)
     return math.ceil(length * ratio.denominator / ratio.numerator)
 
@@ -325,24 +330,24 @@ def speed_ratio(speed: float) -> Fraction:
 
 
 @cache
-def resampler(speed: float, device: torch.device) -> Resample:
-    """Makes of samples those that, played at their old rate, are faster by ``speed``."""
+def new_resampler(speed: float, device: torch.device) -> Resample:
+    """A resampler whose output, played at the old rate, is faster by ``speed``."""
     ratio = speed_ratio(speed)
     return Resample(ratio.numerator, ratio.denominator).to(device)
 
 
-def in_rooms(samples: Tensor, responses: Tensor) -> Tensor:
-    """``(batch, samples)`` convolved with ``(batch, taps)``, cut to the samples' length."""
+def reverberate(samples: Tensor, responses: Tensor) -> Tensor:
+    """Convolve ``(batch, samples)`` with ``(batch, taps)`` and keep the samples' length."""
     size = -(-(samples.shape[1] + responses.shape[1] - 1) // 4096) * 4096
     spectrum = torch.fft.rfft(samples, size) * torch.fft.rfft(responses, size)
     return torch.fft.irfft(spectrum, size)[:, : samples.shape[1]]
 
 
-def with_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """``samples`` plus ``noise``, scaled to be ``snr_db`` decibels below their mean power.
+def add_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Add ``noise``, scaled to be ``snr_db`` decibels below the mean power of ``samples``.
 
-    ``(batch, samples)``, zero beyond the lengths; ``noise`` may be shorter or longer. To silence
-    nothing is added.
+    Both are ``(batch, samples)``, zero beyond the lengths; ``noise`` may be shorter or longer. Silence stays
+    silent.
     """
     noise = torch.nn.functional.pad(noise, (0, max(0, samples.shape[1] - noise.shape[1])))
     noise = mask_padding(noise[:, : samples.shape[1]], lengths)
@@ -351,7 +356,7 @@ def with_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) 
     return samples + level[:, None] * noise
 
 
-def spec_augmented(
+def spec_augment(
     features: Tensor,
     lengths: Tensor,
     config: AugmentConfig,
@@ -359,28 +364,28 @@ def spec_augmented(
     generators: list[np.random.Generator],
     planes: int = 1,
 ) -> Tensor:
-    """Features with drawn bands and stretches set to 0, the mean of normalised features.
+    """Set drawn bands and spans to 0, the mean of normalised features (SpecAugment, Park et al. 2019).
 
     Args:
         features: ``(batch, frames, features)``.
         lengths: ``(batch,)`` integer, frames per utterance.
         hop_ms: milliseconds from frame to frame.
         generators: one per utterance.
-        planes: parts of a frame with the same frequencies, deltas for one, that are struck alike.
+        planes: parts of a frame with the same frequencies, such as deltas, which are masked alike.
     """
     size = features.shape[2] // planes
-    bands, stretches = [], []
+    bands, spans = [], []
     for length, generator in zip(lengths.tolist(), generators, strict=True):
-        bands.append(drawn_spans(generator, config.frequency_masks, size, config.frequency_width))
-        count, widest = time_masks(config, length, hop_ms)
-        stretches.append(drawn_spans(generator, count, length, widest))
-    struck_bands = within(bands, size, features.device).repeat(1, planes)
-    struck_frames = within(stretches, features.shape[1], features.device)
-    return features.masked_fill(struck_bands[:, None] | struck_frames[:, :, None], 0.0)
+        bands.append(sample_spans(generator, config.frequency_masks, size, config.frequency_width))
+        count, widest = time_mask_limits(config, length, hop_ms)
+        spans.append(sample_spans(generator, count, length, widest))
+    masked_bands = mask_spans(bands, size, features.device).repeat(1, planes)
+    masked_frames = mask_spans(spans, features.shape[1], features.device)
+    return features.masked_fill(masked_bands[:, None] | masked_frames[:, :, None], 0.0)
 
 
-def time_masks(config: AugmentConfig, frames: int, hop_ms: float) -> tuple[int, int]:
-    """How many stretches an utterance of so many frames gets, and the most frames that one has."""
+def time_mask_limits(config: AugmentConfig, frames: int, hop_ms: float) -> tuple[int, int]:
+    """How many spans an utterance of ``frames`` frames gets, and the most frames of one."""
     count = config.time_masks
     if config.time_masks_per_second:
         count = min(count, int(config.time_masks_per_second * frames * hop_ms / 1000))
@@ -390,8 +395,8 @@ def time_masks(config: AugmentConfig, frames: int, hop_ms: float) -> tuple[int, 
 Span = tuple[int, int]  # where it begins, how wide it is
 
 
-def drawn_spans(generator: np.random.Generator, count: int, size: int, widest: int) -> list[Span]:
-    """Drawn stretches within ``size``."""
+def sample_spans(generator: np.random.Generator, count: int, size: int, widest: int) -> list[Span]:
+    """Draw ``count`` spans within ``size``."""
     spans = []
     for _ in range(count):
         width = int(generator.integers(0, min(widest, size) + 1))
@@ -399,8 +404,8 @@ def drawn_spans(generator: np.random.Generator, count: int, size: int, widest: i
     return spans
 
 
-def within(spans: Sequence[Sequence[Span]], size: int, device: torch.device) -> Tensor:
-    """``(batch, size)`` booleans, true inside any of the spans of each utterance."""
+def mask_spans(spans: Sequence[Sequence[Span]], size: int, device: torch.device) -> Tensor:
+    """``(batch, size)`` booleans, true inside any span of each utterance."""
     most = max(map(len, spans), default=0)
     filled = [[*own, *[(0, 0)] * (most - len(own))] for own in spans]
     table = torch.tensor(filled, dtype=torch.long).reshape(len(spans), most, 2).to(device)

@@ -18,7 +18,7 @@ from asr.audio import reading as audio
 from asr.data.manifest import Utterance
 from asr.model.features import Features, Moments, padded
 from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
-from asr.training.augment import Treatment
+from asr.training.augment import Augmentation
 
 Item = TypeVar("Item")
 Reader = Callable[[Utterance], np.ndarray]
@@ -46,7 +46,7 @@ class Batch:
     sample_lengths: Tensor  # (batch,) int64
     tokens: Tensor  # (batch, tokens) int64
     token_lengths: Tensor  # (batch,) int64
-    treatment: Treatment | None = None  # drawn, not yet done
+    augmentation: Augmentation | None = None  # drawn, not yet done
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -54,8 +54,8 @@ class Batch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("samples", "sample_lengths", "tokens", "token_lengths")
         }
-        treatment = None if self.treatment is None else self.treatment.to(device)
-        return replace(self, **moved, treatment=treatment)
+        augmentation = None if self.augmentation is None else self.augmentation.to(device)
+        return replace(self, **moved, augmentation=augmentation)
 
 
 def training_examples(
@@ -64,7 +64,7 @@ def training_examples(
     """Normalised and tokenised; raises ``TextError`` at a symbol outside the vocabulary."""
     normalise = NORMALISERS[config.normaliser]
     return [
-        Example(u, measured_duration(u), tuple(tokenizer.encode(normalise(u.text), u.id))) for u in utterances
+        Example(u, measure_duration(u), tuple(tokenizer.encode(normalise(u.text), u.id))) for u in utterances
     ]
 
 
@@ -79,17 +79,17 @@ def evaluation_examples(
         except TextError:
             return None
 
-    return [Example(u, measured_duration(u), tokens(u)) for u in utterances]
+    return [Example(u, measure_duration(u), tokens(u)) for u in utterances]
 
 
-def measured_duration(utterance: Utterance) -> float:
+def measure_duration(utterance: Utterance) -> float:
     """Seconds, from the manifest or else from the recording."""
     if utterance.duration is not None:
         return utterance.duration
     return audio.duration(utterance.audio) - utterance.start
 
 
-def epoch_plan(
+def plan_epoch(
     durations: Sequence[float],
     batch_seconds: float,
     seed: int,
@@ -125,7 +125,7 @@ def batch_sizes(durations: Sequence[float], batch_seconds: float, ranks: int = 1
     batch of several exceeds ``batch_seconds``. The number of batches is a multiple of ``ranks``.
     """
     bounds = [duration * (1 + JITTER) / (1 - JITTER) for duration in sorted(durations)]
-    sizes = [len(batch) for batch in filled_batches(bounds, range(len(bounds)), batch_seconds)]
+    sizes = [len(batch) for batch in fill_batches(bounds, range(len(bounds)), batch_seconds)]
     while len(sizes) % ranks:
         largest = max(range(len(sizes)), key=sizes.__getitem__)
         half = sizes[largest] // 2  # of a single example, one half is nothing
@@ -140,12 +140,12 @@ def padding_share(durations: Sequence[float], plan: Plan) -> float:
     return 1 - sum(map(sum, lengths)) / paid if paid else 0.0
 
 
-def sorted_plan(durations: Sequence[float], batch_seconds: float) -> Plan:
+def plan_by_duration(durations: Sequence[float], batch_seconds: float) -> Plan:
     """Batches for evaluation: every example once, longest first."""
-    return filled_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
+    return fill_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
 
 
-def filled_batches(durations: Sequence[float], order: Iterable[int], batch_seconds: float) -> Plan:
+def fill_batches(durations: Sequence[float], order: Iterable[int], batch_seconds: float) -> Plan:
     """Cut ``order`` into batches of at most ``batch_seconds``, padding included."""
     batches: Plan = []
     current: list[int] = []
@@ -159,7 +159,7 @@ def filled_batches(durations: Sequence[float], order: Iterable[int], batch_secon
     return [*batches, tuple(current)] if current else batches
 
 
-def sample_reader(rate: int, keep: bool) -> Reader:
+def new_sample_reader(rate: int, keep: bool) -> Reader:
     """A function that reads an utterance's samples, decoding each recording once when ``keep`` is set."""
 
     def read(path: str, start: float, duration: float | None) -> np.ndarray:
@@ -173,7 +173,7 @@ def sample_reader(rate: int, keep: bool) -> Reader:
 def load_batch(
     examples: Sequence[Example],
     read: Reader,
-    draw: Callable[[Sequence[Utterance], Sequence[int]], Treatment] | None = None,
+    draw: Callable[[Sequence[Utterance], Sequence[int]], Augmentation] | None = None,
 ) -> Batch:
     """Read and pad examples; ``draw`` decides, knowing how many samples each has, how to augment them."""
     utterances = [example.utterance for example in examples]
@@ -186,7 +186,7 @@ def load_batch(
         sample_lengths=lengths,
         tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         token_lengths=torch.tensor([len(t) for t in tokens]),
-        treatment=None if draw is None else draw(utterances, lengths.tolist()),
+        augmentation=None if draw is None else draw(utterances, lengths.tolist()),
     )
 
 
@@ -206,12 +206,12 @@ def read_ahead(jobs: Iterable[Callable[[], Item]], workers: int, ahead: int = 8)
                 future.cancel()
 
 
-def speaker_statistics(
+def measure_speakers(
     features: Features, examples: Sequence[Example], read: Reader, batch_seconds: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and standard deviation of each speaker's features, measured in one pass on the CPU."""
     moments: dict[str, Moments] = {}
-    for indices in sorted_plan([example.duration for example in examples], batch_seconds):
+    for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
         device = features.window.device
         frames, lengths = features.extract(batch.samples.to(device), batch.sample_lengths.to(device))

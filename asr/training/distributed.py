@@ -34,7 +34,7 @@ class Ranks:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes files and news."""
         return self.rank == 0
 
@@ -46,7 +46,7 @@ class Ranks:
         dist.all_reduce(sums)
         return sums.tolist()
 
-    def gathered(self, value: Item) -> list[Item]:
+    def gather(self, value: Item) -> list[Item]:
         """What each process has, in the order of their ranks."""
         if self.size == 1:
             return [value]
@@ -62,13 +62,13 @@ class Ranks:
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
         """A block that the others enter when the first process has left it."""
-        if not self.first:
+        if not self.is_first:
             self.wait()
         yield
-        if self.first:
+        if self.is_first:
             self.wait()
 
-    def agreed(self, value: Item) -> Item:
+    def broadcast(self, value: Item) -> Item:
         """What the first process has."""
         if self.size == 1:
             return value
@@ -78,7 +78,7 @@ class Ranks:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[Ranks]:
+def join_process_group(device: torch.device) -> Iterator[Ranks]:
     """Join the processes that torchrun started, for as long as the block lasts."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
@@ -94,7 +94,7 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def own_device(device: torch.device) -> torch.device:
+def device_of_rank(device: torch.device) -> torch.device:
     """The GPU of this process where ``device`` means any; other devices are as they are."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -21,9 +21,9 @@ from asr.training.batching import (
     Plan,
     Reader,
     load_batch,
+    measure_speakers,
+    plan_by_duration,
     read_ahead,
-    sorted_plan,
-    speaker_statistics,
 )
 from asr.training.distributed import Ranks
 from asr.transcript.values import Hypothesis
@@ -92,9 +92,9 @@ def evaluate(
     """
     if statistics is None:
         asked = recognizer.config.features.normalisation == "speaker"
-        statistics = speaker_statistics(recognizer.features, examples, read, batch_seconds) if asked else {}
-    plan = sorted_plan([example.duration for example in examples], batch_seconds)
-    shares = ranks.gathered(
+        statistics = measure_speakers(recognizer.features, examples, read, batch_seconds) if asked else {}
+    plan = plan_by_duration([example.duration for example in examples], batch_seconds)
+    shares = ranks.gather(
         evaluated_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
     )
     hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}

@@ -27,7 +27,7 @@ from asr.model.features import length_mask
 from asr.pretrained import CONFIG_FILE
 from asr.recognition.recognizer import network, save_config, save_weights
 from asr.text.tokenizer import BLANK_TOKEN
-from asr.training.augment import drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.training.augment import augment_samples, sample_augmentation, spec_augment, utterance_generator
 from asr.training.batching import Batch, Plan, load_batch, read_ahead
 from asr.training.checkpoints import newest_checkpoint
 from asr.training.distributed import Ranks
@@ -36,12 +36,12 @@ from asr.training.experiment import Experiment
 from asr.training.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
 from asr.training.objective import Outcome
 from asr.training.optimisation import (
+    average_weights,
     clip_gradients,
+    compute_learning_rate,
     gradient_norms,
-    learning_rate,
-    mean_weights,
-    move_averages,
-    weights_replaced,
+    replace_weights,
+    update_averages,
 )
 from asr.training.run import (
     Progress,
@@ -88,7 +88,7 @@ def train(
     Raises ``TrainingError`` when the folder belongs to another experiment or the data cannot be
     trained on, ``CheckpointError`` when there are checkpoints and every one is damaged.
     """
-    say = say if ranks.first else silent
+    say = say if ranks.is_first else silent
     with claimed(experiment, folder, ranks):
         return trained(experiment, folder, device, say, show_progress, ranks)
 
@@ -108,7 +108,7 @@ def trained(
         say(line)
     if checkpoint is not None:
         say(f"going on from step {run.progress.step} of {run.total_steps}")
-    show_progress = show_progress and ranks.first
+    show_progress = show_progress and ranks.is_first
     bar = tqdm(total=run.total_steps, initial=run.progress.step, unit="step", disable=not show_progress)
     with stop_signal() as stop, journal(run) as into, bar:
         while run.progress.epoch < experiment.training.epochs and not out_of_patience(run):
@@ -138,7 +138,7 @@ def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> Iterator[None
     """
     lock = filelock.FileLock(folder / LOCK_FILE)
     problem = ""
-    if ranks.first:
+    if ranks.is_first:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             refuse_other_things(folder)
@@ -150,7 +150,7 @@ def claimed(experiment: Experiment, folder: Path, ranks: Ranks) -> Iterator[None
             problem = f"{error.filename or folder}: {error.strerror}"
         except UserError as error:
             problem = str(error)
-    problem = ranks.agreed(problem)
+    problem = ranks.broadcast(problem)
     try:
         if problem:
             raise TrainingError(problem)
@@ -238,7 +238,7 @@ def finished_epoch(run: Run, stop: StopFlag, into: Journal, bar: tqdm) -> str:
     loss = progress.epoch_loss / max(1, progress.epoch_utterances)
     record: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch + 1, "train_loss": loss}
     line = f"epoch {progress.epoch + 1}/{training.epochs}: loss {loss:.4f}"
-    with weights_replaced(run.objective, run.averages):
+    with replace_weights(run.objective, run.averages):
         if run.data.valid:
             evaluation = validated(run)
             line += f", validation {evaluation.summary}"
@@ -294,7 +294,7 @@ def own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
     others wait for its gradient all the same.
     """
     training = run.experiment.training
-    draw = partial(drawn_treatment, run.data.sources, training.seed, run.progress.epoch)
+    draw = partial(sample_augmentation, run.data.sources, training.seed, run.progress.epoch)
     shortest = min(run.data.train, key=lambda example: example.duration)
     jobs = (
         partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw)
@@ -331,7 +331,7 @@ def step(run: Run, update: Plan, batches: list[Batch], stop: bool = False) -> tu
     """
     progress, training = run.progress, run.experiment.training
     torch.manual_seed(draw_seed(training.seed, progress.step, run.ranks.rank))
-    rate = learning_rate(progress.step, run.total_steps, training, progress.rate_factor)
+    rate = compute_learning_rate(progress.step, run.total_steps, training, progress.rate_factor)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.zero_grad(set_to_none=True)
@@ -343,7 +343,7 @@ def step(run: Run, update: Plan, batches: list[Batch], stop: bool = False) -> tu
     if math.isfinite(norm):
         run.optimizer.step()
         if run.averages:
-            move_averages(run.averages, run.objective, training.average_decay, progress.step)
+            update_averages(run.averages, run.objective, training.average_decay, progress.step)
     else:
         progress.skipped_steps += 1
     utterances = sum(map(len, update))
@@ -393,7 +393,7 @@ def batch_outcome(run: Run, batch: Batch) -> Outcome:
     """The losses of a batch, with augmentation and dropout."""
     experiment, recognizer = run.experiment, run.recognizer
     statistics = batch_statistics(run.statistics, batch, recognizer.device)
-    samples, sample_lengths = treated(batch.samples, batch.sample_lengths, batch.treatment)
+    samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
     features, lengths = recognizer.features(samples, sample_lengths, statistics)
     views = 2 if experiment.training.consistency_weight else 1
     features = torch.cat([masked_view(run, batch, features, lengths, view) for view in range(views)])
@@ -412,7 +412,7 @@ def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view:
     ]
     hop_ms = 1000 * run.experiment.features.frame_seconds
     planes = run.experiment.features.planes
-    return spec_augmented(features, lengths, config, hop_ms, generators, planes)
+    return spec_augment(features, lengths, config, hop_ms, generators, planes)
 
 
 def blank_frames(outcome: Outcome) -> Tensor:
@@ -444,7 +444,7 @@ def select(run: Run, summary: dict[str, Any]) -> bool:
             progress.rate_factor *= training.plateau_factor
         return False
     progress.best, progress.stale_epochs = present, 0
-    if run.ranks.first:
+    if run.ranks.is_first:
         save_weights(run.recognizer, run.folder)
     return True
 
@@ -471,7 +471,7 @@ def remember_best(run: Run, key: list[float]) -> None:
     progress = run.progress
     ranked = sorted([*progress.best_steps, [*key, float(progress.step)]])
     progress.best_steps = ranked[: run.experiment.training.average_best]
-    if not run.ranks.first:
+    if not run.ranks.is_first:
         return
     kept = {best_file(run, entry) for entry in progress.best_steps}
     present = best_file(run, [float(progress.step)])
@@ -495,13 +495,13 @@ def averaged_best(run: Run, into: Journal) -> str:
     run.ranks.wait()  # until the first process has written the last of them
     several = [load_file(best_file(run, entry)) for entry in progress.best_steps]
     own = {name: value.clone() for name, value in network(run.recognizer).state_dict().items()}
-    network(run.recognizer).load_state_dict(mean_weights(several))
+    network(run.recognizer).load_state_dict(average_weights(several))
     evaluation = validated(run)
     key, _ = selection_key(evaluation.metrics)
     better = key <= progress.best
     if better:
         progress.best = key
-        if run.ranks.first:
+        if run.ranks.is_first:
             save_weights(run.recognizer, run.folder)
     network(run.recognizer).load_state_dict(own)
     progress.averaged = True

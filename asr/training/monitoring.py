@@ -68,7 +68,7 @@ def journal(run: Run) -> Iterator[Journal]:
     After a kill the records of steps that are taken again stand in ``metrics.jsonl`` twice, the newer
     ones behind a line with ``"event": "resumed"``.
     """
-    if not run.ranks.first:
+    if not run.ranks.is_first:
         yield Journal()
         return
     with (run.folder / METRICS_FILE).open("a+b") as file:

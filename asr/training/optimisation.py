@@ -114,7 +114,7 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
 }
 
 
-def learning_rate(step: int, total_steps: int, config: TrainingConfig, factor: float = 1.0) -> float:
+def compute_learning_rate(step: int, total_steps: int, config: TrainingConfig, factor: float = 1.0) -> float:
     """The rate of one step; ``factor`` is what validation has left of it."""
     return factor * config.learning_rate * SCHEDULES[config.schedule](step, total_steps, config.warmup_steps)
 
@@ -150,7 +150,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], config: TrainingConfig) -
 # --- averages of weights --------------------------------------------------------------------------
 
 
-def move_averages(averages: Mapping[str, Tensor], module: nn.Module, decay: float, updates: int) -> None:
+def update_averages(averages: Mapping[str, Tensor], module: nn.Module, decay: float, updates: int) -> None:
     """Move each average towards the present weight by ``1 - decay``, further in the first updates.
 
     Without that, the random initial weights would weigh in for long: after ``n`` updates the decay is
@@ -163,7 +163,7 @@ def move_averages(averages: Mapping[str, Tensor], module: nn.Module, decay: floa
 
 
 @contextmanager
-def weights_replaced(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def replace_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """``module`` with other weights for as long as the block lasts."""
     parameters = {name: p for name, p in module.named_parameters() if name in weights}
     own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -181,7 +181,7 @@ def load_weights(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, T
             parameter.copy_(weights[name])
 
 
-def mean_weights(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def average_weights(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The average of several models' weights; what is no floating-point number is taken from the first."""
     return {
         name: torch.stack([weights[name].double() for weights in several]).mean(0).to(first.dtype)

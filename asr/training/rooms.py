@@ -1,4 +1,4 @@
-"""How sound reaches a microphone in a room: impulse responses, simulated or made ready for use."""
+"""Rooms as impulse responses, from a sound to a microphone: simulated, or prepared from recordings."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ import numpy as np
 
 SOUND_SPEED = 343.0  # metres a second
 SMALLEST_ROOM, LARGEST_ROOM = (3.0, 3.0, 2.5), (8.0, 8.0, 3.5)  # metres
-WALL_METRES = 0.5  # speaker and microphone stay so far from the walls
-LONGEST_RESPONSE = 1.0  # seconds of an impulse response that are used
+WALL_METRES = 0.5  # the distance that speaker and microphone keep from the walls
+LONGEST_RESPONSE = 1.0  # seconds; the rest of an impulse response is cut off
 
 
-def prepared_response(response: np.ndarray, rate: int) -> np.ndarray:
-    """An impulse response from its direct sound on, of energy 1."""
+def prepare_response(response: np.ndarray, rate: int) -> np.ndarray:
+    """Cut an impulse response to begin with the direct sound, and scale it to energy 1: ``(taps,)``."""
     first = int(np.argmax(np.abs(response)))
     response = response[first : first + int(LONGEST_RESPONSE * rate)]
     return (response / np.linalg.norm(response)).astype(np.float32)
 
 
-def drawn_room(number: int, seconds: tuple[float, ...], rate: int) -> np.ndarray:
-    """The impulse response of a room whose size, places and reverberation time go by its ``number``."""
+def sample_room(number: int, seconds: tuple[float, ...], rate: int) -> np.ndarray:
+    """Draw a room by its ``number``: size, positions and reverberation time; its ``(taps,)`` response.
+
+    ``seconds`` are the shortest and the longest T60; ``rate`` is in hertz.
+    """
     generator = np.random.default_rng(number)
     size = generator.uniform(SMALLEST_ROOM, LARGEST_ROOM)
     speaker, microphone = generator.uniform(WALL_METRES, size - WALL_METRES, (2, 3))
     t60 = generator.uniform(seconds[0], seconds[1])
-    return prepared_response(room_response(size, speaker, microphone, t60, rate), rate)
+    return prepare_response(simulate_response(size, speaker, microphone, t60, rate), rate)
 
 
-def room_response(
+def simulate_response(
     size: np.ndarray, speaker: np.ndarray, microphone: np.ndarray, t60: float, rate: int
 ) -> np.ndarray:
-    """The impulse response of a box-shaped room by the image method (Allen & Berkley 1979).
+    """Simulate the impulse response of a box-shaped room by the image method (Allen & Berkley 1979).
 
     Args:
-        size: ``(3,)`` metres; ``speaker`` and ``microphone`` are places in it.
-        t60: seconds in which sound becomes a thousandth as strong; sets the walls' reflection
-            coefficient by Eyring's formula.
+        size: ``(3,)`` metres; ``speaker`` and ``microphone`` are positions in it.
+        t60: seconds in which sound falls by 60 decibels; sets the walls' reflection coefficient by
+            Eyring's formula.
         rate: hertz.
 
     Returns:
-        ``(taps,)`` from the time the sound is made to 45 decibels down.
+        ``(taps,)`` from the time the sound is made until it is 45 decibels down.
 
     The coefficient is negative, which keeps the image method's surplus of low frequencies away
     (Lehmann & Johansson 2008).

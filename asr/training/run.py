@@ -19,19 +19,19 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 from asr.recognition.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
 from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer
-from asr.training.augment import Sources, augmentation_sources
+from asr.training.augment import Sources, find_sources
 from asr.training.batching import (
     Batch,
     Example,
     Plan,
     Reader,
     batch_sizes,
-    epoch_plan,
     evaluation_examples,
     load_batch,
-    sample_reader,
-    sorted_plan,
-    speaker_statistics,
+    measure_speakers,
+    new_sample_reader,
+    plan_by_duration,
+    plan_epoch,
     training_examples,
 )
 from asr.training.checkpoints import Checkpoint, write_checkpoint
@@ -139,7 +139,7 @@ class Run:
 def epoch_updates(run: Run) -> list[Plan]:
     """The batches of each update of the present epoch, those of all processes."""
     training, epoch = run.experiment.training, run.progress.epoch
-    plan = epoch_plan(
+    plan = plan_epoch(
         run.data.durations,
         training.batch_seconds,
         training.seed,
@@ -307,7 +307,7 @@ def prepared_data(
     validation = evaluation_examples(valid, tokenizer, text)
     read = chosen_reader(experiment, recognizer, usable + validation)
     voices = [example.utterance for example in usable]
-    sources = augmentation_sources(experiment.augment, recognizer.sample_rate, voices, read)
+    sources = find_sources(experiment.augment, recognizer.sample_rate, voices, read)
     return Data(usable, validation, unalignable, read, sources)
 
 
@@ -317,19 +317,19 @@ def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list
     if training.cache:
         return cached_reader(Path(training.cache), manifest_paths(data), recognizer.sample_rate)
     hours = sum(example.duration for example in examples) / 3600
-    return sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
+    return new_sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
 
 
 def fit_features(experiment: Experiment, recognizer: Recognizer, data: Data, ranks: Ranks) -> None:
     """Measure the statistics that normalisation ``global`` keeps."""
     if experiment.features.normalisation != "global":
         return
-    if ranks.first:
-        plan = sorted_plan(data.durations, experiment.training.batch_seconds)
+    if ranks.is_first:
+        plan = plan_by_duration(data.durations, experiment.training.batch_seconds)
         batches = (load_batch([data.train[i] for i in indices], data.read) for indices in plan)
         moved = (batch.to(recognizer.device) for batch in batches)
         recognizer.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
-    mean, std = ranks.agreed((recognizer.features.mean.cpu(), recognizer.features.std.cpu()))
+    mean, std = ranks.broadcast((recognizer.features.mean.cpu(), recognizer.features.std.cpu()))
     recognizer.features.mean.copy_(mean)
     recognizer.features.std.copy_(std)
 
@@ -341,8 +341,8 @@ def asked_statistics(
     if experiment.features.normalisation != "speaker":
         return {}
     seconds = experiment.training.batch_seconds
-    measured = speaker_statistics(recognizer.features, examples, read, seconds) if ranks.first else {}
-    return ranks.agreed(measured)
+    measured = measure_speakers(recognizer.features, examples, read, seconds) if ranks.is_first else {}
+    return ranks.broadcast(measured)
 
 
 def described(run: Run) -> Iterator[str]:
@@ -372,7 +372,7 @@ def described(run: Run) -> Iterator[str]:
 
 def save_checkpoint(run: Run) -> None:
     """Write everything needed to go on; among several processes, the first one does."""
-    if run.ranks.first:
+    if run.ranks.is_first:
         tensors = state_tensors(run)
         write_checkpoint(run.folder, run.progress.step, tensors, asdict(run.progress), run.experiment)
 

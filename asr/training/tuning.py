@@ -15,7 +15,7 @@ from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibrat
 from asr.search.lexicon_beam import make_beam_search
 from asr.search.priors import measure_log_priors
 from asr.text.tokenizer import NORMALISERS
-from asr.training.batching import Example, Reader, load_batch, sorted_plan, speaker_statistics
+from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
 from asr.training.evaluation import batch_statistics, words_right
 from asr.transcript.values import Hypothesis
 
@@ -46,9 +46,9 @@ def heard(
 ) -> Heard:
     """Run the model over every example once."""
     asked = recognizer.config.features.normalisation == "speaker"
-    statistics = speaker_statistics(recognizer.features, examples, read, batch_seconds) if asked else {}
+    statistics = measure_speakers(recognizer.features, examples, read, batch_seconds) if asked else {}
     log_probs: dict[str, np.ndarray] = {}
-    for indices in sorted_plan([example.duration for example in examples], batch_seconds):
+    for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
         known = batch_statistics(statistics, batch, recognizer.device)
         rows, frames = recognizer.log_probs(batch.samples, batch.sample_lengths, known)

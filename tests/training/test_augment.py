@@ -17,22 +17,22 @@ from asr.core.config import ConfigError
 from asr.data.manifest import Utterance
 from asr.model.features import padded
 from asr.training.augment import (
+    Augmentation,
     AugmentConfig,
     AugmentError,
     Sources,
-    Treatment,
-    at_speeds,
-    augmentation_sources,
-    drawn_noise,
-    drawn_treatment,
-    in_rooms,
-    length_at,
-    pink_noise,
-    spec_augmented,
-    time_masks,
-    treated,
+    add_noise,
+    augment_samples,
+    change_speeds,
+    find_sources,
+    length_at_speed,
+    reverberate,
+    sample_augmentation,
+    sample_noise,
+    sample_pink_noise,
+    spec_augment,
+    time_mask_limits,
     utterance_generator,
-    with_noise,
 )
 
 RATE = 8000
@@ -50,13 +50,13 @@ def tone(hertz: float, rate: int = 16000, seconds: float = 1.0) -> np.ndarray:
 
 
 def sources(**config) -> Sources:
-    return augmentation_sources(AugmentConfig(**config), RATE, VOICES, read)
+    return find_sources(AugmentConfig(**config), RATE, VOICES, read)
 
 
-def drawn(epoch: int = 0, lengths: int = 1000, seed: int = 1, **config) -> Treatment:
+def drawn(epoch: int = 0, lengths: int = 1000, seed: int = 1, **config) -> Augmentation:
     """What 1,500 utterances of ``lengths`` samples get."""
     utterances = [Utterance(f"x{n}", "0") for n in range(1500)]
-    return drawn_treatment(sources(**config), seed, epoch, utterances, [lengths] * len(utterances))
+    return sample_augmentation(sources(**config), seed, epoch, utterances, [lengths] * len(utterances))
 
 
 def row(samples: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -72,8 +72,8 @@ def peak_hertz(samples: np.ndarray, rate: int) -> float:
 
 def test_the_defaults_do_nothing():
     samples, lengths = padded([tone(440), tone(300)[:5000]])
-    treatment = drawn_treatment(sources(), 1, 0, VOICES[:2], lengths.tolist())
-    out, out_lengths = treated(samples, lengths, treatment)
+    augmentation = sample_augmentation(sources(), 1, 0, VOICES[:2], lengths.tolist())
+    out, out_lengths = augment_samples(samples, lengths, augmentation)
     assert torch.equal(out, samples)
     assert torch.equal(out_lengths, lengths)
 
@@ -102,10 +102,14 @@ EVERYTHING = {
 def test_an_utterance_is_treated_the_same_in_any_company():
     group = sources(**EVERYTHING)
     samples, lengths = padded([tone(200 + n, RATE, 0.5 + 0.02 * n) for n in range(12)])
-    every, every_lengths = treated(samples, lengths, drawn_treatment(group, 1, 3, VOICES, lengths.tolist()))
+    every, every_lengths = augment_samples(
+        samples, lengths, sample_augmentation(group, 1, 3, VOICES, lengths.tolist())
+    )
     for n in range(12):
         alone = row(samples[n, : lengths[n]].numpy())
-        one, length = treated(*alone, drawn_treatment(group, 1, 3, VOICES[n : n + 1], alone[1].tolist()))
+        one, length = augment_samples(
+            *alone, sample_augmentation(group, 1, 3, VOICES[n : n + 1], alone[1].tolist())
+        )
         assert length[0] == every_lengths[n]
         torch.testing.assert_close(one[0], every[n, : one.shape[1]], rtol=0, atol=5e-6)
         assert (every[n, int(length[0]) :] == 0).all()
@@ -122,16 +126,16 @@ def test_switching_one_change_off_leaves_the_others_as_they_were():
 
 
 def test_speeds_noise_and_rooms_come_as_often_as_asked():
-    treatment = drawn(speeds=(0.9, 1.0, 1.1), noise_share=0.25, reverb_share=0.4, noise_snr_db=(0.0, 20.0))
-    shares = [treatment.speeds.count(speed) / 1500 for speed in (0.9, 1.0, 1.1)]
+    augmentation = drawn(speeds=(0.9, 1.0, 1.1), noise_share=0.25, reverb_share=0.4, noise_snr_db=(0.0, 20.0))
+    shares = [augmentation.speeds.count(speed) / 1500 for speed in (0.9, 1.0, 1.1)]
     np.testing.assert_allclose(shares, 1 / 3, atol=0.05)
-    assert len(treatment.noisy) / 1500 == pytest.approx(0.25, abs=0.04)
-    assert len(treatment.reverberant) / 1500 == pytest.approx(0.4, abs=0.04)
-    both = len(set(treatment.noisy) & set(treatment.reverberant)) / 1500
+    assert len(augmentation.noisy) / 1500 == pytest.approx(0.25, abs=0.04)
+    assert len(augmentation.reverberant) / 1500 == pytest.approx(0.4, abs=0.04)
+    both = len(set(augmentation.noisy) & set(augmentation.reverberant)) / 1500
     assert both == pytest.approx(0.1, abs=0.03)  # each is drawn by itself
-    assert 0 <= float(treatment.snr_db.min()) < 1
-    assert 19 < float(treatment.snr_db.max()) <= 20
-    assert float(treatment.snr_db.mean()) == pytest.approx(10, abs=1)
+    assert 0 <= float(augmentation.snr_db.min()) < 1
+    assert 19 < float(augmentation.snr_db.max()) <= 20
+    assert float(augmentation.snr_db.mean()) == pytest.approx(10, abs=1)
 
 
 def test_gain_is_even_in_decibels():
@@ -147,8 +151,8 @@ def test_gain_is_even_in_decibels():
 
 @pytest.mark.parametrize("speed", [0.9, 1.0, 1.1, 1.25, 0.937])
 def test_speed_changes_length_and_pitch(speed):
-    faster, lengths = at_speeds(*row(tone(1000)), [speed])
-    assert int(lengths[0]) == faster.shape[1] == length_at(16000, speed)
+    faster, lengths = change_speeds(*row(tone(1000)), [speed])
+    assert int(lengths[0]) == faster.shape[1] == length_at_speed(16000, speed)
     assert int(lengths[0]) == pytest.approx(16000 / speed, rel=3e-4)
     assert peak_hertz(faster[0].numpy(), 16000) == pytest.approx(1000 * speed, abs=2)
     middle = faster[0, 1000:-1000]
@@ -157,11 +161,11 @@ def test_speed_changes_length_and_pitch(speed):
 
 def test_speeds_differ_within_a_batch():
     samples, lengths = padded([tone(1000), tone(1000)[:9000], tone(1000)[:12000]])
-    together, new_lengths = at_speeds(samples, lengths, [1.1, 0.9, 1.0])
+    together, new_lengths = change_speeds(samples, lengths, [1.1, 0.9, 1.0])
     assert new_lengths.tolist() == [14546, 10000, 12000]
     assert together.shape == (3, 14546)
     for index, speed in enumerate([1.1, 0.9, 1.0]):
-        alone, length = at_speeds(
+        alone, length = change_speeds(
             samples[index : index + 1, : lengths[index]], lengths[index : index + 1], [speed]
         )
         torch.testing.assert_close(together[index, : length[0]], alone[0], rtol=0, atol=1e-6)
@@ -175,7 +179,7 @@ def test_speeds_differ_within_a_batch():
 def test_noise_has_the_asked_level_over_the_utterance_alone(snr):
     samples, lengths = padded([tone(440, seconds=2), tone(440, seconds=0.5)])
     noise = torch.from_numpy(np.random.default_rng(0).uniform(0, 5, (2, 40000)).astype(np.float32))
-    out = with_noise(samples, lengths, noise, torch.full((2,), snr)) - samples
+    out = add_noise(samples, lengths, noise, torch.full((2,), snr)) - samples
     for index, length in enumerate(lengths.tolist()):
         power = samples[index, :length].square().mean() / out[index, :length].square().mean()
         assert 10 * math.log10(float(power)) == pytest.approx(snr, abs=0.01)
@@ -184,7 +188,7 @@ def test_noise_has_the_asked_level_over_the_utterance_alone(snr):
 
 def test_silence_and_silent_noise_stay_finite():
     samples, lengths = padded([np.zeros(100, np.float32), tone(440)[:100]])
-    out = with_noise(samples, lengths, torch.stack([torch.ones(100), torch.zeros(100)]), torch.zeros(2))
+    out = add_noise(samples, lengths, torch.stack([torch.ones(100), torch.zeros(100)]), torch.zeros(2))
     torch.testing.assert_close(out, samples)
 
 
@@ -196,7 +200,7 @@ def band_power(samples: np.ndarray, low: float, high: float) -> float:
 
 def noise_of(kind: str, size: int = 4 * RATE, number: int = 0, **config) -> np.ndarray:
     group = sources(noise_share=1.0, noise_kinds=(kind,), **config)
-    return drawn_noise(group, size, utterance_generator(1, 0, f"n{number}"), VOICES[0])
+    return sample_noise(group, size, utterance_generator(1, 0, f"n{number}"), VOICES[0])
 
 
 def test_white_noise_has_the_same_power_in_every_hertz():
@@ -210,7 +214,7 @@ def test_pink_noise_has_the_same_power_in_every_octave():
     noise = noise_of("pink", 16 * RATE)
     powers = [band_power(noise, low, 2 * low) for low in (125, 250, 500, 1000, 2000)]
     assert max(powers) / min(powers) < 1.3
-    assert len(pink_noise(1, np.random.default_rng(0))) == 1
+    assert len(sample_pink_noise(1, np.random.default_rng(0))) == 1
 
 
 def test_babble_is_of_some_other_utterances_equally_loud():
@@ -256,7 +260,7 @@ def test_a_room_is_a_convolution_within_the_utterances_length():
     generator = np.random.default_rng(0)
     samples = generator.standard_normal((2, 5000)).astype(np.float32)
     responses = generator.standard_normal((2, 300)).astype(np.float32)
-    heard = in_rooms(torch.from_numpy(samples), torch.from_numpy(responses))
+    heard = reverberate(torch.from_numpy(samples), torch.from_numpy(responses))
     for index in range(2):
         expected = np.convolve(samples[index], responses[index])[:5000]
         np.testing.assert_allclose(heard[index], expected, atol=1e-3)
@@ -266,8 +270,8 @@ def test_reverberant_speech_comes_at_once_and_about_as_loud():
     noise = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
     noise[:RATE] = 0
     samples, lengths = padded([noise] * 10)
-    treatment = drawn_treatment(sources(reverb_share=1.0), 1, 0, VOICES[:10], lengths.tolist())
-    out, _ = treated(samples, lengths, treatment)
+    augmentation = sample_augmentation(sources(reverb_share=1.0), 1, 0, VOICES[:10], lengths.tolist())
+    out, _ = augment_samples(samples, lengths, augmentation)
     assert float(out[:, :RATE].abs().max()) < 1e-4
     assert (out[:, RATE : RATE + 80].square().mean(1) > 0.05).all()
     assert float(out[:, RATE:].square().mean()) == pytest.approx(1.0, rel=0.15)
@@ -278,11 +282,11 @@ def test_recorded_responses_are_taken_where_there_are_some(tmp_path):
     response = np.zeros(500, np.float32)
     response[100], response[180] = 0.5, -0.25
     soundfile.write(tmp_path / "hall.wav", response, RATE, subtype="FLOAT")
-    treatment = drawn(reverb_share=1.0, reverb_folder=str(tmp_path))
-    assert treatment.responses.shape == (1500, 400)
+    augmentation = drawn(reverb_share=1.0, reverb_folder=str(tmp_path))
+    assert augmentation.responses.shape == (1500, 400)
     expected = np.zeros(400, np.float32)
     expected[0], expected[80] = 2 / 5**0.5, -1 / 5**0.5
-    np.testing.assert_allclose(treatment.responses[7], expected, atol=1e-6)
+    np.testing.assert_allclose(augmentation.responses[7], expected, atol=1e-6)
 
 
 # --- SpecAugment ----------------------------------------------------------------------------------
@@ -295,8 +299,8 @@ def test_masks_are_within_their_bounds():
     bands, stretches = [], []
     for i in range(300):
         generators = [utterance_generator(i, 0, name) for name in "ab"]
-        out = spec_augmented(features, lengths, config, 10.0, generators)
-        again = spec_augmented(features, lengths, config, 10.0, [utterance_generator(i, 0, n) for n in "ab"])
+        out = spec_augment(features, lengths, config, 10.0, generators)
+        again = spec_augment(features, lengths, config, 10.0, [utterance_generator(i, 0, n) for n in "ab"])
         torch.testing.assert_close(out, again, rtol=0, atol=0)
         for row, length in zip(out, lengths.tolist(), strict=True):
             bands.append(int((row[:length] == 0).all(0).sum()))
@@ -311,8 +315,8 @@ def test_a_band_is_struck_out_of_deltas_and_stacked_frames_too():
     config = AugmentConfig(frequency_masks=1, frequency_width=6)
     features, lengths = torch.ones(1, 5, 24), torch.tensor([5])
     for i in range(50):
-        out = spec_augmented(features, lengths, config, 10.0, [utterance_generator(i, 0, "a")], planes=3)
-        alone = spec_augmented(features[..., :8], lengths, config, 10.0, [utterance_generator(i, 0, "a")])
+        out = spec_augment(features, lengths, config, 10.0, [utterance_generator(i, 0, "a")], planes=3)
+        alone = spec_augment(features[..., :8], lengths, config, 10.0, [utterance_generator(i, 0, "a")])
         torch.testing.assert_close(out, alone.repeat(1, 1, 3), rtol=0, atol=0)
 
 
@@ -320,17 +324,15 @@ def test_adaptive_masks_go_by_the_seconds_there_are():
     config = AugmentConfig(
         time_masks=10, time_masks_per_second=1.0, time_width_ms=400.0, time_width_share=0.05
     )
-    assert time_masks(config, 1600, 10.0) == (10, 40)
-    assert time_masks(config, 500, 10.0) == (5, 25)
-    assert time_masks(config, 90, 10.0) == (0, 4)
-    assert time_masks(replace(config, time_masks_per_second=0.0), 500, 10.0) == (10, 25)
+    assert time_mask_limits(config, 1600, 10.0) == (10, 40)
+    assert time_mask_limits(config, 500, 10.0) == (5, 25)
+    assert time_mask_limits(config, 90, 10.0) == (0, 4)
+    assert time_mask_limits(replace(config, time_masks_per_second=0.0), 500, 10.0) == (10, 25)
     features, lengths = torch.ones(2, 500, 4), torch.tensor([500, 200])
     struck = np.zeros(2)
     for i in range(200):
         generators = [utterance_generator(i, 0, name) for name in "ab"]
-        struck += (spec_augmented(features, lengths, config, 10.0, generators) == 0).all(2).sum(
-            1
-        ).numpy() / 200
+        struck += (spec_augment(features, lengths, config, 10.0, generators) == 0).all(2).sum(1).numpy() / 200
     # Five stretches of 12.5 frames on average hit 12 % of 500; two of 5 hit 5 % of 200.
     assert struck[0] / 500 == pytest.approx(1 - (1 - 12.5 / 500) ** 5, abs=0.015)
     assert struck[1] / 200 == pytest.approx(1 - (1 - 5 / 200) ** 2, abs=0.01)
@@ -370,4 +372,4 @@ def test_recordings_that_are_not_there_are_named(tmp_path):
         sources(reverb_folder=str(tmp_path / "nowhere"))
     config = AugmentConfig(noise_share=0.1, noise_kinds=("babble",))
     with pytest.raises(AugmentError, match="babble"):
-        augmentation_sources(config, RATE, VOICES[:1], read)
+        find_sources(config, RATE, VOICES[:1], read)

@@ -17,18 +17,18 @@ from asr.data.corpora import prepare
 from asr.data.manifest import Utterance
 from asr.model.features import FeatureConfig, Features
 from asr.text.tokenizer import BLANK, TextConfig, TextError, Tokenizer
-from asr.training.augment import Treatment
+from asr.training.augment import Augmentation
 from asr.training.batching import (
     Example,
     batch_sizes,
-    epoch_plan,
     evaluation_examples,
     load_batch,
-    measured_duration,
+    measure_duration,
+    measure_speakers,
     padding_share,
+    plan_by_duration,
+    plan_epoch,
     read_ahead,
-    sorted_plan,
-    speaker_statistics,
     training_examples,
 )
 
@@ -39,16 +39,16 @@ DURATIONS = st.lists(st.floats(0.1, 30.0), max_size=60)
 
 @given(DURATIONS, st.floats(1.0, 100.0), st.integers(0, 5), st.integers(0, 5), RANKS, st.booleans())
 def test_an_epoch_sees_every_example_once_within_the_limit(durations, seconds, seed, epoch, ranks, ascending):
-    plan = epoch_plan(durations, seconds, seed, epoch, ranks, ascending)
+    plan = plan_epoch(durations, seconds, seed, epoch, ranks, ascending)
     assert sorted(index for batch in plan for index in batch) == list(range(len(durations)))
     for batch in plan:
         assert len(batch) <= 1 or len(batch) * max(durations[i] for i in batch) <= seconds
-    assert plan == epoch_plan(durations, seconds, seed, epoch, ranks, ascending)
+    assert plan == plan_epoch(durations, seconds, seed, epoch, ranks, ascending)
 
 
 @given(DURATIONS, st.floats(1.0, 100.0), RANKS)
 def test_every_rank_and_every_epoch_takes_the_same_number_of_steps(durations, seconds, ranks):
-    plans = [epoch_plan(durations, seconds, 1, epoch, ranks) for epoch in (0, 1)]
+    plans = [plan_epoch(durations, seconds, 1, epoch, ranks) for epoch in (0, 1)]
     assert len(plans[0]) == len(plans[1]) == len(batch_sizes(durations, seconds, ranks))
     assert len(plans[0]) % ranks == 0
     # A rank goes without only where there are not enough examples to go round.
@@ -58,7 +58,7 @@ def test_every_rank_and_every_epoch_takes_the_same_number_of_steps(durations, se
 
 def test_ranks_work_on_examples_of_one_length_at_a_time():
     durations = list(np.random.default_rng(0).gamma(4, 2, 2000))
-    plan = epoch_plan(durations, 60.0, 1, 0, ranks=4)
+    plan = plan_epoch(durations, 60.0, 1, 0, ranks=4)
     longest = [max(durations[i] for i in batch) for batch in plan]
     ratios = [max(longest[i : i + 4]) / min(longest[i : i + 4]) for i in range(0, len(plan), 4)]
     assert np.median(ratios) < 1.1
@@ -66,14 +66,14 @@ def test_ranks_work_on_examples_of_one_length_at_a_time():
 
 def test_an_ascending_epoch_goes_from_short_to_long():
     durations = list(np.random.default_rng(0).uniform(1, 10, 300))
-    means = [np.mean([durations[i] for i in b]) for b in epoch_plan(durations, 30.0, 1, 0, ascending=True)]
+    means = [np.mean([durations[i] for i in b]) for b in plan_epoch(durations, 30.0, 1, 0, ascending=True)]
     assert all(left < 1.05 * right for left, right in pairwise(means))
     assert means[-1] > 5 * means[0]
 
 
 def test_epochs_and_seeds_differ():
     durations = list(np.random.default_rng(0).uniform(1, 10, 200))
-    plans = [epoch_plan(durations, 60.0, seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
+    plans = [plan_epoch(durations, 60.0, seed, epoch) for seed in (1, 2) for epoch in (0, 1)]
     assert all(left != right for i, left in enumerate(plans) for right in plans[:i])
     companies = [{frozenset(batch) for batch in plan} for plan in plans[:2]]
     assert len(companies[0] & companies[1]) < 0.2 * len(companies[0])
@@ -81,7 +81,7 @@ def test_epochs_and_seeds_differ():
 
 def test_little_of_a_batch_is_padding():
     durations = list(np.random.default_rng(0).gamma(4, 2, 2000))
-    assert padding_share(durations, epoch_plan(durations, 120.0, 1, 0)) < 0.05
+    assert padding_share(durations, plan_epoch(durations, 120.0, 1, 0)) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_little_of_a_published_corpus_is_padding(tmp_path, layout, corpus, split
     folder = CORPORA / corpus
     if not folder.exists():
         pytest.skip(f"{folder} is not on this machine")
-    durations = [measured_duration(u) for u in prepare(layout, folder, tmp_path)[split]]
+    durations = [measure_duration(u) for u in prepare(layout, folder, tmp_path)[split]]
     for seconds in (30.0, 60.0, 120.0, 300.0):
         for ranks in (1, 2, 8):
-            assert padding_share(durations, epoch_plan(durations, seconds, 1, 0, ranks)) < 0.05
+            assert padding_share(durations, plan_epoch(durations, seconds, 1, 0, ranks)) < 0.05
 
 
 def test_padding_is_counted():
@@ -105,7 +105,7 @@ def test_padding_is_counted():
 
 @given(DURATIONS, st.floats(1.0, 100.0))
 def test_evaluation_drops_nothing(durations, seconds):
-    plan = sorted_plan(durations, seconds)
+    plan = plan_by_duration(durations, seconds)
     order = [index for batch in plan for index in batch]
     assert sorted(order) == list(range(len(durations)))
     assert [durations[i] for i in order] == sorted(durations, reverse=True)
@@ -134,16 +134,16 @@ def test_a_batch_is_padded_with_zeros():
 
 def test_what_is_drawn_for_a_batch_knows_its_lengths():
     def draw(utterances, lengths):
-        return Treatment(
+        return Augmentation(
             tuple(lengths), (), none, (), none, none, torch.tensor([float(u.id[1:]) for u in utterances])
         )
 
     none = torch.zeros(0, 0)
     batch = load_batch(examples(400, 300), read, draw)
-    assert batch.treatment is not None
-    assert batch.treatment.speeds == (400, 300)
-    assert batch.to(torch.device("cpu")).treatment.gains.tolist() == [400, 300]
-    assert load_batch(examples(400), read).treatment is None
+    assert batch.augmentation is not None
+    assert batch.augmentation.speeds == (400, 300)
+    assert batch.to(torch.device("cpu")).augmentation.gains.tolist() == [400, 300]
+    assert load_batch(examples(400), read).augmentation is None
 
 
 def test_reading_ahead_keeps_the_order_and_is_ahead():
@@ -176,11 +176,11 @@ def test_an_error_while_reading_ahead_reaches_the_reader():
 def test_a_speakers_statistics_are_those_of_all_their_frames():
     features = Features(FeatureConfig(sample_rate=8000, n_mels=10, normalisation="speaker"))
     group = examples(4000, 6001, 3000, 5003)
-    measured = speaker_statistics(features, group, read, batch_seconds=100.0)
+    measured = measure_speakers(features, group, read, batch_seconds=100.0)
     assert set(measured) == {"even", "odd"}
     frames = torch.cat(
         [
-            features.raw(torch.from_numpy(read(e.utterance))[None], torch.tensor([int(e.utterance.audio)]))[
+            features.extract(torch.from_numpy(read(e.utterance))[None], torch.tensor([int(e.utterance.audio)]))[
                 0
             ][0]
             for e in (group[0], group[2])

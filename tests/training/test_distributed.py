@@ -21,7 +21,7 @@ from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.training.batching import Plan, load_batch
 from asr.training.checkpoints import checkpoints
-from asr.training.distributed import Ranks, process_group
+from asr.training.distributed import Ranks, join_process_group
 from asr.training.evaluation import evaluate
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.loop import gradient, own_share
@@ -50,10 +50,10 @@ def experiment(tmp_path_factory) -> Experiment:
 
 def test_alone_everything_is_ones_own():
     alone = Ranks()
-    assert alone.first
+    assert alone.is_first
     assert alone.total([1.5, 2.0]) == [1.5, 2.0]
-    assert alone.gathered("here") == ["here"]
-    assert alone.agreed("yes") == "yes"
+    assert alone.gather("here") == ["here"]
+    assert alone.broadcast("yes") == "yes"
     alone.wait()
 
 
@@ -86,11 +86,11 @@ def work(experiment: Experiment, folder: Path, rank: int, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE)}
     torch.set_num_threads(1)
-    with process_group(CPU) as ranks:
+    with join_process_group(CPU) as ranks:
         assert (ranks.rank, ranks.size) == (rank, SIZE)
         assert ranks.total([rank, 1.0]) == [1.0, 2.0]
-        assert ranks.gathered(f"rank {rank}") == ["rank 0", "rank 1"]
-        assert ranks.agreed(rank) == 0
+        assert ranks.gather(f"rank {rank}") == ["rank 0", "rank 1"]
+        assert ranks.broadcast(rank) == 0
         run = in_float64(prepared_run(experiment, folder / "run", CPU, ranks))
         found = {"mean": run.recognizer.features.mean}
         syncs = counted_syncs(run)

@@ -72,7 +72,7 @@ def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch
     monkeypatch.setattr("asr.training.dry_run.step", spy)
     lines = list(rehearsal(experiment, CPU))
     (batch,) = taken
-    assert set(batch.treatment.speeds) == {0.8}
+    assert set(batch.augmentation.speeds) == {0.8}
     longest = float(batch.sample_lengths.max()) / 8000 / 0.8
     assert f"{len(batch.ids)} utterances of up to {longest:.1f} s" in lines[-2]
 

@@ -24,7 +24,7 @@ from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.training.augment import AugmentConfig
 from asr.training.checkpoints import CHECKPOINTS, checkpoints
-from asr.training.distributed import process_group
+from asr.training.distributed import join_process_group
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.loop import train
 from tests.synthetic import write_tones
@@ -58,7 +58,7 @@ def live(experiment: Experiment, folder: Path, rank: int, size: int, port: int) 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
     torch.set_num_threads(1)
-    with process_group(torch.device("cpu")) as ranks:
+    with join_process_group(torch.device("cpu")) as ranks:
         train(experiment, folder, torch.device("cpu"), say=lambda line: None, ranks=ranks)
 
 

@@ -25,12 +25,12 @@ from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import load_recognizer, network
 from asr.training.augment import AugmentConfig
-from asr.training.batching import epoch_plan
+from asr.training.batching import plan_epoch
 from asr.training.checkpoints import checkpoints
 from asr.training.evaluation import evaluate
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.loop import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
-from asr.training.optimisation import mean_weights
+from asr.training.optimisation import average_weights
 from asr.training.run import Run, TrainingError, epoch_updates, prepared_run
 from tests.synthetic import write_tones
 
@@ -400,7 +400,7 @@ def test_the_best_few_are_averaged_in_the_end(tones, tmp_path):
     by_rank = sorted(epochs_of(tmp_path / "run"), key=rank)
     best = [tmp_path / "run" / "best" / f"step-{record['step']:08d}.safetensors" for record in by_rank[:2]]
     assert sorted((tmp_path / "run" / "best").iterdir()) == sorted(best)
-    mean = mean_weights([load_file(path) for path in best])
+    mean = average_weights([load_file(path) for path in best])
     run = prepared_run(config, tmp_path / "other", CPU)
     network(run.recognizer).load_state_dict(mean)
     evaluation = evaluate(run.recognizer, run.data.valid, run.data.read)
@@ -456,7 +456,7 @@ def test_accumulated_batches_are_one_large_batch(tones, tmp_path):
     for accumulate in (1, 3):
         config = replace(plain, training=replace(plain.training, accumulate=accumulate, batch_seconds=3.0))
         run = prepared_run(config, tmp_path / str(accumulate), CPU)
-        parts = epoch_plan(run.data.durations, 3.0, 1, 0)[:3]
+        parts = plan_epoch(run.data.durations, 3.0, 1, 0)[:3]
         update = parts if accumulate == 3 else [tuple(i for part in parts for i in part)]
         gradient(run, update, list(own_batches(run, [update])))
         gradients.append(torch.cat([p.grad.flatten() for p in run.objective.parameters()]))

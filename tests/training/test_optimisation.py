@@ -15,16 +15,16 @@ from asr.training.experiment import Experiment, TrainingConfig
 from asr.training.optimisation import (
     OPTIMISERS,
     SCHEDULES,
+    average_weights,
     clip_gradients,
+    compute_learning_rate,
     gradient_norms,
     layer_name,
-    learning_rate,
-    mean_weights,
-    move_averages,
     new_optimizer,
     optimizer_tensors,
+    replace_weights,
     restore_optimizer,
-    weights_replaced,
+    update_averages,
 )
 from tests.reference import optimised
 
@@ -101,7 +101,7 @@ def test_an_optimiser_goes_on_where_its_tensors_were_taken(kind):
 
 def rates(**keys) -> list[float]:
     settings = config(learning_rate=1.0, warmup_steps=10, **keys)
-    return [learning_rate(step, 110, settings) for step in range(110)]
+    return [compute_learning_rate(step, 110, settings) for step in range(110)]
 
 
 def test_the_warm_up_rises_in_a_line():
@@ -118,7 +118,7 @@ def test_cosine_falls_to_nothing():
 
 def test_constant_stays():
     assert rates(schedule="constant")[10:] == [1.0] * 100
-    assert learning_rate(0, 10, config(schedule="constant", warmup_steps=0, learning_rate=0.3)) == 0.3
+    assert compute_learning_rate(0, 10, config(schedule="constant", warmup_steps=0, learning_rate=0.3)) == 0.3
 
 
 def test_one_cycle_rises_for_three_tenths_and_falls_to_nothing():
@@ -134,7 +134,7 @@ def test_one_cycle_rises_for_three_tenths_and_falls_to_nothing():
 
 def test_what_validation_has_left_of_the_rate_counts():
     settings = config(schedule="plateau", learning_rate=0.4, warmup_steps=0)
-    assert learning_rate(50, 100, settings, factor=0.25) == pytest.approx(0.1)
+    assert compute_learning_rate(50, 100, settings, factor=0.25) == pytest.approx(0.1)
 
 
 def test_every_choice_of_the_recipe_is_there():
@@ -186,7 +186,7 @@ def test_averages_follow_the_weights_by_their_decay():
     expected, path = 0.0, np.random.default_rng(0).standard_normal(400)
     for updates, value in enumerate(path):
         module.weight.data.fill_(value)
-        move_averages(averages, module, 0.98, updates)
+        update_averages(averages, module, 0.98, updates)
         decay = min(0.98, (1 + updates) / (10 + updates))
         expected = decay * expected + (1 - decay) * value
     assert float(averages["weight"]) == pytest.approx(expected, abs=1e-6)
@@ -197,7 +197,7 @@ def test_averages_follow_the_weights_by_their_decay():
 def test_weights_are_replaced_only_within_the_block():
     module = nn.Linear(2, 1)
     before = module.weight.detach().clone()
-    with weights_replaced(module, {"weight": torch.ones(1, 2)}):
+    with replace_weights(module, {"weight": torch.ones(1, 2)}):
         assert module.weight.tolist() == [[1.0, 1.0]]
     assert torch.equal(module.weight, before)
 
@@ -205,6 +205,6 @@ def test_weights_are_replaced_only_within_the_block():
 def test_the_mean_of_weights_leaves_counts_alone():
     one = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
     other = {"w": torch.tensor([2.0, 6.0]), "n": torch.tensor(5)}
-    mean = mean_weights([one, other])
+    mean = average_weights([one, other])
     assert mean["w"].tolist() == [1.5, 4.0]
     assert mean["n"].item() == 3

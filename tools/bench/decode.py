@@ -49,7 +49,7 @@ from asr.search.prefix_beam import Found
 from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
-from asr.training.batching import evaluation_examples, sample_reader
+from asr.training.batching import evaluation_examples, new_sample_reader
 from asr.training.report import processor
 from asr.training.tuning import heard
 
@@ -120,7 +120,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
     recognizer = load_recognizer(name)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
-    speech = heard(recognizer, examples, sample_reader(recognizer.sample_rate, keep=False))
+    speech = heard(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(model_folder(name))
     arrays = [take_off_priors(array, config) for array in speech.log_probs.values()]
     np.savez(

@@ -43,7 +43,13 @@ from torch import Tensor
 from asr.data.manifest import Utterance, write_manifest
 from asr.model.encoders import EncoderConfig
 from asr.recognition.recognizer import choose_device
-from asr.training.augment import AugmentConfig, drawn_treatment, spec_augmented, treated, utterance_generator
+from asr.training.augment import (
+    AugmentConfig,
+    augment_samples,
+    sample_augmentation,
+    spec_augment,
+    utterance_generator,
+)
 from asr.training.batching import Batch, load_batch
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.loop import batch_outcome, own_batches, step
@@ -178,7 +184,7 @@ def resident(run: Run, batches: int) -> Way:
             experiment=replace(run.experiment, augment=AugmentConfig()),
         ),
         resident=[
-            replace(batch, samples=torch.tensor([[number]]), treatment=None)
+            replace(batch, samples=torch.tensor([[number]]), augmentation=None)
             for number, (_, _, batch) in enumerate(recorder.given)
         ],
     )
@@ -281,7 +287,7 @@ def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
     batch = load_batch(examples, plain.data.read).to(device)
     lengths = batch.sample_lengths.tolist()
     epochs = itertools.count()
-    draw = partial(drawn_treatment, augmented.data.sources, 1)
+    draw = partial(sample_augmentation, augmented.data.sources, 1)
     treatments = [draw(epoch, utterances, lengths).to(device) for epoch in range(REPEATS + 1)]
     features, frames = plain.recognizer.features(batch.samples, batch.sample_lengths)
     generators = [utterance_generator(1, 0, utterance.id) for utterance in utterances]
@@ -290,11 +296,11 @@ def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
         CACHE: lambda: load_batch(examples, plain.data.read),
         FILES: lambda: load_batch(examples, files.data.read),
         DRAW: lambda: draw(next(epochs), utterances, lengths),
-        TREAT: lambda: treated(
+        TREAT: lambda: augment_samples(
             batch.samples, batch.sample_lengths, treatments[next(epochs) % len(treatments)]
         ),
         FEATURES: lambda: plain.recognizer.features(batch.samples, batch.sample_lengths),
-        MASKS: lambda: spec_augmented(features, frames, config, 10.0, generators),
+        MASKS: lambda: spec_augment(features, frames, config, 10.0, generators),
     }
     return {name: processor_milliseconds(part) / minutes for name, part in work.items()}
 
