@@ -1,7 +1,7 @@
 """Sound in the containers that soundfile does not know: MP4, Matroska, WMA, AAC; by PyAV or an ``ffmpeg``.
 
-Both are FFmpeg. It is told the kind of a file, which was recognised by its content, and is allowed
-nothing but this one file: it can mistake nothing for a playlist and open nothing that a file names.
+Both are FFmpeg. It is told the kind of a file, which its content decided, and may open nothing but this
+one file: it takes nothing for a playlist and opens nothing that a file names.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ import numpy as np
 
 from asr.errors import UserError
 
-# Kinds by the names that audio.py gives them: what FFmpeg calls the container, and what people do.
+# By the names in asr.audio.integrity: what FFmpeg calls the container, and what people call it.
 DEMUXERS = {
     "MP4": ("mov", "MP4 (m4a, mp4, mov, 3gp)"),
     "MATROSKA": ("matroska", "Matroska (mkv, webm)"),
     "ASF": ("asf", "WMA"),
     "AAC": ("aac", "AAC"),
 }
-MISSING_SECONDS = 0.25  # less than a container promises; the codecs round and pad
+MISSING_SECONDS = 0.25  # may be missing of what a container promises: the codecs round and pad
 UNKNOWN_LENGTH = 1 << 62
 BLOCK_BYTES = 1 << 18
 
 
 class MediaError(UserError):
-    """Media that cannot be read; says why, the caller says which."""
+    """Media that cannot be read; the text says why, the caller says which."""
 
 
 @dataclass
-class Sound:
-    """Decoded samples with what ``audio.py`` uses of ``soundfile.SoundFile``."""
+class SoundTrack:
+    """Decoded samples with what ``asr.audio.reading`` uses of ``soundfile.SoundFile``."""
 
     format: str
     samplerate: int
@@ -68,20 +68,28 @@ class Sound:
 
 
 @contextmanager
-def opened_media(file: IO[bytes], kind: str) -> Iterator[Sound]:
+def open_media(file: IO[bytes], kind: str) -> Iterator[SoundTrack]:
     """The first sound track of ``file``, whose content is of ``kind``; raises ``MediaError``."""
     check_whole(file, kind)
     if importlib.util.find_spec("av") is not None:
-        with opened_by_pyav(file, kind) as sound:
-            yield sound
+        with open_with_pyav(file, kind) as track:
+            yield track
     elif program := shutil.which("ffmpeg"):
-        with opened_by_ffmpeg(program, file, kind) as sound:
-            yield sound
+        with open_with_ffmpeg(program, file, kind) as track:
+            yield track
     else:
         raise MediaError(
             f"is {DEMUXERS[kind][1]}, which needs PyAV (pip install 'asr[media]') or ffmpeg; "
             "or convert it to WAV or FLAC"
         )
+
+
+def read_stated_seconds(file: IO[bytes], kind: str) -> float | None:
+    """How long the sound is according to its container; ``None`` where that or PyAV is not there to tell."""
+    if importlib.util.find_spec("av") is None:
+        return None
+    with open_container(file, kind) as container:
+        return promised_seconds(container) or None
 
 
 def check_whole(file: IO[bytes], kind: str) -> None:
@@ -115,28 +123,35 @@ def check_whole(file: IO[bytes], kind: str) -> None:
 
 
 @contextmanager
-def opened_by_pyav(file: IO[bytes], kind: str) -> Iterator[Sound]:
-    """``opened_media`` through the bindings of FFmpeg's libraries."""
+def open_with_pyav(file: IO[bytes], kind: str) -> Iterator[SoundTrack]:
+    """``open_media`` through the bindings of FFmpeg's libraries."""
+    with open_container(file, kind) as container:
+        frames = decode_frames(container)
+        first = next(frames, None)
+        if first is None or not first.sample_rate:
+            raise MediaError("holds no samples")
+        yield SoundTrack(kind, first.sample_rate, read_frames(container, first, frames))
+
+
+@contextmanager
+def open_container(file: IO[bytes], kind: str) -> Iterator[Any]:
+    """The header of ``file``, which has a sound track; raises ``MediaError``."""
     import av
 
     av.logging.set_level(None)  # what matters is raised
     file.seek(0)
     options = {"protocol_whitelist": "none"}
-    with readable():
+    with translate_errors():
         container = av.open(file, format=DEMUXERS[kind][0], metadata_errors="replace", options=options)
     with container:
         if not container.streams.audio:
             raise MediaError("holds no sound")
-        frames = decoded_frames(container)
-        first = next(frames, None)
-        if first is None or not first.sample_rate:
-            raise MediaError("holds no samples")
-        yield Sound(kind, first.sample_rate, averaged(container, first, frames))
+        yield container
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """What FFmpeg raises in the block becomes a ``MediaError``."""
+def translate_errors() -> Iterator[None]:
+    """Raise what FFmpeg raises in the block as a ``MediaError``."""
     import av
 
     try:
@@ -145,28 +160,28 @@ def readable() -> Iterator[None]:
         raise MediaError(f"is damaged, truncated or of an unknown kind ({error.strerror})") from error
 
 
-def decoded_frames(container: Any) -> Iterator[Any]:
+def decode_frames(container: Any) -> Iterator[Any]:
     """The decoded frames of the first sound track that are not empty."""
-    with readable():
+    with translate_errors():
         yield from (frame for frame in container.decode(container.streams.audio[0]) if frame.samples)
 
 
-def averaged(container: Any, first: Any, frames: Iterator[Any]) -> Iterator[np.ndarray]:
+def read_frames(container: Any, first: Any, frames: Iterator[Any]) -> Iterator[np.ndarray]:
     """The samples of ``first`` and of the frames that follow it; raises ``MediaError`` at an early end."""
     rate, count = first.sample_rate, first.samples
-    yield mono(first)
+    yield average_channels(first)
     for frame in frames:
         if frame.sample_rate != rate:
             raise MediaError("changes its sampling rate; convert it to WAV or FLAC")
         count += frame.samples
-        yield mono(frame)
+        yield average_channels(frame)
     promised = promised_seconds(container)
     if count / rate < promised - MISSING_SECONDS:
         raise MediaError(f"is truncated: {count / rate:.2f} of {promised:.2f} seconds are there")
 
 
 def promised_seconds(container: Any) -> float:
-    """How long the sound is by its container's own word; 0 where that is a guess."""
+    """How long the sound is according to its container; 0 where that would be a guess."""
     if container.format.name == "aac":
         return 0.0
     stream = container.streams.audio[0]
@@ -177,7 +192,7 @@ def promised_seconds(container: Any) -> float:
     return container.duration / 1e6
 
 
-def mono(frame: Any) -> np.ndarray:
+def average_channels(frame: Any) -> np.ndarray:
     """The channels of one frame averaged, full scale 1."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
@@ -193,8 +208,8 @@ def mono(frame: Any) -> np.ndarray:
 
 
 @contextmanager
-def opened_by_ffmpeg(program: str, file: IO[bytes], kind: str) -> Iterator[Sound]:
-    """``opened_media`` through an installed program, which writes an AU file of floats into a pipe.
+def open_with_ffmpeg(program: str, file: IO[bytes], kind: str) -> Iterator[SoundTrack]:
+    """``open_media`` through an installed program, which writes an AU file of floats into a pipe.
 
     What it reads is a copy under a name of ours, so that it makes nothing of the user's.
     """
@@ -216,40 +231,40 @@ def opened_by_ffmpeg(program: str, file: IO[bytes], kind: str) -> Iterator[Sound
             try:
                 header = process.stdout.read(24)
                 if len(header) < 24:
-                    raise MediaError(complaint(process, errors) or "holds no sound")
+                    raise MediaError(describe_failure(process, errors) or "holds no sound")
                 magic, offset, _, encoding, rate, channels = struct.unpack(">4s5I", header)
                 if (magic, encoding) != (b".snd", 6) or offset < 24 or not channels:
                     raise MediaError(f"was not decoded by {program}: that wrote no AU file of floats")
                 process.stdout.read(offset - 24)
-                yield Sound(kind, rate, piped(process, errors, channels))
+                yield SoundTrack(kind, rate, read_pipe(process, errors, channels))
             finally:
                 process.stdout.close()
                 process.kill()
                 process.wait()
 
 
-def piped(process: subprocess.Popen[bytes], errors: IO[bytes], channels: int) -> Iterator[np.ndarray]:
+def read_pipe(process: subprocess.Popen[bytes], errors: IO[bytes], channels: int) -> Iterator[np.ndarray]:
     """The samples behind the header; raises ``MediaError`` when the program complains."""
     assert process.stdout is not None
     size = 4 * channels
     while content := process.stdout.read(max(1, BLOCK_BYTES // size) * size):
         whole = content[: len(content) // size * size]
         samples = np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
-        with np.errstate(all="ignore"):  # what is no number is dealt with by the caller
+        with np.errstate(all="ignore"):  # the caller deals with what is no number
             yield samples.mean(axis=1)
-    reason = complaint(process, errors)
+    reason = describe_failure(process, errors)
     if reason:
         raise MediaError(reason)
 
 
-def complaint(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
-    """What is wrong by the word of a program that has ended; empty when nothing is."""
+def describe_failure(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
+    """What is wrong according to a program that has ended; empty when nothing is."""
     status = process.wait()
     errors.seek(0)
     lines = errors.read(1 << 16).decode("utf-8", "replace").split("\n")
-    said = next((line.strip() for line in lines if line.strip()), "")
-    said = re.sub(r" @ 0x[0-9a-f]+", "", said)  # where in ffmpeg's memory helps nobody
-    if not status and not said:
+    message = next((line.strip() for line in lines if line.strip()), "")
+    message = re.sub(r" @ 0x[0-9a-f]+", "", message)  # a place in ffmpeg's memory helps nobody
+    if not status and not message:
         return ""
-    reason = said if said.isprintable() and said else f"exit status {status}"
+    reason = message if message.isprintable() and message else f"exit status {status}"
     return f"is damaged or truncated; ffmpeg says: {reason}"

@@ -1,7 +1,7 @@
-"""Where somebody speaks, told from how loud a recording is in bands of frequency.
+"""Where somebody speaks, judged by how loud a recording is in bands of frequency.
 
 Speech rises above the quiet around it in many bands at once, which a tone does not, and it does not
-stay the same for long, which noise does. Both are held against the recording itself, so that neither
+stay the same for long, which noise does. Both are measured against the recording itself, so that neither
 its loudness nor its noise matters. What is doubtful counts as speech: the model hears it and decides.
 """
 
@@ -21,20 +21,20 @@ FAINTEST_DB = -115.0  # in a band, full scale 0: fainter than what rounding to 1
 REACH = 8  # blocks to either side in which the quiet of a band is looked for
 QUIET_SHARE = 0.25  # of those blocks are at most as loud as what counts as quiet
 QUIET_FRAMES = 5  # averaged before the quietest moment of a block is taken
-RISE_DB = 6.0  # above the quiet: a band that is heard
+RISE_DB = 6.0  # above the quiet: the band is active
 LEAKAGE_DB = 50.0  # below the loudest band: what the window of analysis lets through from there
-HEARD_FRAMES = 3  # averaged before that is asked
-HEARD_SHARE = 0.25  # of the bands are heard in a frame of speech; a tone fills one or two
+ACTIVE_FRAMES = 3  # averaged before that is decided
+ACTIVE_SHARE = 0.25  # of the bands are active in a frame of speech; a tone fills one or two
 LAG = 3  # frames: what changes within this time changes as fast as speech
 CHANGE_REACH = 25  # frames to either side whose changes count
-CHANGE_SHARE = 0.75  # of them are at most what is typical: in a loud place words may be few among noise
-LEAST_HEARD = 25  # of these: what is shorter is never steady noise
+CHANGE_SHARE = 0.75  # of them are at most the typical one: in a loud place, words may be few among noise
+LEAST_ACTIVE = 25  # active frames among these: anything shorter is never steady noise
 LEAST_SPEECH = 4  # frames; fewer are a click, or where a noise begins
-LEAST_CHANGE_DB = 3.2  # within LAG, in the bands that are heard; steady noise stays below it
+LEAST_CHANGE_DB = 3.2  # within LAG, in the active bands; steady noise stays below it
 
 
-def detected(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same samples with a decision for each frame, in other blocks.
+def detect_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same samples in other blocks, with a decision for each frame.
 
     Args:
         blocks: the samples of a recording, mono, in pieces of any size.
@@ -44,14 +44,14 @@ def detected(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarr
         Samples of a second (at the end, fewer) and ``(frames,)`` booleans, true where there is speech;
         a frame stands for ``hop_samples(rate)`` samples, and the last one is filled up with zeros.
     """
-    seconds = (Second.of(samples, beyond, rate) for samples, beyond in in_seconds(blocks, rate))
-    for around, place in with_neighbours(seconds, REACH):
+    seconds = (Second.measure(samples, beyond, rate) for samples, beyond in split_seconds(blocks, rate))
+    for around, place in add_neighbours(seconds, REACH):
         yield around[place].samples, is_speech(around, place)
 
 
-def undetected(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As ``detected``, taking everything for speech."""
-    for samples, _ in in_seconds(blocks, rate):
+def assume_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Like ``detect_speech``, but everything counts as speech."""
+    for samples, _ in split_seconds(blocks, rate):
         yield samples, np.ones(num_frames(len(samples), rate), bool)
 
 
@@ -61,82 +61,82 @@ def hop_samples(rate: int) -> int:
 
 
 def num_frames(samples: int, rate: int) -> int:
-    """Frames that so many samples fill, the last one perhaps in part."""
+    """Frames that ``samples`` fill, the last one perhaps only in part."""
     return -(-samples // hop_samples(rate))
 
 
-def spoken(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Where there is speech, clicks left out: first frame, and the one behind the last."""
-    return [(first, last) for first, last in runs(flags) if last - first >= LEAST_SPEECH]
+def find_speech(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Where there is speech, without clicks: first frame, and the one behind the last."""
+    return [(first, last) for first, last in find_runs(flags) if last - first >= LEAST_SPEECH]
 
 
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """The stretches in which ``flags`` are true: first index, and the one behind the last."""
+def find_runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """The runs in which ``flags`` are true: first index, and the one behind the last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-# --- how it is told -------------------------------------------------------------------------------
+# --- the decision ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Second:
-    """A block of a recording and what is measured in it, decibels."""
+    """A block of a recording and the decibels measured in it."""
 
     samples: np.ndarray
     levels: np.ndarray  # (frames, bands)
     quiet: np.ndarray  # (bands,): the quietest moment
 
     @staticmethod
-    def of(samples: np.ndarray, beyond: np.ndarray, rate: int) -> Second:
+    def measure(samples: np.ndarray, beyond: np.ndarray, rate: int) -> Second:
         """``beyond`` are the samples that follow: the last window reaches into them."""
-        levels = band_levels(samples, beyond, rate)
-        return Second(samples, levels, averaged(levels, QUIET_FRAMES).min(axis=0))
+        levels = measure_levels(samples, beyond, rate)
+        return Second(samples, levels, average_frames(levels, QUIET_FRAMES).min(axis=0))
 
 
 def is_speech(around: list[Second], place: int) -> np.ndarray:
-    """Which frames of the second at ``place`` are speech, told from the seconds ``around``."""
+    """Which frames of the second at ``place`` are speech, judged by the seconds ``around``."""
     quiets = np.sort([second.quiet for second in around], axis=0)
     quiet = quiets[int(QUIET_SHARE * (len(around) - 1))]
     near = around[max(0, place - 1) : place + 2]
     levels = np.concatenate([second.levels for second in near])
-    smooth = averaged(levels, HEARD_FRAMES)
-    heard = (smooth > quiet + RISE_DB) & (smooth > smooth.max(axis=1, keepdims=True) - LEAKAGE_DB)
-    speech = heard.mean(axis=1) >= HEARD_SHARE
+    smooth = average_frames(levels, ACTIVE_FRAMES)
+    active = (smooth > quiet + RISE_DB) & (smooth > smooth.max(axis=1, keepdims=True) - LEAKAGE_DB)
+    speech = active.mean(axis=1) >= ACTIVE_SHARE
     if speech.any():
-        speech &= typical_changes(levels, heard & speech[:, None]) > LEAST_CHANGE_DB
+        speech &= measure_changes(levels, active & speech[:, None]) > LEAST_CHANGE_DB
     first = 0 if place == 0 else len(near[0].levels)
     return speech[first : first + len(around[place].levels)]
 
 
-def averaged(levels: np.ndarray, frames: int) -> np.ndarray:
-    """The mean over so many frames around each, an odd number; the first and last are repeated."""
+def average_frames(levels: np.ndarray, frames: int) -> np.ndarray:
+    """The mean over an odd number of ``frames`` around each one; the first and last are repeated."""
     reach = frames // 2
     padded = np.concatenate([levels[:1].repeat(reach, axis=0), levels, levels[-1:].repeat(reach, axis=0)])
     return np.sum([padded[shift : shift + len(levels)] for shift in range(frames)], axis=0) / frames
 
 
-def typical_changes(levels: np.ndarray, heard: np.ndarray) -> np.ndarray:
-    """By how many decibels the bands that are ``heard`` change around each frame, ``(frames,)``.
+def measure_changes(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """By how many decibels the ``active`` bands change around each frame, ``(frames,)``.
 
-    A quantile over the frames that are heard: what begins or ends suddenly and in between stays the
-    same does not change. Where they are too few to tell, infinity.
+    A quantile over the active frames: what begins or ends suddenly and stays the same in between does
+    not change. Infinity where there are too few of them to judge by.
     """
     changes = np.full(len(levels), np.inf)
-    bands = heard[LAG:] | heard[:-LAG]
+    bands = active[LAG:] | active[:-LAG]
     moved = np.abs(levels[LAG:] - levels[:-LAG])
     changes[LAG:] = (moved * bands).sum(axis=1) / np.maximum(bands.sum(axis=1), 1)
-    changes[~heard.any(axis=1)] = np.inf
+    changes[~active.any(axis=1)] = np.inf
     values = np.pad(changes, CHANGE_REACH, constant_values=np.inf)
     windows = np.sort(np.lib.stride_tricks.sliding_window_view(values, 2 * CHANGE_REACH + 1), axis=1)
     counts = np.isfinite(windows).sum(axis=1)
     changes = np.take_along_axis(
         windows, (CHANGE_SHARE * np.maximum(counts - 1, 0)).astype(int)[:, None], axis=1
     )[:, 0]
-    return np.where(counts < LEAST_HEARD, np.inf, changes)
+    return np.where(counts < LEAST_ACTIVE, np.inf, changes)
 
 
-def band_levels(
+def measure_levels(
     samples: np.ndarray,
     beyond: np.ndarray,
     rate: int,
@@ -146,8 +146,8 @@ def band_levels(
 ) -> np.ndarray:
     """Power in each band in decibels, ``(frames, bands)``; a window is two frames long.
 
-    Windows that reach beyond the end of the recording have the levels of the last one that does not:
-    filled up with zeros they would hold a click.
+    Windows that reach beyond the end of the recording get the levels of the last one that does not:
+    filled up with zeros, they would hold a click.
     """
     hop = hop_samples(rate)
     frames = num_frames(len(samples), rate)
@@ -174,26 +174,26 @@ def band_edges(rate: int, bands: int = BANDS, low_hz: float = LOW_HZ, high_hz: f
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-def in_seconds(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def split_seconds(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Blocks of any size as seconds, each with the samples of a frame that follow it.
 
     The last one is two frames longer at most, so that none but a whole recording has less than a window.
     """
     hop = hop_samples(rate)
     size = BLOCK * hop
-    waiting = np.zeros(0, np.float32)
+    rest = np.zeros(0, np.float32)
     for block in blocks:
-        waiting = np.concatenate([waiting, block])
+        rest = np.concatenate([rest, block])
         begin = 0
-        while len(waiting) - begin >= size + 2 * hop:
-            yield waiting[begin : begin + size], waiting[begin + size : begin + size + hop]
+        while len(rest) - begin >= size + 2 * hop:
+            yield rest[begin : begin + size], rest[begin + size : begin + size + hop]
             begin += size
-        waiting = waiting[begin:].copy()
-    if len(waiting):
-        yield waiting, waiting[:0]
+        rest = rest[begin:].copy()
+    if len(rest):
+        yield rest, rest[:0]
 
 
-def with_neighbours(seconds: Iterable[Second], reach: int) -> Iterator[tuple[list[Second], int]]:
+def add_neighbours(seconds: Iterable[Second], reach: int) -> Iterator[tuple[list[Second], int]]:
     """Each second with those up to ``reach`` before and behind it, and its place among them."""
     around: deque[Second] = deque()
     place = 0

@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from asr.audio.reading import AudioError, Source, bare_wav_header, duration
+from asr.audio.reading import make_wav_header, read_stated_duration
+from asr.audio.sources import AudioError, Source, is_recording
 from asr.cli.searching import search_options, searching
 from asr.cli.threads import cores_option
 from asr.core.cores import choose_threads
@@ -166,8 +167,6 @@ def found(arguments: Sequence[str]) -> tuple[list[Found], list[str]]:
 
 def recordings_of(argument: str) -> Iterator[Found]:
     """What one argument means: stdin, all recordings below a folder, the files that fit a pattern, a file."""
-    from asr.data.corpora.recordings import is_recording
-
     if argument == STDIN:
         yield Found(STDIN, Path("stdin"))
     elif Path(argument).is_dir():
@@ -247,31 +246,46 @@ def stdin_copied(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
         if wanted:
             if rate is not None:
-                file.write(bare_wav_header(rate))
+                file.write(make_wav_header(rate))
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield file
 
 
 def progress_bar(sources: Sequence[Source]) -> Any:
-    """A bar over the seconds in ``sources`` that shows itself on a terminal, after a while."""
+    """A bar over the seconds in ``sources`` that appears on a terminal, after a while.
+
+    Where a header does not tell how long its recording is, the bar counts seconds without a goal: to
+    decode everything first would cost more than the bar is worth.
+    """
     from tqdm import tqdm
 
-    quiet = not sys.stderr.isatty()
+    is_hidden = not sys.stderr.isatty()
+    total = 0.0 if is_hidden else sum_durations(sources)
+    with_goal = "{percentage:3.0f} % |{bar:40}| {remaining} left"
     return tqdm(
-        total=0.0 if quiet else sum(map(known_duration, sources)),
-        bar_format="{percentage:3.0f} % |{bar:40}| {remaining} left",
+        total=total,
+        bar_format="{n:.0f} s of audio in {elapsed}" if total is None else with_goal,
         delay=PATIENCE_SECONDS,
-        disable=quiet,
+        disable=is_hidden,
         leave=False,
     )
 
 
-def known_duration(source: Source) -> float:
-    """Seconds in a recording; none in one that cannot be read, which is said when its turn comes."""
-    try:
-        return duration(source)
-    except AudioError:
-        return 0.0
+def sum_durations(sources: Sequence[Source]) -> float | None:
+    """Seconds in all ``sources`` by their headers; ``None`` where one does not tell.
+
+    A recording that cannot be read has none; its message comes when its turn does.
+    """
+    total = 0.0
+    for source in sources:
+        try:
+            seconds = read_stated_duration(source)
+        except AudioError:
+            continue
+        if seconds is None:
+            return None
+        total += seconds
+    return total
 
 
 # --- what comes of it -----------------------------------------------------------------------------

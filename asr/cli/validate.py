@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from asr.audio.reading import duration, read_audio
+from asr.audio.reading import measure_duration, read_audio
 from asr.data.manifest import Utterance, check, numbered_lines
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonicalise
@@ -46,7 +46,7 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
         return canonicalise(NORMALISERS[normaliser](text))  # what the tokenizer would be given
 
     vocabulary = characters_of(tokens) if tokens else None
-    checked = check(manifests, decoded_length if decode else duration, normalise, vocabulary)
+    checked = check(manifests, decoded_length if decode else measure_duration, normalise, vocabulary)
     for line in description(checked.utterances, map(normalise, (u.text for u in checked.utterances))):
         click.echo(line)
     for fault in checked.faults:

@@ -17,9 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
-from asr.audio.reading import AudioError, Source, audio_blocks
-from asr.audio.turns import turns
-from asr.audio.vad import HOP_SECONDS, detected, hop_samples, runs, spoken, undetected
+from asr.audio.reading import AudioError, Source, stream_audio
+from asr.audio.turns import find_turns
+from asr.audio.vad import HOP_SECONDS, assume_speech, detect_speech, find_runs, find_speech, hop_samples
 from asr.core.config import option
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, inside
@@ -180,8 +180,8 @@ def work(listener: Listener, sources: Iterable[Source], vad: bool) -> Iterator[P
     rate = listener.sample_rate
     for source in sources:
         name = name_of(source)
-        blocks = audio_blocks(source, rate)
-        speech = detected(blocks, rate) if vad else undetected(blocks, rate)
+        blocks = stream_audio(source, rate)
+        speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
         try:
             samples = yield from pieces(speech, rate, listener.frame_samples, by_voice=vad)
         except AudioError as error:
@@ -255,7 +255,7 @@ def pieces(
     """A recording as pieces with speech in them; returns how many samples it has.
 
     Args:
-        speech: samples with a decision for each frame, as ``asr.audio.vad.detected`` yields them.
+        speech: samples with a decision for each frame, as ``asr.audio.vad.detect_speech`` yields them.
         rate: their sampling rate in hertz.
         frame: samples from one row of log-probs to the next; overlapping pieces begin whole rows apart.
         by_voice: a piece ends where the voice changes, too, if the recording is cut at all.
@@ -273,7 +273,7 @@ def pieces(
             yield from cut()
     if waiting.end > longest:
         yield from cut(final=True)
-    elif waiting.end and (spoken(waiting.flags) or waiting.flags.all()):  # the latter however short
+    elif waiting.end and (find_speech(waiting.flags) or waiting.flags.all()):  # the latter however short
         yield Piece(0, waiting.samples)
     return waiting.end
 
@@ -326,7 +326,7 @@ def parts(piece: Piece, rate: int, frame: int) -> Iterator[Piece]:
     Not where it overlaps the piece before it: there both must have heard enough to be joined.
     """
     overlap = round(OVERLAP_SECONDS * rate) if piece.joined else 0
-    places = [place // frame * frame for place in turns(piece.samples, rate)]
+    places = [place // frame * frame for place in find_turns(piece.samples, rate)]
     edges = [0, *(place for place in places if place > overlap), len(piece.samples)]
     for begin, end in pairwise(edges):
         samples = piece.samples[begin:end]
@@ -356,7 +356,7 @@ def next_cut(flags: np.ndarray, joined: bool, final: bool) -> Cut | None:
         joined: the first of them are in the piece before, too.
         final: no more come.
     """
-    speech = spoken(flags)
+    speech = find_speech(flags)
     if not speech and not joined:
         end = len(flags) if final else max(0, len(flags) - PADDING)
         return Cut(end, end) if end else None
@@ -431,7 +431,7 @@ def seam(before: np.ndarray, after: np.ndarray, margin: int) -> int:
     margin = min(margin, max(0, rows - 1) // 2)
     shared = slice(margin, rows - margin)
     blank = (before[shared].argmax(axis=1) == BLANK_TOKEN) & (after[shared].argmax(axis=1) == BLANK_TOKEN)
-    silences = runs(blank)
+    silences = find_runs(blank)
     if silences:
         first, last = max(silences, key=lambda run: run[1] - run[0])
         return margin + (first + last) // 2

@@ -23,8 +23,8 @@ from torch import Tensor
 from torchaudio.transforms import Resample
 
 from asr.audio import reading as audio
+from asr.audio.sources import is_recording
 from asr.core.config import ConfigError, check_bounds, option
-from asr.data.corpora.recordings import is_recording
 from asr.data.manifest import Utterance
 from asr.errors import UserError
 from asr.model.features import mask_padding, padded
@@ -136,7 +136,9 @@ def find_sources(
     """
     if config.noise_share and "babble" in config.noise_kinds and len(voices) < 2:
         raise AugmentError("'augment.noise_kinds' has babble, which needs other training utterances")
-    noises = [(path, audio.duration(path)) for path in find_recordings("noise_folder", config.noise_folder)]
+    noises = [
+        (path, audio.measure_duration(path)) for path in find_recordings("noise_folder", config.noise_folder)
+    ]
     responses = [
         prepare_response(audio.read_audio(path, rate), rate)
         for path in find_recordings("reverb_folder", config.reverb_folder)

@@ -86,7 +86,7 @@ def measure_duration(utterance: Utterance) -> float:
     """Seconds, from the manifest or else from the recording."""
     if utterance.duration is not None:
         return utterance.duration
-    return audio.duration(utterance.audio) - utterance.start
+    return audio.measure_duration(utterance.audio) - utterance.start
 
 
 def plan_epoch(

@@ -15,8 +15,10 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from asr.audio import reading as audio
-from asr.audio.reading import BEGINNINGS, AudioError, duration, read_audio
+from asr.audio import media
+from asr.audio.integrity import BEGINNINGS, recognise_format
+from asr.audio.reading import AudioError, measure_duration, read_audio, read_stated_duration
+from asr.audio.resampling import resample
 from asr.cli import cli
 
 SEVEN = Path(__file__).parents[2] / "samples" / "digit-7-jackson.flac"
@@ -34,7 +36,7 @@ def tone(rate: int, seconds: float = 2.0, channels: int = 1) -> np.ndarray:
     return np.repeat(samples[None], channels, axis=0).astype(np.float32)
 
 
-def encoded(samples: np.ndarray, container: str, codec: str, rate: int, picture: bool = False) -> bytes:
+def encode(samples: np.ndarray, container: str, codec: str, rate: int, picture: bool = False) -> bytes:
     """``(channels, samples)`` in a container, on wish with a track of pictures before the sound."""
     av = pytest.importorskip("av", reason="PyAV, part of [media], is not installed")
     buffer = io.BytesIO()
@@ -65,7 +67,7 @@ def encoded(samples: np.ndarray, container: str, codec: str, rate: int, picture:
 @every_kind
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_kind_gives_the_tone_back(tmp_path, container, codec, rate, channels):
-    content = encoded(tone(rate, channels=channels), container, codec, rate)
+    content = encode(tone(rate, channels=channels), container, codec, rate)
     path = tmp_path / "recording.wav"  # the name does not matter
     path.write_bytes(content)
     samples = read_audio(path, rate)
@@ -75,29 +77,37 @@ def test_every_kind_gives_the_tone_back(tmp_path, container, codec, rate, channe
     spectrum = np.abs(np.fft.rfft(middle)) / len(middle) * 2
     assert spectrum.argmax() == 440
     assert spectrum[440] == pytest.approx(0.5, abs=0.03)
-    assert duration(content) == len(samples) / rate
+    assert measure_duration(content) == len(samples) / rate
     np.testing.assert_array_equal(read_audio(io.BytesIO(content), rate), samples)
     np.testing.assert_array_equal(read_audio(content, rate, 0.5, 0.25), samples[rate // 2 :][: rate // 4])
 
 
 @every_kind
+def test_what_a_container_states_is_read_without_decoding(monkeypatch, container, codec, rate):
+    content = encode(tone(rate), container, codec, rate)
+    monkeypatch.setattr(media, "decode_frames", lambda container: pytest.fail("decodes"))
+    stated = read_stated_duration(content)
+    assert stated is None if container == "adts" else stated == pytest.approx(2.0, abs=0.15)
+
+
+@every_kind
 def test_channels_are_averaged(container, codec, rate):
     left = tone(rate, channels=2) * np.array([[1], [0]], np.float32)
-    samples = read_audio(encoded(left, container, codec, rate), rate)
+    samples = read_audio(encode(left, container, codec, rate), rate)
     assert np.abs(samples[rate // 2 : -rate // 2]).max() == pytest.approx(0.25, abs=0.05)
 
 
 def test_the_sound_of_a_film_is_read_and_a_silent_film_has_none():
-    film = encoded(tone(16000), "mp4", "aac", 16000, picture=True)
+    film = encode(tone(16000), "mp4", "aac", 16000, picture=True)
     assert len(read_audio(film)) == pytest.approx(32000, abs=2400)
     with pytest.raises(AudioError, match="holds no sound"):
-        read_audio(encoded(np.zeros((1, 0), np.float32), "mp4", "aac", 16000, picture=True))
+        read_audio(encode(np.zeros((1, 0), np.float32), "mp4", "aac", 16000, picture=True))
 
 
 @every_kind
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
 def test_a_truncated_file_is_named(container, codec, rate, share):
-    content = encoded(tone(rate, seconds=3.0), container, codec, rate)
+    content = encode(tone(rate, seconds=3.0), container, codec, rate)
     with pytest.raises(AudioError, match=r"audio bytes: (is (damaged, )?truncated|holds no)"):
         read_audio(content[: int(share * len(content))])
 
@@ -108,8 +118,8 @@ def test_aac_is_told_from_mp3():
         layer, synchronised = second >> 1 & 3, second >= 0xF0  # MPEG 2.5, which MP3 may be, has one bit less
         assert bool(re.match(BEGINNINGS["AAC"], beginning)) == (synchronised and layer == 0)
         if second >= 0xE2 and layer:
-            assert audio.kind_of(io.BytesIO(beginning)) == "MP3"
-    aac = encoded(tone(16000), "adts", "aac", 16000)
+            assert recognise_format(io.BytesIO(beginning)) == "MP3"
+    aac = encode(tone(16000), "adts", "aac", 16000)
     tag = b"ID3\4\0\0\0\0\x20\0" + bytes(4096)  # as radio streams have it
     np.testing.assert_array_equal(read_audio(tag + aac), read_audio(aac))
 
@@ -123,8 +133,8 @@ def test_what_names_other_files_is_not_read(tmp_path, content):
 
 def test_a_memo_of_a_phone_is_transcribed(tmp_path, capfd):
     samples, rate = soundfile.read(SEVEN, dtype="float32")
-    wide = audio.resampled(samples, rate, 16000)
-    (tmp_path / "memo.m4a").write_bytes(encoded(wide[None], "ipod", "aac", 16000))
+    wide = resample(samples, rate, 16000)
+    (tmp_path / "memo.m4a").write_bytes(encode(wide[None], "ipod", "aac", 16000))
     assert CliRunner().invoke(cli, ["transcribe", "--model", "digits", str(tmp_path)]).stdout == "seven\n"
     assert capfd.readouterr().err == ""  # FFmpeg keeps its remarks to itself
 
@@ -195,6 +205,12 @@ def test_what_ffmpeg_complains_about_is_said(ffmpeg, program, says):
     with pytest.raises(AudioError, match=f"audio bytes: .*{says}") as failure:
         read_audio(MEMO)
     assert "\n" not in str(failure.value)
+
+
+def test_a_stated_duration_starts_no_program(ffmpeg):
+    plays(ffmpeg, STEREO)
+    assert read_stated_duration(MEMO) is None
+    assert not (ffmpeg / "told.json").exists()
 
 
 def test_a_program_that_is_not_waited_for_is_ended(ffmpeg):

@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.audio import reading as audio
-from asr.audio.reading import AudioError, audio_blocks, duration, read_audio
+from asr.audio.reading import AudioError, measure_duration, read_audio, read_stated_duration, stream_audio
+from asr.audio.resampling import resample
+from asr.audio.sources import open_source
 
 # Container, encoding, how far a sample may be off.
 FORMATS = [
@@ -40,7 +42,7 @@ def noise(seconds: float, rate: int = 16000) -> np.ndarray:
     return 0.1 * np.random.default_rng(0).standard_normal(int(rate * seconds))
 
 
-def encoded(samples: np.ndarray, kind: str, subtype: str, rate: int = 16000, **options: object) -> bytes:
+def encode(samples: np.ndarray, kind: str, subtype: str, rate: int = 16000, **options: object) -> bytes:
     buffer = io.BytesIO()
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     with soundfile.SoundFile(buffer, "w", rate, channels, subtype, format=kind, **options) as sound:
@@ -52,19 +54,19 @@ ID3 = b"ID3\4\0\0\0\0\x20\0" + bytes(4096)  # a tag, as a picture before an MP3 
 
 
 def wav(samples: np.ndarray, rate: int = 16000, subtype: str = "PCM_16") -> bytes:
-    return encoded(samples, "WAV", subtype, rate)
+    return encode(samples, "WAV", subtype, rate)
 
 
 def mp3(samples: np.ndarray, mode: str = "CONSTANT") -> bytes:
     """At a middling bit rate: at the highest, frames borrow no bits from those before them."""
-    return encoded(samples, "MP3", "MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.7)
+    return encode(samples, "MP3", "MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.7)
 
 
 def three_seconds(kind: str, subtype: str) -> bytes:
     """A recording in which the decoder needs what came before, as far as the format knows of that."""
     if subtype == "OPUS":
-        return encoded(tone(seconds=3.0), kind, subtype, compression_level=1.0)
-    return mp3(noise(3)) if kind == "MP3" else encoded(noise(3), kind, subtype)
+        return encode(tone(seconds=3.0), kind, subtype, compression_level=1.0)
+    return mp3(noise(3)) if kind == "MP3" else encode(noise(3), kind, subtype)
 
 
 def without_xing_header(content: bytes) -> bytes:
@@ -72,7 +74,7 @@ def without_xing_header(content: bytes) -> bytes:
     return content[content.index(content[:2], 4) :]
 
 
-def patched(content: bytes, place: int, new: bytes) -> bytes:
+def patch(content: bytes, place: int, new: bytes) -> bytes:
     return content[:place] + new + content[place + len(new) :]
 
 
@@ -82,7 +84,7 @@ def patched(content: bytes, place: int, new: bytes) -> bytes:
 @pytest.mark.parametrize(("kind", "subtype", "tolerance"), FORMATS, ids=IDS)
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_every_format_gives_the_samples_back(tmp_path, kind, subtype, tolerance, rate):
-    content = encoded(tone(rate=rate, channels=2), kind, subtype, rate)
+    content = encode(tone(rate=rate, channels=2), kind, subtype, rate)
     path = tmp_path / "recording.raw"  # the name does not matter
     path.write_bytes(content)
     for source in (path, str(path), content):
@@ -91,13 +93,13 @@ def test_every_format_gives_the_samples_back(tmp_path, kind, subtype, tolerance,
         assert samples.shape == (rate,)
         edge = rate // 20  # lossy formats blur the edges
         np.testing.assert_allclose(samples[edge:-edge], tone(rate=rate)[edge:-edge, 0], atol=tolerance)
-        assert duration(source) == 1.0
+        assert measure_duration(source) == 1.0
 
 
 @pytest.mark.parametrize("ending", ["wav", "mp3", "vox", "gsm", "au", "txt", "RAW", ""])
 @every_codec
 def test_the_name_does_not_matter(tmp_path, kind, subtype, ending):
-    content = encoded(tone(seconds=0.1), kind, subtype)
+    content = encode(tone(seconds=0.1), kind, subtype)
     path = tmp_path / f"recording.{ending}"
     path.write_bytes(content)
     np.testing.assert_array_equal(read_audio(path), read_audio(content))
@@ -164,13 +166,13 @@ def test_a_stretch_is_a_slice(kind, subtype):
 def test_a_stretch_is_cut_before_resampling():
     content = wav(noise(2, 8000), 8000)
     stretch = read_audio(content, 8000, 0.5, 1.0)
-    np.testing.assert_array_equal(read_audio(content, 16000, 0.5, 1.0), audio.resampled(stretch, 8000, 16000))
+    np.testing.assert_array_equal(read_audio(content, 16000, 0.5, 1.0), resample(stretch, 8000, 16000))
 
 
 @pytest.mark.parametrize(("start", "seconds"), [(0.5, 0.5999), (0.96, 0.13), (0.0, 1.0999)])
 @every_codec
 def test_a_stretch_may_end_a_little_late(kind, subtype, start, seconds):
-    samples = read_audio(encoded(tone(), kind, subtype), 16000, start, seconds)
+    samples = read_audio(encode(tone(), kind, subtype), 16000, start, seconds)
     assert len(samples) == round(16000 * (1 - start))
 
 
@@ -187,7 +189,7 @@ def test_a_stretch_may_end_a_little_late(kind, subtype, start, seconds):
 @pytest.mark.parametrize(("kind", "subtype"), [CODECS[1], CODECS[9], CODECS[12], CODECS[13]])
 def test_a_stretch_that_is_not_there(kind, subtype, start, seconds, says):
     with pytest.raises(AudioError, match=says):
-        read_audio(encoded(tone(), kind, subtype), 16000, start, seconds)
+        read_audio(encode(tone(), kind, subtype), 16000, start, seconds)
 
 
 # --- in blocks ------------------------------------------------------------------------------------
@@ -196,17 +198,17 @@ def test_a_stretch_that_is_not_there(kind, subtype, start, seconds, says):
 @every_codec
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_blocks_together_are_the_recording(monkeypatch, kind, subtype, rate):
-    content = encoded(np.stack([noise(2), tone(seconds=2)[:, 0]], axis=1), kind, subtype)
+    content = encode(np.stack([noise(2), tone(seconds=2)[:, 0]], axis=1), kind, subtype)
     monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7000)
-    blocks = list(audio_blocks(content, rate))
+    blocks = list(stream_audio(content, rate))
     assert len(blocks) > 8
     np.testing.assert_array_equal(np.concatenate(blocks), read_audio(content, rate))
 
 
 def test_what_is_wrong_with_the_end_is_said_there(monkeypatch):
     monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7000)
-    content = encoded(noise(3), "FLAC", "PCM_16")
-    blocks = audio_blocks(content[: len(content) // 2])
+    content = encode(noise(3), "FLAC", "PCM_16")
+    blocks = stream_audio(content[: len(content) // 2])
     assert len(next(blocks)) == 7000
     with pytest.raises(AudioError, match=r"audio bytes: is .*truncated"):
         list(blocks)
@@ -217,11 +219,11 @@ def test_samples_that_are_not_finite_are_silent_in_blocks_too(monkeypatch):
     samples = tone()[:, 0]
     samples[:3000], samples[9000] = np.nan, np.inf
     content = wav(samples, subtype="FLOAT")
-    np.testing.assert_array_equal(np.concatenate(list(audio_blocks(content))), read_audio(content))
+    np.testing.assert_array_equal(np.concatenate(list(stream_audio(content))), read_audio(content))
     with pytest.raises(AudioError, match="none of its samples is a finite number"):
-        list(audio_blocks(wav(np.full(5000, np.nan), subtype="FLOAT")))
+        list(stream_audio(wav(np.full(5000, np.nan), subtype="FLOAT")))
     with pytest.raises(AudioError, match="holds no samples"):
-        list(audio_blocks(wav(tone()[:0])))
+        list(stream_audio(wav(tone()[:0])))
 
 
 # --- truncated files ------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def test_samples_that_are_not_finite_are_silent_in_blocks_too(monkeypatch):
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.99])
 @every_codec
 def test_a_truncated_file_is_an_error_that_says_so(tmp_path, kind, subtype, share):
-    content = encoded(noise(3), kind, subtype)
+    content = encode(noise(3), kind, subtype)
     assert len(read_audio(content)) == 48000
     cut = content[: int(share * len(content))]
     path = tmp_path / "cut.audio"
@@ -243,23 +245,23 @@ def test_a_truncated_file_is_an_error_that_says_so(tmp_path, kind, subtype, shar
 @pytest.mark.parametrize(("kind", "subtype"), [codec for codec in CODECS if codec[0] != "MP3"])
 def test_the_last_byte_counts(kind, subtype):
     with pytest.raises(AudioError, match="truncated"):
-        read_audio(encoded(noise(1), kind, subtype)[:-1])
+        read_audio(encode(noise(1), kind, subtype)[:-1])
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_without_its_last_pages_is_truncated(subtype):
-    content = encoded(noise(5), "OGG", subtype)
+    content = encode(noise(5), "OGG", subtype)
     pages = [place for place in range(len(content)) if content.startswith(b"OggS", place)]
     assert len(pages) > 4
     header = [pages[-1] + place for place in range(30)]
     for place in [*pages[1:], *header]:
-        for function in (read_audio, duration):
+        for function in (read_audio, measure_duration):
             with pytest.raises(AudioError, match="truncated"):
                 function(content[:place])
 
 
 def test_a_truncated_file_still_gives_the_stretches_it_holds():
-    content = encoded(noise(3), "FLAC", "PCM_16")
+    content = encode(noise(3), "FLAC", "PCM_16")
     half = content[: len(content) // 2]
     np.testing.assert_array_equal(read_audio(half, 16000, 0.5, 0.25), read_audio(content)[8000:12000])
     with pytest.raises(AudioError, match="truncated"):
@@ -273,7 +275,7 @@ def test_a_place_that_cannot_be_is_the_end(tmp_path, place):
     path.write_bytes(b"0123456789")
     with path.open("rb") as stream:
         for source in (path, b"0123456789", stream):
-            with audio.opened_file(source) as file:
+            with open_source(source) as file:
                 file.seek(3)
                 for whence in (io.SEEK_SET, io.SEEK_CUR):
                     assert file.seek(place, whence) >= 0
@@ -290,21 +292,21 @@ def test_a_place_that_cannot_be_is_the_end(tmp_path, place):
 @pytest.mark.parametrize("riff_length", [0, 8, 36, 0x7FFFF024, 0xFFFFFFFF])
 def test_wav_from_a_pipe_is_read_to_its_end(tmp_path, length, riff_length):
     content = wav(tone())
-    content = patched(content, content.index(b"data") + 4, struct.pack("<I", length))
-    content = patched(content, 4, struct.pack("<I", riff_length))
+    content = patch(content, content.index(b"data") + 4, struct.pack("<I", length))
+    content = patch(content, 4, struct.pack("<I", riff_length))
     path = tmp_path / "pipe.wav"
     path.write_bytes(content)
     for source in (content, path):
         np.testing.assert_array_equal(read_audio(source), read_audio(wav(tone())))
         np.testing.assert_array_equal(read_audio(source, 16000, 0.5), read_audio(wav(tone()))[8000:])
-        assert duration(source) == 1.0
+        assert measure_duration(source) == 1.0
 
 
 @pytest.mark.parametrize("length", [32002, 40000, 0x7FFE0000, 0x90000000, 0xF0000000])
 def test_wav_of_another_length_that_is_not_there_is_truncated(length):
     content = wav(tone())
-    content = patched(content, content.index(b"data") + 4, struct.pack("<I", length))
-    for function in (read_audio, duration):
+    content = patch(content, content.index(b"data") + 4, struct.pack("<I", length))
+    for function in (read_audio, measure_duration):
         with pytest.raises(AudioError, match="truncated"):
             function(content)
 
@@ -313,26 +315,41 @@ def test_chunks_beside_the_samples_are_no_sound():
     content = wav(tone())
     place, extra = content.index(b"data"), b"LIST" + struct.pack("<I", 7) + b"INFOabc\0"
     surrounded = content[:place] + extra + content[place:] + extra
-    surrounded = patched(surrounded, 4, struct.pack("<I", len(surrounded) - 8))
+    surrounded = patch(surrounded, 4, struct.pack("<I", len(surrounded) - 8))
     np.testing.assert_array_equal(read_audio(surrounded), read_audio(content))
     empty = content[:place] + b"data\0\0\0\0" + extra
     with pytest.raises(AudioError, match="holds no samples"):
-        read_audio(patched(empty, 4, struct.pack("<I", len(empty) - 8)))
+        read_audio(patch(empty, 4, struct.pack("<I", len(empty) - 8)))
 
 
 def test_au_from_a_pipe_is_read_to_its_end():
-    content = encoded(tone(), "AU", "PCM_16")
-    np.testing.assert_array_equal(read_audio(patched(content, 8, b"\xff" * 4)), read_audio(content))
+    content = encode(tone(), "AU", "PCM_16")
+    np.testing.assert_array_equal(read_audio(patch(content, 8, b"\xff" * 4)), read_audio(content))
 
 
 def test_flac_that_does_not_tell_its_length_is_read_to_its_end():
-    content = encoded(noise(3), "FLAC", "PCM_16")
-    unstated = patched(content, 21, bytes([content[21] & 0xF0]) + bytes(4))  # 36 bits of STREAMINFO
+    content = encode(noise(3), "FLAC", "PCM_16")
+    unstated = patch(content, 21, bytes([content[21] & 0xF0]) + bytes(4))  # 36 bits of STREAMINFO
     np.testing.assert_array_equal(read_audio(unstated), read_audio(content))
     np.testing.assert_array_equal(read_audio(unstated, 16000, 2.0, 0.5), read_audio(content)[32000:40000])
-    assert duration(unstated) == 3.0
+    assert measure_duration(unstated) == 3.0
     with pytest.raises(AudioError, match="truncated"):
         read_audio(unstated[: len(unstated) // 2])
+
+
+@every_codec
+def test_a_stated_duration_is_the_whole_one_and_takes_no_decoding(monkeypatch, kind, subtype):
+    content = encode(noise(3), kind, subtype)
+    monkeypatch.setattr(audio, "decode_blocks", lambda *arguments: pytest.fail("decodes"))
+    assert read_stated_duration(content) == 3.0
+
+
+def test_what_a_header_does_not_state_stays_unknown(monkeypatch):
+    flac = encode(noise(3), "FLAC", "PCM_16")
+    unstated = patch(flac, 21, bytes([flac[21] & 0xF0]) + bytes(4))
+    monkeypatch.setattr(audio, "decode_blocks", lambda *arguments: pytest.fail("decodes"))
+    assert read_stated_duration(unstated) is None
+    assert read_stated_duration(without_xing_header(mp3(noise(3)))) is None
 
 
 @pytest.mark.parametrize("before", [b"", ID3], ids=["bare", "tag before"])
@@ -341,11 +358,11 @@ def test_an_mp3_may_have_tags_and_need_not_tell_its_length(before, after):
     content = mp3(tone(seconds=2.0))
     samples = read_audio(before + content + after)
     np.testing.assert_allclose(samples, read_audio(content), atol=1e-6)
-    assert duration(before + content + after) == 2.0
+    assert measure_duration(before + content + after) == 2.0
     # Without the header nobody knows of the encoder's padding, and it is sound.
     frames = before + without_xing_header(content) + after
     assert 32000 <= len(read_audio(frames)) <= 32000 + 3 * 576
-    assert duration(frames) == len(read_audio(frames)) / 16000
+    assert measure_duration(frames) == len(read_audio(frames)) / 16000
 
 
 @pytest.mark.parametrize("length", [1, 5, 576, 3000])
@@ -378,26 +395,26 @@ def test_an_mp3_longer_than_its_header_tells_is_not_cut_short():
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_with_two_streams_is_not_cut_short(subtype):
     with pytest.raises(AudioError, match="several Ogg streams"):
-        read_audio(encoded(noise(1), "OGG", subtype) + encoded(noise(2), "OGG", subtype))
+        read_audio(encode(noise(1), "OGG", subtype) + encode(noise(2), "OGG", subtype))
 
 
 @pytest.mark.parametrize("rate", [0, 1, 999, 1_000_001, 0x7FFFFFFF])
 def test_a_rate_that_no_recording_has_is_not_resampled(rate):
     with pytest.raises(AudioError, match="audio bytes: is damaged"):
-        read_audio(patched(wav(tone()), 24, struct.pack("<I", rate)))
+        read_audio(patch(wav(tone()), 24, struct.pack("<I", rate)))
 
 
 def test_a_header_that_lies_takes_no_memory_and_no_time():
-    content = encoded(noise(1), "FLAC", "PCM_16")
+    content = encode(noise(1), "FLAC", "PCM_16")
     with pytest.raises(AudioError, match=r"truncated: 16000 of 68719476735 samples"):
-        read_audio(patched(content, 21, bytes([content[21] | 0x0F]) + b"\xff" * 4))
+        read_audio(patch(content, 21, bytes([content[21] | 0x0F]) + b"\xff" * 4))
     with pytest.raises(AudioError, match="truncated"):
         read_audio(wav(tone())[:36] + bytes(10_000_000))  # a million empty chunks
 
 
 # --- everything else that can be wrong ------------------------------------------------------------
 
-FLAC = encoded(tone(), "FLAC", "PCM_16")
+FLAC = encode(tone(), "FLAC", "PCM_16")
 FAULTY = {
     "empty.wav": (b"", "is empty"),
     "text.wav": (b"not audio", "is not audio"),
@@ -412,12 +429,12 @@ FAULTY = {
     "marks.ogg": (b"OggS" + bytes(100), "truncated"),
     "marks.mp3": (b"ID3\4" + bytes(100), "damaged"),
     "none.wav": (wav(tone()[:0]), "no samples"),
-    "none.ogg": (encoded(tone()[:0], "OGG", "VORBIS"), "no samples"),
+    "none.ogg": (encode(tone()[:0], "OGG", "VORBIS"), "no samples"),
     "none.flac": (FLAC[:86], "truncated: 0 of 16000 samples"),
     "nan.wav": (wav(tone() * np.nan, subtype="FLOAT"), "finite"),
     "inf.wav": (wav(tone(channels=2) + np.float32([np.inf, -np.inf]), subtype="FLOAT"), "finite"),
     # libsndfile reads it, and reads it short when it is cut off.
-    "other.wav": (encoded(tone(), "CAF", "PCM_16"), "is not audio in a format that can be read"),
+    "other.wav": (encode(tone(), "CAF", "PCM_16"), "is not audio in a format that can be read"),
     # And it passes over a tag, where nothing is known of the end of what follows.
     "tagged.wav": (ID3 + wav(tone()), "is WAV behind an ID3 tag"),
     "two\nlines.wav": (b"", "is empty"),
@@ -444,7 +461,7 @@ def test_what_is_wrong_is_said_with_the_name(tmp_path, name):
     check_message(raised.value, "audio bytes", says)
 
 
-@pytest.mark.parametrize("function", [read_audio, duration])
+@pytest.mark.parametrize("function", [read_audio, measure_duration, read_stated_duration])
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -478,7 +495,7 @@ def test_a_file_without_permission(tmp_path):
 
 # --- any bytes at all -----------------------------------------------------------------------------
 
-SMALL = {f"{kind}-{subtype}": encoded(noise(0.2), kind, subtype) for kind, subtype in CODECS}
+SMALL = {f"{kind}-{subtype}": encode(noise(0.2), kind, subtype) for kind, subtype in CODECS}
 ENDINGS = ["", ".wav", ".raw", ".mp3", ".flac", ".ogg", ".vox", ".gsm", ".au", ".sd2", ".txt"]
 HEADS = [b"", b"RIFF\0\0\0\0WAVEfmt ", b"OggS\0\2", b"fLaC\0\0\0\x22", b"ID3\4", b"\xff\xfb\x90"]
 fuzzed = settings(
@@ -489,7 +506,7 @@ fuzzed = settings(
 
 
 def check_only_audio_errors(source: Path | bytes) -> None:
-    for function in (read_audio, duration):
+    for function in (read_audio, measure_duration):
         try:
             result = function(source)
         except AudioError as error:
@@ -497,6 +514,12 @@ def check_only_audio_errors(source: Path | bytes) -> None:
         else:
             assert np.isfinite(result).all()
             assert np.size(result) > 0
+    try:
+        stated = read_stated_duration(source)
+    except AudioError as error:
+        check_message(error, source if isinstance(source, Path) else "audio bytes", "")
+    else:
+        assert stated is None or 0 <= stated < np.inf
 
 
 @fuzzed

@@ -15,11 +15,11 @@ from asr.audio.turns import (
     BANDS,
     LEAST_SPEECH,
     PAUSE,
-    between_speech,
-    cosines,
+    cosine_vectors,
+    find_pauses,
+    find_turns,
     is_change,
     is_pause,
-    turns,
 )
 from asr.audio.vad import hop_samples
 
@@ -36,7 +36,7 @@ def voice(name: str, first: float, last: float) -> np.ndarray:
 HE, SHE = voice("english-1272.flac", 0.5, 3.2), voice("english-1462.flac", 2.0, 4.5)
 
 
-def joined(*parts: np.ndarray) -> np.ndarray:
+def join(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -44,18 +44,18 @@ def joined(*parts: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("voices", [(HE, SHE), (SHE, HE)], ids=["he, she", "she, he"])
 def test_another_voice_is_found_in_the_pause_before_it(voices, gain):
     first, second = voices
-    (place,) = turns(gain * joined(first, GAP, second), RATE)
+    (place,) = find_turns(gain * join(first, GAP, second), RATE)
     # The recordings have pauses of their own at their ends.
     assert len(first) - RATE // 4 <= place <= len(first) + len(GAP) + RATE // 4
 
 
 @pytest.mark.parametrize("voice", [HE, SHE], ids=["he", "she"])
 def test_the_same_voice_goes_on(voice):
-    assert turns(joined(voice, GAP, voice), RATE) == []
+    assert find_turns(join(voice, GAP, voice), RATE) == []
 
 
 def test_every_change_counts_from_the_last_one():
-    places = turns(joined(HE, GAP, SHE, GAP, HE), RATE)
+    places = find_turns(join(HE, GAP, SHE, GAP, HE), RATE)
     assert len(places) == 2
     assert places == sorted(places)
 
@@ -65,24 +65,24 @@ def test_the_same_voice_at_a_telephone_is_a_change():
     hertz = np.fft.rfftfreq(len(SHE), 1 / RATE)
     spectrum[(hertz < 300) | (hertz > 3400)] *= 0.01
     telephone = np.fft.irfft(spectrum, len(SHE))
-    assert len(turns(joined(SHE, GAP, telephone), RATE)) == 1
+    assert len(find_turns(join(SHE, GAP, telephone), RATE)) == 1
 
 
 @pytest.mark.parametrize(
     "samples",
-    [np.zeros(0), np.zeros(1), np.zeros(RATE), np.zeros(30 * RATE), HE[: RATE // 3], joined(GAP, HE, GAP)],
+    [np.zeros(0), np.zeros(1), np.zeros(RATE), np.zeros(30 * RATE), HE[: RATE // 3], join(GAP, HE, GAP)],
     ids=["nothing", "a sample", "a second of silence", "half a minute of it", "a word", "one voice"],
 )
 @pytest.mark.parametrize("rate", [8000, RATE, 48000])
 def test_there_is_no_change_in(samples, rate):
-    assert turns(samples.astype(np.float32), rate) == []
+    assert find_turns(samples.astype(np.float32), rate) == []
 
 
 @settings(max_examples=20, deadline=None)
 @given(parts=st.lists(st.sampled_from([HE, SHE, GAP, np.zeros(5, np.float32)]), max_size=5))
 def test_places_are_in_pauses(parts):
-    samples = joined(np.zeros(0), *parts)
-    places = turns(samples, RATE)
+    samples = join(np.zeros(0), *parts)
+    places = find_turns(samples, RATE)
     assert places == sorted(set(places))
     for place in places:
         assert 0 < place < len(samples)
@@ -108,13 +108,13 @@ def flags(*lengths: int) -> np.ndarray:
 
 def test_pauses_lie_between_speech():
     long, short = LEAST_SPEECH, LEAST_SPEECH - 1
-    assert between_speech(flags(long, PAUSE, long)) == [(long, long + PAUSE)]
-    assert between_speech(flags(long, PAUSE - 1, long)) == []
-    assert between_speech(flags(long, PAUSE, short)) == []
-    assert between_speech(flags(short, PAUSE, long)) == []
-    assert between_speech(flags(long)) == []
+    assert find_pauses(flags(long, PAUSE, long)) == [(long, long + PAUSE)]
+    assert find_pauses(flags(long, PAUSE - 1, long)) == []
+    assert find_pauses(flags(long, PAUSE, short)) == []
+    assert find_pauses(flags(short, PAUSE, long)) == []
+    assert find_pauses(flags(long)) == []
     # A noise within a pause does not divide it.
-    assert between_speech(flags(long, PAUSE, short, PAUSE, long)) == [(long, long + 2 * PAUSE + short)]
+    assert find_pauses(flags(long, PAUSE, short, PAUSE, long)) == [(long, long + 2 * PAUSE + short)]
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -139,6 +139,6 @@ def test_the_criterion_is_that_of_the_definition():
 
 def test_the_cosines_are_those_of_the_transform():
     levels = np.random.default_rng(3).normal(size=(5, BANDS))
-    ours = levels @ cosines(BANDS, 16)
+    ours = levels @ cosine_vectors(BANDS, 16)
     theirs = scipy.fft.dct(levels, axis=1)[:, :16] / np.sqrt(2 * BANDS)
     np.testing.assert_allclose(ours, theirs, atol=1e-12)

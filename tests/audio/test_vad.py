@@ -13,13 +13,13 @@ from asr.audio.reading import read_audio
 from asr.audio.vad import (
     BANDS,
     HOP_SECONDS,
+    assume_speech,
     band_edges,
-    detected,
+    detect_speech,
+    find_runs,
+    find_speech,
     hop_samples,
     num_frames,
-    runs,
-    spoken,
-    undetected,
 )
 from tests.synthetic import NO_SPEECH, white_noise
 
@@ -29,7 +29,7 @@ RATES = [8000, 11025, 16000, 44100]
 
 def flags(samples: np.ndarray, rate: int, size: int = 1 << 16) -> np.ndarray:
     blocks = [samples[i : i + size].astype(np.float32) for i in range(0, len(samples), size)]
-    found = list(detected(blocks, rate))
+    found = list(detect_speech(blocks, rate))
     np.testing.assert_array_equal(np.concatenate([block for block, _ in found]), samples.astype(np.float32))
     return np.concatenate([decisions for _, decisions in found])
 
@@ -38,7 +38,7 @@ def flags(samples: np.ndarray, rate: int, size: int = 1 << 16) -> np.ndarray:
 @pytest.mark.parametrize("name", NO_SPEECH)
 def test_what_is_no_speech(name, rate):
     found = flags(NO_SPEECH[name](rate), rate)
-    assert not spoken(found)
+    assert not find_speech(found)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
@@ -64,7 +64,7 @@ def test_speech_in_noise_is_found_where_it_is(snr):
 def test_decisions_do_not_depend_on_how_samples_arrive(sizes, reach):
     speech = np.tile(read_audio(SAMPLES[2], 8000), 1 + 3 * reach)[: sum(sizes)]
     cuts = np.cumsum(sizes)[:-1]
-    for detect in (detected, undetected):
+    for detect in (detect_speech, assume_speech):
         whole, pieces = list(detect([speech], 8000)), list(detect(np.split(speech, cuts), 8000))
         for (block, decisions), (other_block, other_decisions) in zip(whole, pieces, strict=True):
             np.testing.assert_array_equal(block, other_block)
@@ -73,7 +73,7 @@ def test_decisions_do_not_depend_on_how_samples_arrive(sizes, reach):
 
 
 def test_without_detection_all_is_speech():
-    assert all(decisions.all() for _, decisions in undetected([np.zeros(20_000, np.float32)], 8000))
+    assert all(decisions.all() for _, decisions in assume_speech([np.zeros(20_000, np.float32)], 8000))
 
 
 def test_samples_are_handed_on_before_the_recording_ends():
@@ -84,7 +84,7 @@ def test_samples_are_handed_on_before_the_recording_ends():
             taken.append(number)
             yield np.zeros(8000, np.float32)
 
-    next(detected(blocks(), 8000))
+    next(detect_speech(blocks(), 8000))
     assert len(taken) < 15
 
 
@@ -98,9 +98,9 @@ def test_bands_are_there_at_any_rate(rate):
 
 
 def test_clicks_are_no_speech():
-    assert spoken(np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)) == [(4, 8)]
+    assert find_speech(np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)) == [(4, 8)]
 
 
 def test_runs_are_where_flags_are_set():
-    assert runs(np.array([], bool)) == []
-    assert runs(np.array([1, 1, 0, 1], bool)) == [(0, 2), (3, 4)]
+    assert find_runs(np.array([], bool)) == []
+    assert find_runs(np.array([1, 1, 0, 1], bool)) == [(0, 2), (3, 4)]

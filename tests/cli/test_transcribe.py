@@ -16,7 +16,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from asr.audio.reading import duration, resampled
+from asr.audio.reading import measure_duration
+from asr.audio.resampling import resample
 from asr.cli import cli
 from asr.cli.transcribe import Found, distinct_names, progress_bar
 from asr.core.cores import choose_threads, count_cores
@@ -240,7 +241,7 @@ def said(samples: np.ndarray, rate: int, path: Path) -> str:
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 192_000])
 @pytest.mark.parametrize("channels", [1, 8])
 def test_any_rate_and_any_number_of_channels(tmp_path, rate, channels):
-    samples = resampled(soundfile.read(SEVEN, dtype="float32")[0], 8000, rate)
+    samples = resample(soundfile.read(SEVEN, dtype="float32")[0], 8000, rate)
     assert said(np.repeat(samples[:, None], channels, axis=1), rate, tmp_path / "a.wav") == "seven\n"
 
 
@@ -370,22 +371,38 @@ def test_a_full_disk_is_named_and_leaves_whole_files(tmp_path):
     assert written(tmp_path) == {f"{FOUR.stem}.txt": "four\n"}
 
 
-def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr("asr.cli.transcribe.PATIENCE_SECONDS", 0.0)
     (tmp_path / "x.wav").write_text("not audio")
     sources = [str(FOUR), str(STRING), str(tmp_path / "x.wav")]
     for terminal, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress_bar(sources) as bar:
-            bar.update(duration(FOUR))
+            bar.update(measure_duration(FOUR))
             bar.refresh()
         assert (" 13 % |" in terminal.getvalue()) == shown
         assert ("left" in terminal.getvalue()) == shown
         assert bool(terminal.getvalue()) == shown
+
+
+def test_a_bar_decodes_nothing_and_counts_seconds_where_a_header_tells_no_length(monkeypatch, tmp_path):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.1 * np.random.default_rng(0).standard_normal(48000), 16000, format="MP3")
+    content = buffer.getvalue()
+    (tmp_path / "x.mp3").write_bytes(content[content.index(content[:2], 4) :])  # without the Xing header
+    monkeypatch.setattr("asr.audio.reading.decode_blocks", lambda *arguments: pytest.fail("decodes"))
+    monkeypatch.setattr("asr.cli.transcribe.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress_bar([str(FOUR), str(tmp_path / "x.mp3")]) as bar:
+        bar.update(12.0)
+        bar.refresh()
+    assert "12 s of audio in 00:00" in sys.stderr.getvalue()
+    assert "%" not in sys.stderr.getvalue()
 
 
 @pytest.mark.parametrize(

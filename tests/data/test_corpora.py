@@ -16,7 +16,7 @@ import asr.cli
 from asr.cli.prepare import prepare as verb
 from asr.data import corpora
 from asr.data.corpora import fsdd
-from asr.data.corpora.recordings import CorpusError, measured
+from asr.data.corpora.recordings import CorpusError, fill_in_durations
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
@@ -302,9 +302,9 @@ def test_recordings_of_a_corpus_that_cannot_be_read_are_counted(tmp_path):
     for name in "bc":
         write(tmp_path / f"{name}.wav", "")
     with pytest.raises(CorpusError, match=r"b\.wav: is empty; not to be read: 2 of 3 recordings"):
-        measured({"all": utterances})
+        fill_in_durations({"all": utterances})
     with pytest.raises(CorpusError, match=r"b\.wav: is empty$"):
-        measured({"all": utterances[:2]})
+        fill_in_durations({"all": utterances[:2]})
 
 
 # Free spoken digits

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asr.audio.reading import AudioError, read_audio
-from asr.audio.vad import hop_samples, num_frames, spoken
+from asr.audio.vad import find_speech, hop_samples, num_frames
 from asr.longform import transcripts as longform
 from asr.longform.transcripts import (
     BATCH_SECONDS,
@@ -210,7 +210,7 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
         np.testing.assert_array_equal(piece.samples, samples[piece.begin : piece.end])
         assert 0 < len(piece.samples) <= LONGEST_SECONDS * RATE
         covered[piece.begin : piece.end] += 1
-    for first, last in spoken(flags):
+    for first, last in find_speech(flags):
         assert covered[first * HOP : last * HOP].all()
     if len(samples) > LONGEST_SECONDS * RATE:
         for before, after in pairwise(cut):
@@ -224,7 +224,7 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
             len(lengths) + len(cut)
         )
     else:
-        assert covered.all() == (bool(spoken(flags)) or flags.all()) == covered.any()
+        assert covered.all() == (bool(find_speech(flags)) or flags.all()) == covered.any()
 
 
 def frames(*lengths: int) -> np.ndarray:
@@ -312,7 +312,7 @@ def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
 def test_words_are_sought_across_changes_of_voice(monkeypatch, seconds):
     places = [round(time * RATE) for time in (8.03, 16.01, 24.0)]
     voices_change(monkeypatch, *places)
-    monkeypatch.setattr(longform, "detected", longform.undetected)  # all is speech, without a pause
+    monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)  # all is speech, without a pause
     samples = np.zeros(int(seconds * RATE))
     at = np.arange(2 * FRAME, len(samples) - 5 * FRAME, 9 * FRAME)
     samples[at] = np.resize(np.arange(1, TOKENS), len(at)) / 100
@@ -327,7 +327,7 @@ def test_words_are_sought_across_changes_of_voice(monkeypatch, seconds):
 
 def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
     voices_change(monkeypatch, 8 * RATE)
-    monkeypatch.setattr(longform, "detected", longform.undetected)
+    monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)
     model = Fake()
     heard(model, np.full(int(LONGEST_SECONDS * RATE), 0.01))
     assert model.batches == [[LONGEST_SECONDS * RATE]]

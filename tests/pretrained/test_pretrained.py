@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from asr.audio.reading import duration
+from asr.audio.reading import measure_duration
 from asr.cli import cli
 from asr.errors import UserError
 from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
@@ -48,7 +48,7 @@ def test_a_shipped_model_says_what_it_always_said(name):
     for sample, text in SAID[name].items():
         transcript = recognizer.transcribe(SAMPLES / sample)
         assert transcript.text == text
-        assert transcript.duration == pytest.approx(duration(SAMPLES / sample), abs=0.01)
+        assert transcript.duration == pytest.approx(measure_duration(SAMPLES / sample), abs=0.01)
         words = [word for segment in transcript.segments for word in segment.words]
         assert [word.text for word in words] == text.split()
         times = [time for word in words for time in (word.start, word.end)]

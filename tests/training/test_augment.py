@@ -24,6 +24,7 @@ from asr.training.augment import (
     add_noise,
     augment_samples,
     change_speeds,
+    find_recordings,
     find_sources,
     length_at_speed,
     reverberate,
@@ -363,6 +364,15 @@ def test_adaptive_masks_go_by_the_seconds_there_are():
 def test_impossible_values_are_named(key, value):
     with pytest.raises(ConfigError, match=f"augment.{key}"):
         AugmentConfig(**{key: value})
+
+
+@pytest.mark.parametrize("ending", [".wav", ".aif", ".AIFF", ".oga", ".m4a"])
+def test_every_ending_of_a_recording_is_found_in_a_folder_of_noise(tmp_path, ending):
+    path = tmp_path / "deep" / f"noise{ending}"
+    path.parent.mkdir()
+    path.touch()
+    (tmp_path / "notes.txt").touch()
+    assert find_recordings("noise_folder", str(tmp_path)) == [path]
 
 
 def test_recordings_that_are_not_there_are_named(tmp_path):

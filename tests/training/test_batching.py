@@ -180,9 +180,9 @@ def test_a_speakers_statistics_are_those_of_all_their_frames():
     assert set(measured) == {"even", "odd"}
     frames = torch.cat(
         [
-            features.extract(torch.from_numpy(read(e.utterance))[None], torch.tensor([int(e.utterance.audio)]))[
-                0
-            ][0]
+            features.extract(
+                torch.from_numpy(read(e.utterance))[None], torch.tensor([int(e.utterance.audio)])
+            )[0][0]
             for e in (group[0], group[2])
         ]
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asr.data.corpora import commonvoice, folder, fsdd, kaldi, librispeech, ljspeech
-from asr.data.corpora.recordings import measured
+from asr.data.corpora.recordings import fill_in_durations
 from asr.data.manifest import Utterance
 
 LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
@@ -27,4 +27,4 @@ def prepare(layout: str, corpus: Path, out: Path) -> dict[str, list[Utterance]]:
 
     Raises ``CorpusError`` when the folder does not hold such a corpus or a recording is missing.
     """
-    return measured(LAYOUTS[layout](corpus, out))
+    return fill_in_durations(LAYOUTS[layout](corpus, out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from asr.data.corpora.recordings import CorpusError, located
+from asr.data.corpora.recordings import CorpusError, find_recordings
 from asr.data.manifest import Utterance
 
 
@@ -21,7 +21,7 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     for table in sorted([*corpus.glob("*.csv"), *corpus.glob("*.tsv")]):
         utterances = _first_release(table) if table.suffix == ".csv" else _later_release(table)
         if utterances:
-            splits[table.stem] = located(utterances)
+            splits[table.stem] = find_recordings(utterances)
     if not splits:
         raise CorpusError(
             f"{corpus}: is not a Common Voice folder: expected a .tsv with the columns path and sentence "

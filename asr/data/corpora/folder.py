@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from asr.data.corpora.recordings import CorpusError, is_recording, readable
+from asr.data.corpora.recordings import CorpusError, is_recording, measure_recordings
 from asr.data.manifest import Utterance, numbered_lines
 
 SPLITS = ("train", "dev", "valid", "test")
@@ -36,7 +36,7 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
         [path for stem in recordings.keys() - texts.keys() for path in recordings[stem]],
     )
     _warn("texts without a recording", [texts[stem] for stem in texts.keys() - recordings.keys()])
-    lengths, faults = readable(str(path) for stem in pairs for path in recordings[stem])
+    lengths, faults = measure_recordings(str(path) for stem in pairs for path in recordings[stem])
     if not lengths:
         raise CorpusError(f"{corpus}: none of its recordings can be read: {faults[0]}")
     for fault in faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.data.corpora.recordings import CorpusError, located
+from asr.data.corpora.recordings import CorpusError, find_recordings
 from asr.data.manifest import Utterance, numbered_lines
 
 
@@ -46,7 +46,7 @@ def _utterances(folder: Path) -> list[Utterance]:
         audio, _ = recordings[recording]
         speaker, _ = speakers.get(key, ("", ""))
         utterances.append(Utterance(key, audio, start, duration, text, speaker))
-    return located(utterances, folders=(folder, folder.parent, Path()))
+    return find_recordings(utterances, folders=(folder, folder.parent, Path()))
 
 
 def _table(path: Path) -> dict[str, tuple[str, str]]:

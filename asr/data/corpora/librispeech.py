@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from asr.data.corpora.recordings import CorpusError, located
+from asr.data.corpora.recordings import CorpusError, find_recordings
 from asr.data.manifest import Utterance, numbered_lines
 
 
@@ -31,4 +31,4 @@ def _utterances(transcripts: Iterable[Path]) -> list[Utterance]:
             name, _, text = line.strip().partition(" ")
             audio = str(transcript.parent / f"{name}.flac")
             utterances.append(Utterance(name, audio, text=text, speaker=name.split("-")[0]))
-    return located(utterances)
+    return find_recordings(utterances)

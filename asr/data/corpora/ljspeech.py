@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.data.corpora.recordings import CorpusError, located
+from asr.data.corpora.recordings import CorpusError, find_recordings
 from asr.data.manifest import Utterance, numbered_lines
 
 SPEAKER = "LJ"  # one reader, the LJ of every id
@@ -22,4 +22,4 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
             raise CorpusError(f"{metadata}:{number}: is not 'id|text|normalised text'")
         text = next((text for text in reversed(texts[:2]) if text), "").strip()
         utterances.append(Utterance(name, str(corpus / "wavs" / f"{name}.wav"), text=text, speaker=SPEAKER))
-    return {"all": located(utterances)}
+    return {"all": find_recordings(utterances)}

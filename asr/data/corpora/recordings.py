@@ -9,45 +9,25 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr.audio.reading import AudioError, duration
+from asr.audio.reading import measure_duration
+from asr.audio.sources import AudioError, is_recording
 from asr.data.manifest import Utterance
 from asr.errors import UserError
-
-ENDINGS = (
-    *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".sph"),
-    *(
-        ".m4a",
-        ".m4b",
-        ".aac",
-        ".mp4",
-        ".mov",
-        ".3gp",
-        ".mkv",
-        ".mka",
-        ".webm",
-        ".wma",
-    ),  # by way of asr.audio.media
-)
 
 
 class CorpusError(UserError):
     """A folder that does not hold the corpus it should; names the file and what was expected."""
 
 
-def is_recording(path: Path) -> bool:
-    """Whether the name of ``path`` ends as recordings do."""
-    return path.suffix.lower() in ENDINGS
-
-
-def located(utterances: Sequence[Utterance], folders: Sequence[Path] = (Path(),)) -> list[Utterance]:
-    """The utterances with ``audio`` turned from the published name into a file that is there.
+def find_recordings(utterances: Sequence[Utterance], folders: Sequence[Path] = (Path(),)) -> list[Utterance]:
+    """The utterances with ``audio`` changed from the published name to a file that exists.
 
     Names are looked up below each of ``folders`` in turn. A copy may have been re-encoded: where
-    ``84-1.flac`` is not there, ``84-1`` with any other audio ending is taken.
+    ``84-1.flac`` is missing, ``84-1`` with any other audio ending is taken.
 
     Raises ``CorpusError`` with the first recording that is missing and the number of all of them.
     """
-    listing = cache(_listing)  # asking the disk about every file would take longer than reading them
+    listing = cache(_list_files)  # asking the disk about every file would take longer than reading them
 
     def find(name: str) -> str:
         for path in (folder / name for folder in folders):
@@ -61,40 +41,40 @@ def located(utterances: Sequence[Utterance], folders: Sequence[Path] = (Path(),)
     if missing:
         starts = ", ".join(str(folder.resolve()) for folder in folders)
         raise CorpusError(
-            f"{missing[0]}: no such recording, under no audio ending (relative names start at {starts}); "
+            f"{missing[0]}: no such recording, with any audio ending (relative names start at {starts}); "
             f"missing: {len(missing)} of {len(utterances)} recordings"
         )
     return found
 
 
-def _listing(folder: Path) -> dict[str, str]:
-    """What is in ``folder`` by name, the recordings among it by their stem too."""
+def _list_files(folder: Path) -> dict[str, str]:
+    """The files in ``folder`` by their names, recordings by their stems as well."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     names = {path.name: str(path) for path in files}
     return names | {path.stem: str(path) for path in files if is_recording(path)}
 
 
-def readable(names: Iterable[str]) -> tuple[dict[str, float], list[AudioError]]:
-    """The seconds of every recording, from its header, and what is wrong with those that cannot be read."""
+def measure_recordings(names: Iterable[str]) -> tuple[dict[str, float], list[AudioError]]:
+    """The seconds of every recording, and what is wrong with those that cannot be read."""
     lengths, faults = {}, []
-    # disable=None: a bar only where somebody watches
+    # disable=None: a bar only on a terminal
     for name in tqdm(sorted(names), desc="durations", unit=" recordings", leave=False, disable=None):
         try:
-            lengths[name] = duration(name)
+            lengths[name] = measure_duration(name)
         except AudioError as error:
             faults.append(error)
     return lengths, faults
 
 
-def measured(splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
-    """The splits with every ``duration`` that was not known taken from the recording's header.
+def fill_in_durations(splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+    """The splits with every unknown ``duration`` measured.
 
     Raises ``CorpusError`` with the first recording that cannot be read and the number of all of them.
     """
     unknown = {u.audio for utterances in splits.values() for u in utterances if u.duration is None}
-    lengths, faults = readable(unknown)
+    lengths, faults = measure_recordings(unknown)
     if faults:
-        more = f"; not to be read: {len(faults)} of {len(unknown)} recordings" if len(faults) > 1 else ""
+        more = f"; unreadable: {len(faults)} of {len(unknown)} recordings" if len(faults) > 1 else ""
         raise CorpusError(f"{faults[0]}{more}")
 
     def with_duration(utterance: Utterance) -> Utterance:
