@@ -9,13 +9,14 @@ From a program::
     transcript.text                           # what was said
     transcript.segments[0].words              # with times in seconds and confidences
 
-``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap; torch comes
-with ``load``.
+``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap: each name
+brings its module when it is first used, and torch comes with ``load``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,31 @@ from asr.pretrained import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
+    from asr.transcript.values import AlignedText, Hypothesis, Segment, Transcript, Word
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "load"]
+__all__ = [
+    "AlignedText",
+    "Hypothesis",
+    "Recognizer",
+    "Segment",
+    "Transcript",
+    "UserError",
+    "Word",
+    "__version__",
+    "load",
+]
+_HOMES = {
+    "Recognizer": "asr.recognition.recognizer",
+    **dict.fromkeys(["AlignedText", "Hypothesis", "Segment", "Transcript", "Word"], "asr.transcript.values"),
+}
+
+if not TYPE_CHECKING:  # or a type checker would take any name
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def load(
@@ -36,9 +59,10 @@ def load(
     lm: str | Path | None = None,
     hotwords: str | Sequence[str] = (),
     compute_type: str = "float32",
-    **settings: float,
+    threads: int | None = None,
+    **search: float,
 ) -> Recognizer:
-    """A model ready to transcribe, with the search that ``asr transcribe`` would use.
+    """Open a model ready to transcribe, with the search that ``asr transcribe`` would use.
 
     Any number of threads may transcribe with it at the same time; results do not depend on it.
 
@@ -49,13 +73,14 @@ def load(
             one, and ``"none"`` is none.
         hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
         compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
-        settings: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
+        threads: processor threads to use; ``None`` leaves the number to the library that computes.
+        search: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
             model's own where they are left out.
 
     Raises ``UserError``, whose text is one line for people, for whatever is missing or does not fit.
     """
-    from asr.recognition.recognizer import computing_in, load_recognizer, with_own_search
+    from asr.recognition.recognizer import open_recognizer
 
-    recognizer = computing_in(load_recognizer(model, device), compute_type)
-    phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords
-    return with_own_search(recognizer, model, lm, phrases, settings)
+    return open_recognizer(
+        model, device, lm=lm, hotwords=hotwords, compute_type=compute_type, threads=threads, **search
+    )

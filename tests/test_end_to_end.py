@@ -250,15 +250,17 @@ def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
 
 def test_training_frames_are_those_of_transcription(trained):
     from asr.data.manifest import read_manifest
-    from asr.recognition.recognizer import load_recognizer
+    from asr.model.engine import unwrap_model
+    from asr.model.features import unpad
+    from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import load_batch, new_sample_reader, training_examples
 
-    recognizer = load_recognizer(trained / "run")
+    recognizer = open_recognizer(trained / "run", "cpu")
     utterances = read_manifest(trained / "data" / "test.jsonl")[:3]
-    examples = training_examples(utterances, recognizer.tokenizer, recognizer.config.text)
+    examples = training_examples(utterances, recognizer.tokenizer, recognizer.text)
     batch = load_batch(examples, new_sample_reader(RATE, keep=False))
-    log_probs, frames = recognizer.log_probs(batch.samples, batch.sample_lengths)
-    from_batch = recognizer.hypotheses(log_probs, frames)
+    log_probs, frames = unwrap_model(recognizer).log_probs(batch.samples, batch.sample_lengths)
+    from_batch = recognizer.search(unpad(log_probs, frames))
     for utterance, hypothesis in zip(utterances, from_batch, strict=True):
         assert recognizer.transcribe(utterance.audio, vad=False).text == hypothesis.text
 

@@ -24,9 +24,9 @@ from typing import Any
 import click
 import soundfile
 
-from asr.cli.searching import search_options, searching
+from asr.cli.searching import open_with_options, search_options
 from asr.data.manifest import Utterance, read_manifest
-from asr.recognition.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import ErrorCounts, compare_texts
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import evaluation_examples, measure_duration, new_sample_reader
@@ -44,7 +44,7 @@ MOST_POINTS = 0.5
 @search_options
 def main(manifest: Path, model: str, hours: float, seed: int | None, vad: bool, **search: Any) -> None:
     """Compare the word error rates of MANIFEST's utterances end to end and one by one."""
-    recognizer = searching(load_recognizer(model), model, search)
+    recognizer = open_with_options(model, "cpu", "float32", None, search)
     utterances = list(chosen(read_manifest(manifest), hours * 3600, seed))
     whole = end_to_end(recognizer, utterances, vad)
     single = one_by_one(recognizer, utterances)
@@ -76,7 +76,7 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
         transcript = recognizer.transcribe(path, vad)
         elapsed = time.monotonic() - started
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    normalise = NORMALISERS[recognizer.text.normaliser]
     reference = " ".join(recognizer.reference(normalise(utterance.text)) for utterance in utterances)
     score = compare_texts({"all": reference}, {"all": transcript.text}).words
     report("end to end", score)
@@ -96,7 +96,7 @@ def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Error
     examples = evaluation_examples(
         [replace(utterance, id=name) for name, utterance in named.items()],
         recognizer.tokenizer,
-        recognizer.config.text,
+        recognizer.text,
     )
     evaluation = evaluate(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     report("one by one", evaluation.comparison.words)

@@ -19,17 +19,19 @@ from pathlib import Path
 
 import torch
 
+from asr.model.folder import load_acoustic_model, save_weights
 from asr.pretrained import CONFIG_FILE, SHIPPED
-from asr.recognition.recognizer import LANGUAGE_MODEL_FILE, Recognizer, load_recognizer, save_weights
+from asr.recognition.folder import LANGUAGE_MODEL_FILE
 from asr.text.lexicon import read_lexicon
+from asr.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 
 
-def with_lexicon(recognizer: Recognizer, path: Path) -> Recognizer:
-    """The recogniser with the words of another lexicon, which has the same phones."""
+def with_lexicon(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    """The tokenizer with the words of another lexicon, which has the same phones."""
     lexicon = read_lexicon(path)
-    if lexicon.phones != recognizer.tokenizer.symbols[1:]:
+    if lexicon.phones != tokenizer.symbols[1:]:
         raise SystemExit(f"{path}: has other phones than the model")
-    return replace(recognizer, tokenizer=replace(recognizer.tokenizer, lexicon=lexicon))
+    return replace(tokenizer, lexicon=lexicon)
 
 
 def main() -> None:
@@ -42,12 +44,13 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, help="a language model to ship along")
     options = parser.parse_args()
 
-    recognizer = load_recognizer(options.run)
+    model, tokenizer = load_acoustic_model(options.run), load_tokenizer(options.run)
     if options.lexicon is not None:
-        recognizer = with_lexicon(recognizer, options.lexicon)
+        tokenizer = with_lexicon(tokenizer, options.lexicon)
     folder = Path(options.name) if "/" in options.name else SHIPPED / options.name
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(recognizer, folder, torch.int8 if options.int8 else torch.float16)
+    save_tokenizer(tokenizer, folder)
+    save_weights(model, folder, torch.int8 if options.int8 else torch.float16)
     shutil.copy(options.run / CONFIG_FILE, folder / CONFIG_FILE)
     if options.lm is not None:
         shutil.copy(options.lm, folder / LANGUAGE_MODEL_FILE)

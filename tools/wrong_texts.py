@@ -17,7 +17,7 @@ from statistics import median
 from asr.cli.align import UNLIKELY
 from asr.data.manifest import read_manifest
 from asr.pretrained import DEFAULT_MODEL
-from asr.recognition.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.search.alignment import AlignmentError
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--recordings", type=int, default=40)
     given = parser.parse_args()
-    recognizer = load_recognizer(given.model)
+    recognizer = open_recognizer(given.model, "cpu", lm="none", beam_size=1)
     utterances = list(read_manifest(given.manifest))
     random.Random(1).shuffle(utterances)
     ours, others = utterances[: given.recordings], utterances[given.recordings :][: given.recordings]

@@ -56,12 +56,10 @@ def align(
         raise click.UsageError(f"{out}: say with -f how to write it, {', '.join(ALIGNMENT_FORMATS)}.")
     spoken = text_of(text)
 
-    import torch
+    from asr.recognition.recognizer import open_recognizer
 
-    from asr.recognition.recognizer import load_recognizer
-
-    torch.set_num_threads(choose_threads(threads))
-    recognizer = load_recognizer(model, device)
+    cores = choose_threads(threads)
+    recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # nothing is searched
     try:
         with progress_bar([audio]) as bar:
             aligned = recognizer.align(audio, spoken, bar.update)

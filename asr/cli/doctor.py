@@ -34,7 +34,7 @@ def doctor(
     import torch
 
     from asr.core.cores import choose_threads
-    from asr.recognition.recognizer import choose_device
+    from asr.model.precision import choose_device
     from asr.training.diagnosis import diagnose
 
     if threads:

@@ -14,9 +14,10 @@ import click
 from asr.cli.reliability import reliability_table
 from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
-from asr.cli.searching import search_options, searching
+from asr.cli.searching import open_with_options, search_options
 from asr.cli.threads import threads_option
-from asr.pretrained import COMPUTE_TYPES, DEFAULT_MODEL, model_folder
+from asr.pretrained import DEFAULT_MODEL, model_folder
+from asr.recognition.network import COMPUTE_TYPES
 from asr.scoring.counts import ScoringError
 from asr.scoring.systems import compute_intervals, list_speakers
 
@@ -52,22 +53,19 @@ def evaluate(
 
     References go through the normaliser that the model was trained with.
     """
-    import torch
     from tqdm import tqdm
 
     from asr.core.cores import choose_threads
     from asr.data.manifest import read_manifest
-    from asr.recognition.recognizer import computing_in, load_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.evaluation import evaluate as evaluated
 
     utterances = read_manifest(manifest)
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
-    if threads:
-        torch.set_num_threads(choose_threads(threads))
-    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
-    examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.config.text)
+    cores = choose_threads(threads) if threads else None
+    recognizer = open_with_options(model, device, compute_type, cores, search)
+    examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
@@ -118,25 +116,26 @@ def result(
 ) -> dict[str, Any]:
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.core.config import read_toml
+    from asr.model.engine import unwrap_model
     from asr.training.monitoring import training_speed
     from asr.training.report import provenance
 
-    folder = model_folder(model)
+    folder, acoustic = model_folder(model), unwrap_model(recognizer)
     config = read_toml(folder / "config.toml")
     return {
         "manifest": str(manifest),
         "model": model,
         "unit": recognizer.unit,
         "search": recognizer.search_settings,
-        "compute_type": recognizer.compute_type,
-        "normaliser": recognizer.config.text.normaliser,
+        "compute_type": acoustic.compute_type,
+        "normaliser": recognizer.text.normaliser,
         **score_result(evaluation.comparison),
         "reliability": [asdict(row) for row in evaluation.reliability],
         "intervals": interval_results(compute_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
         "training_speed": training_speed(folder),
-        "parameters": sum(p.numel() for p in recognizer.model.parameters()),
+        "parameters": sum(p.numel() for p in acoustic.ctc.parameters()),
         "seed": config.get("training", {}).get("seed"),
-        **provenance(recognizer.device),
+        **provenance(acoustic.device),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asr.cli.outputs import ending_in
-from asr.pretrained import DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL, model_folder
 
 
 @click.command()
@@ -24,10 +24,11 @@ def export(model: str, file_format: str, out: Path) -> None:
     its outputs log_probs (batch, frames, tokens) and frames (batch,). The metadata holds sample_rate,
     frame_seconds and tokens, the text of each in JSON, the blank first. Needs pip install 'asr[onnx]'.
     """
-    from asr.recognition.recognizer import load_recognizer
+    from asr.model.folder import load_acoustic_model
+    from asr.text.tokenizer import load_tokenizer
     from asr.training.export import export_onnx
 
-    difference = export_onnx(load_recognizer(model, "cpu"), out)
+    difference = export_onnx(load_acoustic_model(model, "cpu"), load_tokenizer(model_folder(model)), out)
     size = out.stat().st_size / 1e6
     click.echo(
         f"{out}: {size:.1f} MB, log-probs within {difference:.1g} of {model} in ONNX Runtime", err=True

@@ -41,10 +41,10 @@ def features(
     from asr.core.config import from_table, override, to_table
     from asr.core.files import replace_file
     from asr.model.features import FeatureConfig, Features, padded
-    from asr.recognition.recognizer import load_recognizer
+    from asr.model.folder import load_acoustic_model
     from asr.training.report import draw_features
 
-    module = load_recognizer(model).features if model else Features(FeatureConfig())
+    module = load_acoustic_model(model).features if model else Features(FeatureConfig())
     if assignments:
         config = from_table(FeatureConfig, override(to_table(module.config), assignments))
         module = Features(config)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from asr.pretrained import model_folder
-
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
 
@@ -47,23 +45,27 @@ def search_options(command: Command) -> Command:
     return command
 
 
-def searching(recognizer: Recognizer, model: str, given: dict[str, Any]) -> Recognizer:
-    """The recogniser with the search that the options and the model folder ask for.
+def open_with_options(
+    model: str, device: str, compute_type: str, threads: int | None, given: dict[str, Any]
+) -> Recognizer:
+    """Open a recogniser with the search that the options and the model folder ask for.
 
     Options that it does not follow to the letter are said on stderr.
     """
-    from asr.recognition.recognizer import read_search_config, with_own_search
+    from asr.recognition.recognizer import open_recognizer
 
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
-    found = with_own_search(recognizer, model, given["lm"], given["hotwords"].split(","), settings)
-    own_size = read_search_config(model_folder(model), given["lm"]).beam_size
-    for note in notes(found, settings, own_size):
+    recognizer = open_recognizer(
+        model, device, lm=given["lm"], hotwords=given["hotwords"], compute_type=compute_type, threads=threads,
+        **settings,
+    )  # fmt: skip
+    for note in notes(recognizer, settings):
         click.echo(note, err=True)
-    return found
+    return recognizer
 
 
-def notes(recognizer: Recognizer, given: dict[str, Any], own_size: int) -> Iterator[str]:
-    """What became otherwise than ``given``; ``own_size`` is the beam that the model folder asks for."""
+def notes(recognizer: Recognizer, given: dict[str, Any]) -> Iterator[str]:
+    """What became otherwise than ``given``."""
     decoder = recognizer.decoder
     if decoder is None:
         for key in ("lm_weight", "word_bonus"):
@@ -73,7 +75,7 @@ def notes(recognizer: Recognizer, given: dict[str, Any], own_size: int) -> Itera
         size, fused = decoder.config.beam_size, decoder.description["language_model"] is not None
         if fused and given.get("beam_size", size) != size:
             yield f"a language model needs a beam search: --beam-size {size} instead of greedy search"
-        if not fused and given.get("beam_size", own_size) != size:
+        if not fused and recognizer.search_config.beam_size != size:
             yield f"hot words need a beam search: --beam-size {size} instead of greedy search"
         if not fused and "lm_weight" in given:
             yield "--lm-weight does nothing without a language model: give --lm, too"

@@ -52,7 +52,7 @@ def train(
 
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
-    from asr.recognition.recognizer import choose_device
+    from asr.model.precision import choose_device
 
     experiment = read_experiment(recipe, data, assignments)
     if print_config:
@@ -105,21 +105,21 @@ def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.devic
         try:
             if out is None:
                 for line in rehearsal(experiment, device, ranks):
-                    if ranks.first:
+                    if ranks.is_first:
                         click.echo(line)
                 return
             train(experiment, out, device, say, sys.stderr.isatty(), ranks)
         except Stopped as stopped:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
-            if ranks.first:
+            if ranks.is_first:
                 say(f"stopped at step {stopped.step}; the same command goes on from there")
             sys.exit(128 + stopped.signal_number)
         except UserError:
-            if ranks.first:
+            if ranks.is_first:
                 raise
             sys.exit(1)  # the first process says what it is
-        if ranks.first:
+        if ranks.is_first:
             say(f"the model is in {out}")
 
 

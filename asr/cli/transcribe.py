@@ -21,13 +21,14 @@ import click
 
 from asr.audio.reading import make_wav_header, read_stated_duration
 from asr.audio.sources import AudioError, Source, is_recording
-from asr.cli.searching import search_options, searching
+from asr.cli.searching import open_with_options, search_options
 from asr.cli.threads import cores_option
 from asr.core.cores import choose_threads
 from asr.core.files import write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcripts
-from asr.pretrained import COMPUTE_TYPES, DEFAULT_MODEL
+from asr.pretrained import DEFAULT_MODEL
+from asr.recognition.network import COMPUTE_TYPES
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
 from asr.transcript.values import Transcript
 
@@ -210,15 +211,10 @@ def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
 
 def ready(model: str, device: str, compute_type: str, threads: int, search: dict[str, Any]) -> Recognizer:
     """The recogniser with its search, on so many ``threads``; 0 means all cores there are."""
-    import torch
-
-    from asr.recognition.recognizer import computing_in, load_recognizer
-
     # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
     # here: training must let go of what its processes share before they end.
     atexit.register(gc.freeze)
-    torch.set_num_threads(choose_threads(threads))
-    recognizer = computing_in(searching(load_recognizer(model, device), model, search), compute_type)
+    recognizer = open_with_options(model, device, compute_type, choose_threads(threads), search)
     if recognizer.unit == "phones":
         click.echo("greedy search hears phones, not words: --beam-size 2 or more finds words", err=True)
     return recognizer

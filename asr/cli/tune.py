@@ -60,7 +60,6 @@ def tune(
     """
     from dataclasses import replace
 
-    import torch
     from tqdm import tqdm
 
     from asr.core.config import to_toml
@@ -69,14 +68,14 @@ def tune(
     from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
     from asr.pretrained import SHIPPED, model_folder
-    from asr.recognition.recognizer import (
+    from asr.recognition.folder import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,
         SEARCH_FILE_WITHOUT_LM,
-        load_recognizer,
         own_language_model,
         read_search_config,
     )
+    from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.tuning import beams, heard, prior_weights, surface, with_calibration
 
@@ -86,13 +85,12 @@ def tune(
             f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
             "then on (--dry-run only measures)"
         )
-    if threads:
-        torch.set_num_threads(choose_threads(threads))
-    recognizer = load_recognizer(model, device)
+    cores = choose_threads(threads) if threads else None
+    recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # searched with below
     source = None if lm == "none" else lm or own_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
-    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     if not any(example.utterance.text.split() for example in examples):
         raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
     read = new_sample_reader(recognizer.sample_rate, keep=False)

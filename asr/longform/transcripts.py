@@ -67,8 +67,8 @@ class Listener(Protocol):
     def settings(self) -> dict[str, object]:
         """How it searches, and whatever else its results depend on."""
 
-    def scores(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """Log-probs ``(frames, vocabulary)`` of each batch, in their order."""
+    def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+        """The log-probs ``(frames, vocabulary)`` of each array in each batch of samples, in their order."""
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """The best hypothesis for each array of log-probs."""
@@ -217,7 +217,7 @@ def scored(
     pieces = [item.samples for item in pool if isinstance(item, Piece)]
     found: dict[int, np.ndarray] = {}
     plan = list(batches([len(piece) / listener.sample_rate for piece in pieces], batch_size))
-    scores = listener.scores([[pieces[index] for index in indices] for indices in plan])
+    scores = listener.log_probs([[pieces[index] for index in indices] for indices in plan])
     for indices, arrays in zip(plan, scores, strict=True):
         found.update(zip(indices, arrays, strict=True))
         progress(sum(len(pieces[index]) for index in indices) / listener.sample_rate)

@@ -252,6 +252,11 @@ def padded(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return batch, lengths
 
 
+def unpad(rows: Tensor, lengths: Tensor) -> list[np.ndarray]:
+    """The members of a batch ``(batch, frames, ...)`` as arrays of their own lengths."""
+    return [array[:length] for array, length in zip(rows.cpu().numpy(), lengths.tolist(), strict=True)]
+
+
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """``(batch, size)`` booleans, true before each length."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]

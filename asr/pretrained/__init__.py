@@ -8,7 +8,6 @@ from asr.errors import UserError
 
 SHIPPED = Path(__file__).parent
 DEFAULT_MODEL = "english"
-COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")  # what a model's network can compute in
 CONFIG_FILE = "config.toml"
 
 

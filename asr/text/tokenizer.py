@@ -214,12 +214,18 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
         write_lexicon(tokenizer.lexicon, Path(folder) / LEXICON_FILE)
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read what ``save_tokenizer`` wrote."""
+def read_symbols(folder: str | Path) -> tuple[str, ...]:
+    """Read the symbols in ``tokens.txt``; raises ``TextError`` where they are not those of a tokenizer."""
     path = Path(folder) / TOKENS_FILE
     symbols = tuple(read_text(path, TextError).removesuffix("\n").split("\n"))
     if symbols[0] != BLANK or len(set(symbols)) < len(symbols):
         raise TextError(f"{path}: must begin with {BLANK} and name every symbol once")
+    return symbols
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read what ``save_tokenizer`` wrote."""
+    path, symbols = Path(folder) / TOKENS_FILE, read_symbols(folder)
     pronunciations = Path(folder) / LEXICON_FILE
     if pronunciations.exists():
         lexicon = read_lexicon(pronunciations)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from asr.core.files import sync
 from asr.errors import UserError
+from asr.model.folder import save_config
 from asr.pretrained import CONFIG_FILE
-from asr.recognition.recognizer import save_config
 
 CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.safetensors"

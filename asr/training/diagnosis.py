@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from asr.data.manifest import Utterance
+from asr.model.acoustic import AcousticModel, new_acoustic_model
 from asr.model.ctc import frames_needed
-from asr.recognition.recognizer import Recognizer, new_recognizer
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonicalise, learn_tokenizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import Example, Reader, training_examples
@@ -70,16 +70,16 @@ def diagnose(experiment: Experiment, device: torch.device, say: Say, steps: int 
         )
     except TextError as error:
         return [str(error)]
-    recognizer = new_recognizer(experiment.model, tokenizer)
+    model = new_acoustic_model(experiment.model, len(tokenizer))
     ten = train[:: max(1, len(train) // UTTERANCES)][:UTTERANCES]
     examples = training_examples(ten, tokenizer, experiment.text)
     say(f"{len(train)} training utterances, {len(tokenizer)} tokens; looking at {len(ten)}")
     faults = [
         *foreign_symbols(tokenizer, valid, normalise),
         *empty_texts(train, normalise),
-        *crowded(recognizer, examples),
+        *crowded(model, examples),
     ]
-    usable = [e for e in examples if alignable(e, frames_of(recognizer, e))]
+    usable = [e for e in examples if alignable(e, frames_of(model, e))]
     if not usable:
         return faults
     heard = [example.utterance for example in usable]
@@ -171,9 +171,9 @@ def empty_texts(utterances: Sequence[Utterance], normalise: Callable[[str], str]
         )
 
 
-def crowded(recognizer: Recognizer, examples: Sequence[Example]) -> Iterator[str]:
+def crowded(model: AcousticModel, examples: Sequence[Example]) -> Iterator[str]:
     """Utterances with fewer frames than CTC needs for their tokens."""
-    frames = [frames_of(recognizer, example) for example in examples]
+    frames = [frames_of(model, example) for example in examples]
     short = [(e, n) for e, n in zip(examples, frames, strict=True) if not alignable(e, n)]
     if short:
         example, count = short[0]
@@ -181,14 +181,14 @@ def crowded(recognizer: Recognizer, examples: Sequence[Example]) -> Iterator[str
         yield (
             f"too few frames: {len(short)} of {len(examples)} utterances have fewer frames than their tokens "
             f"need ({example.utterance.id}: {example.duration:.2f} s are {count} frames, its text needs "
-            f"{needed}); a frame lasts {1000 * recognizer.frame_seconds:g} ms: use a front_end that divides "
+            f"{needed}); a frame lasts {1000 * model.frame_seconds:g} ms: use a front_end that divides "
             "time less, a shorter hop or bpe tokens; or the texts belong to other recordings"
         )
 
 
-def frames_of(recognizer: Recognizer, example: Example) -> int:
+def frames_of(model: AcousticModel, example: Example) -> int:
     """Rows of log-probs that an utterance gives."""
-    return recognizer.num_frames(int(example.duration * recognizer.sample_rate))
+    return model.num_frames(int(example.duration * model.sample_rate))
 
 
 def silent(examples: Sequence[Example], read: Reader) -> Iterator[str]:

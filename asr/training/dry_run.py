@@ -119,8 +119,8 @@ def peak_memory(run: Run) -> float | None:
 
     ``None`` where the system does not tell, as Windows does not.
     """
-    if run.recognizer.device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(run.recognizer.device))
+    if run.model.device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(run.model.device))
     try:
         import resource
     except ImportError:

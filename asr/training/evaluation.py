@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from asr.model.ctc import ctc_loss, frames_needed
+from asr.model.engine import unwrap_model
+from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search.confidence import ConfidenceBin, bin_by_confidence
@@ -91,15 +93,16 @@ def evaluate(
     ``ranks`` share the work; each of them gets the whole result.
     """
     if statistics is None:
-        asked = recognizer.config.features.normalisation == "speaker"
-        statistics = measure_speakers(recognizer.features, examples, read, batch_seconds) if asked else {}
+        model = unwrap_model(recognizer)
+        asked = model.config.features.normalisation == "speaker"
+        statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     plan = plan_by_duration([example.duration for example in examples], batch_seconds)
     shares = ranks.gather(
         evaluated_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
     )
     hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}
     losses = [loss for share in shares for loss in share.losses]
-    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    normalise = NORMALISERS[recognizer.text.normaliser]
     return Evaluation(
         hypotheses=hypotheses,
         comparison=compare_texts(
@@ -133,18 +136,18 @@ def evaluated_batches(
     progress: Callable[[int], object],
 ) -> Share:
     """Transcribe the batches of ``plan`` and measure their losses."""
-    share = Share()
+    share, model = Share(), unwrap_model(recognizer)
     jobs = (partial(load_batch, [examples[i] for i in indices], read) for indices in plan)
     for indices, batch in zip(plan, read_ahead(jobs, workers=1), strict=True):
         started = time.monotonic()
-        log_probs, frames = recognizer.log_probs(
-            batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, recognizer.device)
+        log_probs, frames = model.log_probs(
+            batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, model.device)
         )
-        found = recognizer.hypotheses(log_probs, frames)
+        found = recognizer.search(unpad(log_probs, frames))
         share.hypotheses |= dict(zip(batch.ids, found, strict=True))
         share.compute_seconds += time.monotonic() - started
-        share.audio_seconds += float(batch.sample_lengths.sum()) / recognizer.sample_rate
-        batch_loss = losses_of(log_probs, frames, batch.to(recognizer.device)).tolist()
+        share.audio_seconds += float(batch.sample_lengths.sum()) / model.sample_rate
+        batch_loss = losses_of(log_probs, frames, batch.to(model.device)).tolist()
         share.losses += [
             loss
             for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from asr.core.config import ConfigError, check_bounds, option, section
+from asr.model.acoustic import ModelConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.recognition.recognizer import FORMAT_VERSION, ModelConfig
+from asr.recognition.folder import FORMAT_VERSION
 from asr.text.tokenizer import TextConfig
 from asr.training.augment import AugmentConfig
 

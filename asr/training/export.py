@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from asr import __version__
 from asr.core.files import replace_file
 from asr.errors import UserError
+from asr.model.acoustic import AcousticModel
 from asr.model.cells import FUSED
 from asr.model.features import Features, append_deltas, mask_padding, padded, utterance_statistics
-from asr.recognition.recognizer import Recognizer
+from asr.text.tokenizer import Tokenizer
 
 OPSET = 17
 TOLERANCE = 1e-4  # of log-probs: what ONNX Runtime and torch may differ by
@@ -35,18 +36,18 @@ class ExportError(UserError):
 
 
 class SamplesToLogProbs(nn.Module):
-    """A recogniser's features and network as one graph, free of Python's numbers where sizes vary."""
+    """A model's features and network as one graph, free of Python's numbers where sizes vary."""
 
     waves: Tensor
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, model: AcousticModel) -> None:
         super().__init__()
-        self.features = recognizer.features
-        self.network = recognizer.model
-        self.register_buffer("waves", windowed_waves(recognizer.features))
+        self.features = model.features
+        self.network = model.ctc
+        self.register_buffer("waves", windowed_waves(model.features))
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, samples)`` and samples per recording to ``Recognizer.log_probs``'s results."""
+        """``(batch, samples)`` and samples per recording to ``AcousticModel.log_probs``'s results."""
         return self.network(*self.frames(samples, lengths))
 
     def frames(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +91,8 @@ def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[T
     return mask_padding(joined, lengths), lengths
 
 
-def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
-    """Write ``recognizer`` as ONNX, all of it or nothing; the largest difference found in its log-probs.
+def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) -> float:
+    """Write ``model`` as ONNX, all of it or nothing; the largest difference found in its log-probs.
 
     Inputs are ``samples (batch, samples)`` float32 and ``lengths (batch,)`` int64, outputs ``log_probs
     (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. What else a
@@ -103,9 +104,9 @@ def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
     for library in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
             raise ExportError(f"exporting needs {library}: pip install 'asr[onnx]'")
-    check_exportable(recognizer)
-    graph = SamplesToLogProbs(recognizer).eval().cpu()
-    samples, lengths = padded([np.zeros(round(recognizer.sample_rate * s)) for s in CHECKED_SECONDS])
+    check_exportable(model)
+    graph = SamplesToLogProbs(model).eval().cpu()
+    samples, lengths = padded([np.zeros(round(model.sample_rate * s)) for s in CHECKED_SECONDS])
     with replace_file(path) as temporary:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about numbers that the sizes below make dynamic
@@ -117,8 +118,8 @@ def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
                     "log_probs": {0: "batch", 1: "frames"}, "frames": {0: "batch"},
                 },
             )  # fmt: skip
-        add_metadata(temporary, described(recognizer))
-        difference = largest_difference(recognizer, temporary)
+        add_metadata(temporary, described(model, tokenizer))
+        difference = largest_difference(model, temporary)
         if not difference <= TOLERANCE:
             raise ExportError(
                 f"{path}: ONNX Runtime and torch differ by {difference:.2g}; nothing was written"
@@ -126,9 +127,9 @@ def export_onnx(recognizer: Recognizer, path: str | Path) -> float:
     return difference
 
 
-def check_exportable(recognizer: Recognizer) -> None:
+def check_exportable(model: AcousticModel) -> None:
     """Raise ``ExportError`` for what only torch can do with any number of frames."""
-    encoder, features = recognizer.config.encoder, recognizer.config.features
+    encoder, features = model.config.encoder, model.config.features
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
         "zoneout": encoder.zoneout > 0,
@@ -138,17 +139,17 @@ def check_exportable(recognizer: Recognizer) -> None:
     for what, is_so in wrong.items():
         if is_so:
             can = ", ".join(FUSED)
-            raise ExportError(f"{recognizer.name}: its {what} has no form in ONNX; cells that have: {can}")
+            raise ExportError(f"{model.name}: its {what} has no form in ONNX; cells that have: {can}")
 
 
-def described(recognizer: Recognizer) -> dict[str, str]:
+def described(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]:
     """What a program must know besides the graph, for the file's metadata."""
     return {
-        "sample_rate": str(recognizer.sample_rate),
-        "frame_seconds": repr(recognizer.frame_seconds),
-        "tokens": json.dumps(recognizer.tokenizer.surfaces, ensure_ascii=False),  # the blank first
-        "normaliser": recognizer.config.text.normaliser,
-        "model": recognizer.name,
+        "sample_rate": str(model.sample_rate),
+        "frame_seconds": repr(model.frame_seconds),
+        "tokens": json.dumps(tokenizer.surfaces, ensure_ascii=False),  # the blank first
+        "normaliser": model.config.text.normaliser,
+        "model": model.name,
         "asr_version": __version__,
     }
 
@@ -157,26 +158,26 @@ def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
     """Put ``entries`` into the metadata of an ONNX file."""
     import onnx
 
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, dict(entries))
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, dict(entries))
+    onnx.checker.check_model(graph)
+    onnx.save(graph, path)
 
 
-def largest_difference(recognizer: Recognizer, path: Path) -> float:
-    """How far log-probs of an ONNX file are from ``recognizer``'s, of noise whose loudness changes."""
+def largest_difference(model: AcousticModel, path: Path) -> float:
+    """How far log-probs of an ONNX file are from ``model``'s, of noise whose loudness changes."""
     import onnxruntime
 
     generator = np.random.default_rng(0)
     noises = []
     for seconds in CHECKED_SECONDS:
-        size = round(recognizer.sample_rate * seconds)
+        size = round(model.sample_rate * seconds)
         loudness = 10 ** np.interp(np.arange(size), np.linspace(0, size, 6), generator.uniform(-3, -0.5, 6))
         noises.append(loudness * generator.standard_normal(size))
     samples, lengths = padded(noises)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found, found_frames = session.run(None, {"samples": samples.numpy(), "lengths": lengths.numpy()})
-    expected, frames = recognizer.log_probs(samples, lengths)
+    expected, frames = model.log_probs(samples, lengths)
     if found_frames.tolist() != frames.tolist() or found.shape != expected.shape:
         return math.inf
     differences = [

@@ -15,7 +15,8 @@ from asr.audio.reading import read_audio
 from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.encoders import RecurrentLayer
-from asr.model.features import padded
+from asr.model.engine import unwrap_model
+from asr.model.features import padded, unpad
 from asr.recognition.recognizer import Recognizer
 from asr.transcript.values import Word
 
@@ -57,7 +58,8 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
         UserError: there is no such layer or direction, or the recording holds no samples.
         AudioError: the recording cannot be read.
     """
-    layers = recognizer.model.encoder.layers
+    model = unwrap_model(recognizer)
+    layers = model.ctc.encoder.layers
     number = layer or len(layers)
     if not 1 <= number <= len(layers):
         raise UserError(f"--layer {layer}: the model {recognizer.name} has layers 1 to {len(layers)}")
@@ -68,21 +70,21 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
     if not len(samples):
         raise UserError(f"{audio}: holds no samples")
     batch, lengths = padded([samples])
-    features, frames = recognizer.features(batch.to(recognizer.device), lengths.to(recognizer.device))
+    features, frames = model.features(batch.to(model.device), lengths.to(model.device))
     passed: list[tuple[Any, Any]] = []
     hook = chosen.register_forward_hook(lambda module, inputs, output: passed.append((inputs, output)))
     try:
-        log_probs, steps = recognizer.log_probs(batch, lengths)
+        log_probs, steps = model.log_probs(batch, lengths)
     finally:
         hook.remove()
-    (hypothesis,) = recognizer.hypotheses(log_probs, steps)
+    (hypothesis,) = recognizer.search(unpad(log_probs, steps))
     direction = ""
     if isinstance(chosen, RecurrentLayer):
         direction = ", from the end" if backward else ", from the start"
     return Inside(
         audio=Path(audio).name,
         duration=len(samples) / recognizer.sample_rate,
-        kind=recognizer.config.features.kind,
+        kind=model.config.features.kind,
         features=features[0, : int(frames[0])].cpu().numpy(),
         place=f"layer {number} of {len(layers)}{direction}",
         activations=activations(chosen, *passed[0], backward),

@@ -24,9 +24,9 @@ from asr.core.config import from_table, read_toml, to_table, to_toml
 from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.features import length_mask
+from asr.model.folder import save_config, save_weights
 from asr.pretrained import CONFIG_FILE
-from asr.recognition.recognizer import network, save_config, save_weights
-from asr.text.tokenizer import BLANK_TOKEN
+from asr.text.tokenizer import BLANK_TOKEN, save_tokenizer
 from asr.training.augment import augment_samples, sample_augmentation, spec_augment, utterance_generator
 from asr.training.batching import Batch, Plan, load_batch, read_ahead
 from asr.training.checkpoints import newest_checkpoint
@@ -306,7 +306,7 @@ def own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
 
 def count(tally: Tally, run: Run, update: Plan, batches: list[Batch]) -> None:
     """Add an update to the tally."""
-    rate = run.recognizer.sample_rate
+    rate = run.model.sample_rate
     tally.audio += sum(run.data.durations[i] for indices in update for i in indices)
     tally.own += sum(float(batch.sample_lengths.sum()) for batch in batches) / rate
     tally.padded += sum(batch.samples.numel() for batch in batches) / rate
@@ -375,7 +375,7 @@ def gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
     sums = [torch.zeros(3)]
     for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
         with nullcontext() if number == len(own) else without_sync(run):
-            outcome = batch_outcome(run, batch.to(run.recognizer.device))
+            outcome = batch_outcome(run, batch.to(run.model.device))
             # Among several processes the gradients are averaged, and it is the sum that counts.
             share = run.ranks.size / utterances if indices else 0.0
             (outcome.losses.sum() * share).backward()
@@ -391,10 +391,10 @@ def without_sync(run: Run) -> Any:
 
 def batch_outcome(run: Run, batch: Batch) -> Outcome:
     """The losses of a batch, with augmentation and dropout."""
-    experiment, recognizer = run.experiment, run.recognizer
-    statistics = batch_statistics(run.statistics, batch, recognizer.device)
+    experiment, model = run.experiment, run.model
+    statistics = batch_statistics(run.statistics, batch, model.device)
     samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
-    features, lengths = recognizer.features(samples, sample_lengths, statistics)
+    features, lengths = model.features(samples, sample_lengths, statistics)
     views = 2 if experiment.training.consistency_weight else 1
     features = torch.cat([masked_view(run, batch, features, lengths, view) for view in range(views)])
     return run.parallel(features, lengths.repeat(views), batch)
@@ -445,8 +445,14 @@ def select(run: Run, summary: dict[str, Any]) -> bool:
         return False
     progress.best, progress.stale_epochs = present, 0
     if run.ranks.is_first:
-        save_weights(run.recognizer, run.folder)
+        save_model(run)
     return True
+
+
+def save_model(run: Run) -> None:
+    """Write the present weights and the tokens into the run folder, which then is a model folder."""
+    save_tokenizer(run.tokenizer, run.folder)
+    save_weights(run.model, run.folder)
 
 
 def selection_key(summary: dict[str, Any]) -> tuple[list[float], bool]:
@@ -477,7 +483,7 @@ def remember_best(run: Run, key: list[float]) -> None:
     present = best_file(run, [float(progress.step)])
     if present in kept:
         with replace_file(present) as temporary:
-            state = network(run.recognizer).state_dict()
+            state = run.model.modules.state_dict()
             save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
     for file in present.parent.glob("*.safetensors"):
         if file not in kept:
@@ -494,16 +500,16 @@ def averaged_best(run: Run, into: Journal) -> str:
     progress = run.progress
     run.ranks.wait()  # until the first process has written the last of them
     several = [load_file(best_file(run, entry)) for entry in progress.best_steps]
-    own = {name: value.clone() for name, value in network(run.recognizer).state_dict().items()}
-    network(run.recognizer).load_state_dict(average_weights(several))
+    own = {name: value.clone() for name, value in run.model.modules.state_dict().items()}
+    run.model.modules.load_state_dict(average_weights(several))
     evaluation = validated(run)
     key, _ = selection_key(evaluation.metrics)
     better = key <= progress.best
     if better:
         progress.best = key
         if run.ranks.is_first:
-            save_weights(run.recognizer, run.folder)
-    network(run.recognizer).load_state_dict(own)
+            save_model(run)
+    run.model.modules.load_state_dict(own)
     progress.averaged = True
     into.log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
     save_checkpoint(run)

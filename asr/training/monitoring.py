@@ -100,10 +100,10 @@ def show_validation(run: Run, into: Journal, evaluation: Evaluation) -> None:
     ]
     into.write("validation", ["| utterance | reference | hypothesis |", "| --- | --- | --- |", *rows], step)
     example = sorted(run.data.valid, key=lambda e: e.duration)[len(run.data.valid) // 2]
-    batch = load_batch([example], run.data.read).to(run.recognizer.device)
-    statistics = batch_statistics(run.valid_statistics, batch, run.recognizer.device)
-    features, _ = run.recognizer.features(batch.samples, batch.sample_lengths, statistics)
-    log_probs, _ = run.recognizer.log_probs(batch.samples, batch.sample_lengths, statistics)
+    batch = load_batch([example], run.data.read).to(run.model.device)
+    statistics = batch_statistics(run.valid_statistics, batch, run.model.device)
+    features, _ = run.model.features(batch.samples, batch.sample_lengths, statistics)
+    log_probs, _ = run.model.log_probs(batch.samples, batch.sample_lengths, statistics)
     if features.shape[1] and log_probs.shape[1]:
         into.draw("utterance/features", features[0].cpu().numpy(), step)
         into.draw("utterance/posteriors", log_probs[0].exp().cpu().numpy(), step)

@@ -13,7 +13,7 @@ from asr.errors import UserError
 from asr.model.ctc import CTCModel
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
-from asr.recognition.recognizer import precise
+from asr.model.precision import autocast
 from asr.training.batching import Batch
 from asr.training.evaluation import losses_of
 
@@ -39,7 +39,7 @@ class Objective(nn.Module):
     projection of their own to a second CTC loss, mixed in with ``weight``. The projection is trained
     and saved in checkpoints; the model is shipped without it.
 
-    A batch may come in two views, masked in different ways: every loss is then the mean of both, and
+    A batch may come in two views, mask_padding in different ways: every loss is then the mean of both, and
     ``consistency`` times their ``disagreement`` is added.
     """
 
@@ -70,7 +70,7 @@ class Objective(nn.Module):
         targets = replace(
             batch, tokens=batch.tokens.repeat(views, 1), token_lengths=batch.token_lengths.repeat(views)
         )
-        with precise(features.device, self.precision):
+        with autocast(features.device, self.precision):
             log_probs, frames = self.model(features, lengths)
         losses = ctc = losses_of(log_probs, frames, targets).view(views, size).mean(dim=0)
         if self.intermediate is not None:
@@ -93,7 +93,7 @@ class Objective(nn.Module):
                 "'training.intermediate_layer' names a layer whose states are not those of the output "
                 f"in number and size: {tuple(states.shape[1:])}; choose another or 0"
             )
-        with precise(states.device, self.precision):
+        with autocast(states.device, self.precision):
             logits = self.intermediate(states)
         return F.log_softmax(logits.float(), dim=2)
 

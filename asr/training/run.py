@@ -17,8 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from asr.data.cache import cached_reader
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
-from asr.recognition.recognizer import Recognizer, load_recognizer, network, new_recognizer, to_device
-from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer
+from asr.model.acoustic import AcousticModel, move_to_device, new_acoustic_model
+from asr.model.engine import wrap_model
+from asr.model.folder import load_acoustic_model
+from asr.pretrained import model_folder
+from asr.recognition.recognizer import Recognizer
+from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer, read_symbols
 from asr.training.augment import Sources, find_sources
 from asr.training.batching import (
     Batch,
@@ -109,7 +113,8 @@ class Run:
     experiment: Experiment
     folder: Path
     ranks: Ranks
-    recognizer: Recognizer
+    model: AcousticModel
+    tokenizer: Tokenizer
     objective: Objective
     parallel: torch.nn.Module  # the objective; among several processes, it averages their gradients
     optimizer: torch.optim.Optimizer
@@ -118,6 +123,11 @@ class Run:
     progress: Progress
     statistics: Statistics  # of training speakers; empty unless asked for
     valid_statistics: Statistics
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """One with the present weights, whose search is greedy."""
+        return wrap_model(self.model, self.tokenizer)
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -189,52 +199,53 @@ def assembled_run(
     """A run on some utterances and a vocabulary."""
     training = experiment.training
     torch.manual_seed(training.seed)
-    recognizer = to_device(new_recognizer(experiment.model, tokenizer, folder.resolve().name), device)
+    model = new_acoustic_model(experiment.model, len(tokenizer), folder.resolve().name)
+    move_to_device(model, device)
     if training.initial and checkpoint is None:
-        begin_with(recognizer, training.initial)
+        begin_with(model, tokenizer, training.initial)
     objective = Objective(
-        recognizer.model,
+        model.ctc,
         training.precision,
         training.intermediate_layer,
         training.intermediate_weight,
         training.consistency_weight,
     ).to(device)
     if training.truncate_seconds:
-        truncate_recurrence(objective, max(1, round(training.truncate_seconds / recognizer.frame_seconds)))
+        truncate_recurrence(objective, max(1, round(training.truncate_seconds / model.frame_seconds)))
     with ranks.first_then_others():  # one makes the cache, if there is to be one
-        data = prepared_data(experiment, recognizer, train_utterances, valid_utterances)
+        data = prepared_data(experiment, model, tokenizer, train_utterances, valid_utterances)
     if checkpoint is None:
-        fit_features(experiment, recognizer, data, ranks)
+        fit_features(experiment, model, data, ranks)
     averages = {name: p.detach().clone() for name, p in objective.named_parameters()}
     run = Run(
         experiment=experiment,
         folder=folder,
         ranks=ranks,
-        recognizer=recognizer,
+        model=model,
+        tokenizer=tokenizer,
         objective=objective,
-        parallel=in_parallel(objective, recognizer) if ranks.size > 1 else objective,
+        parallel=in_parallel(objective, model) if ranks.size > 1 else objective,
         optimizer=new_optimizer(objective, training),
         averages=averages if training.average_decay else {},
         data=data,
         progress=Progress(ranks=ranks.size, data=data.digest),
-        statistics=asked_statistics(experiment, recognizer, data.train, data.read, ranks),
-        valid_statistics=asked_statistics(experiment, recognizer, data.valid, data.read, ranks),
+        statistics=asked_statistics(experiment, model, data.train, data.read, ranks),
+        valid_statistics=asked_statistics(experiment, model, data.valid, data.read, ranks),
     )
     if checkpoint is not None:
         restore(run, checkpoint)
     return run
 
 
-def begin_with(recognizer: Recognizer, model: str) -> None:
-    """Give ``recognizer`` the weights of another one, the output layer only if their tokens are the same.
+def begin_with(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None:
+    """Give ``model`` the weights of another one, the output layer only if their tokens are the same.
 
     Raises ``TrainingError`` when their networks differ.
     """
-    other = load_recognizer(model)
-    weights = network(other).state_dict()
-    if other.tokenizer.symbols != recognizer.tokenizer.symbols:
+    weights = load_acoustic_model(initial).modules.state_dict()
+    if read_symbols(model_folder(initial)) != tokenizer.symbols:
         weights = {name: value for name, value in weights.items() if not name.startswith(OUTPUT_LAYER)}
-    modules = network(recognizer)
+    modules = model.modules
     own = modules.state_dict()
     unlike = sorted(
         name for name in own.keys() | weights.keys() if not name.startswith(OUTPUT_LAYER)
@@ -242,13 +253,13 @@ def begin_with(recognizer: Recognizer, model: str) -> None:
     )  # fmt: skip
     if unlike:
         raise TrainingError(
-            f"'training.initial' = {model!r}: its network is another one ({unlike[0]} differs, as do "
+            f"'training.initial' = {initial!r}: its network is another one ({unlike[0]} differs, as do "
             f"{len(unlike) - 1} more); take over its [encoder] and [features]"
         )
     modules.load_state_dict(own | weights)
 
 
-def in_parallel(objective: Objective, recognizer: Recognizer) -> DistributedDataParallel:
+def in_parallel(objective: Objective, model: AcousticModel) -> DistributedDataParallel:
     """The objective with gradients averaged over the processes, in an order that is settled.
 
     In its second step DistributedDataParallel sorts the gradients by when they came in the first, and
@@ -256,11 +267,11 @@ def in_parallel(objective: Objective, recognizer: Recognizer) -> DistributedData
     goes on adds as one that never stopped, the first step is a made-up one whose gradient is thrown away.
     """
     parallel = DistributedDataParallel(objective)
-    device = recognizer.device
+    device = model.device
     lengths = torch.tensor([SETTLING_FRAMES], device=device)
     one = torch.ones(1, 1, dtype=torch.long, device=device)
     batch = Batch(("",), ("",), torch.zeros(1, 0, device=device), lengths, one, one[0])
-    features = torch.zeros(1, SETTLING_FRAMES, recognizer.config.features.size, device=device)
+    features = torch.zeros(1, SETTLING_FRAMES, model.config.features.size, device=device)
     parallel.train()
     parallel(features, lengths, batch).losses.sum().backward()
     objective.zero_grad(set_to_none=True)
@@ -292,67 +303,71 @@ def check_validation(experiment: Experiment, utterances: list[Utterance]) -> Non
 
 
 def prepared_data(
-    experiment: Experiment, recognizer: Recognizer, train: list[Utterance], valid: list[Utterance]
+    experiment: Experiment,
+    model: AcousticModel,
+    tokenizer: Tokenizer,
+    train: list[Utterance],
+    valid: list[Utterance],
 ) -> Data:
     """Examples of both sets, those that CTC cannot align set aside."""
-    text, tokenizer = experiment.text, recognizer.tokenizer
+    text = experiment.text
     every = training_examples(train, tokenizer, text)
     # The fastest speed leaves the fewest frames; who is left out must not depend on a draw.
-    rate = recognizer.sample_rate / max(experiment.augment.speeds)
-    unalignable = [e for e in every if not alignable(e, recognizer.num_frames(int(e.duration * rate)))]
+    rate = model.sample_rate / max(experiment.augment.speeds)
+    unalignable = [e for e in every if not alignable(e, model.num_frames(int(e.duration * rate)))]
     left_out = {id(example) for example in unalignable}
     usable = [example for example in every if id(example) not in left_out]
     if not usable:
         raise TrainingError("no training utterance is long enough for its text; try less subsampling")
     validation = evaluation_examples(valid, tokenizer, text)
-    read = chosen_reader(experiment, recognizer, usable + validation)
+    read = chosen_reader(experiment, model, usable + validation)
     voices = [example.utterance for example in usable]
-    sources = find_sources(experiment.augment, recognizer.sample_rate, voices, read)
+    sources = find_sources(experiment.augment, model.sample_rate, voices, read)
     return Data(usable, validation, unalignable, read, sources)
 
 
-def chosen_reader(experiment: Experiment, recognizer: Recognizer, examples: list[Example]) -> Reader:
+def chosen_reader(experiment: Experiment, model: AcousticModel, examples: list[Example]) -> Reader:
     """From the cache on disk when the recipe names one, or else from the recordings."""
     data, training = experiment.data, experiment.training
     if training.cache:
-        return cached_reader(Path(training.cache), manifest_paths(data), recognizer.sample_rate)
+        return cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
     hours = sum(example.duration for example in examples) / 3600
-    return new_sample_reader(recognizer.sample_rate, keep=hours <= training.cache_hours)
+    return new_sample_reader(model.sample_rate, keep=hours <= training.cache_hours)
 
 
-def fit_features(experiment: Experiment, recognizer: Recognizer, data: Data, ranks: Ranks) -> None:
+def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks: Ranks) -> None:
     """Measure the statistics that normalisation ``global`` keeps."""
     if experiment.features.normalisation != "global":
         return
     if ranks.is_first:
         plan = plan_by_duration(data.durations, experiment.training.batch_seconds)
         batches = (load_batch([data.train[i] for i in indices], data.read) for indices in plan)
-        moved = (batch.to(recognizer.device) for batch in batches)
-        recognizer.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
-    mean, std = ranks.broadcast((recognizer.features.mean.cpu(), recognizer.features.std.cpu()))
-    recognizer.features.mean.copy_(mean)
-    recognizer.features.std.copy_(std)
+        moved = (batch.to(model.device) for batch in batches)
+        model.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
+    mean, std = ranks.broadcast((model.features.mean.cpu(), model.features.std.cpu()))
+    model.features.mean.copy_(mean)
+    model.features.std.copy_(std)
 
 
 def asked_statistics(
-    experiment: Experiment, recognizer: Recognizer, examples: list[Example], read: Reader, ranks: Ranks
+    experiment: Experiment, model: AcousticModel, examples: list[Example], read: Reader, ranks: Ranks
 ) -> Statistics:
     """What normalisation ``speaker`` needs to know of a set of examples; nothing otherwise."""
     if experiment.features.normalisation != "speaker":
         return {}
     seconds = experiment.training.batch_seconds
-    measured = measure_speakers(recognizer.features, examples, read, seconds) if ranks.is_first else {}
+    measured = measure_speakers(model.features, examples, read, seconds) if ranks.is_first else {}
     return ranks.broadcast(measured)
 
 
 def described(run: Run) -> Iterator[str]:
     """What there is to know before training begins."""
-    parameters = sum(p.numel() for p in run.recognizer.model.parameters())
+    parameters = sum(p.numel() for p in run.model.ctc.parameters())
     among = f" in {run.ranks.size} processes" if run.ranks.size > 1 else ""
     yield (
         f"{len(run.data.train)} training utterances, {run.data.hours:.2f} hours; "
-        f"{len(run.data.valid)} validation utterances; {len(run.recognizer.tokenizer)} tokens; "
-        f"{parameters:,} parameters; {run.total_steps} steps on {run.recognizer.device}{among}"
+        f"{len(run.data.valid)} validation utterances; {len(run.tokenizer)} tokens; "
+        f"{parameters:,} parameters; {run.total_steps} steps on {run.model.device}{among}"
     )
     if run.data.unalignable:
         yield (
@@ -379,7 +394,7 @@ def save_checkpoint(run: Run) -> None:
 
 def state_tensors(run: Run) -> dict[str, Tensor]:
     """Weights, statistics, averages and the optimiser's memory under flat names."""
-    tensors = dict(network(run.recognizer).state_dict())
+    tensors = dict(run.model.modules.state_dict())
     tensors |= prefixed("intermediate.", intermediate_parameters(run))
     tensors |= prefixed("average.", run.averages)
     return tensors | prefixed("optimizer.", optimizer_tensors(run.optimizer))
@@ -401,7 +416,7 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
         )
     tensors = checkpoint.tensors
     try:
-        modules = network(run.recognizer)
+        modules = run.model.modules
         modules.load_state_dict({name: tensors[name] for name in modules.state_dict()})
         load_weights(intermediate_parameters(run), unprefixed("intermediate.", tensors))
         averages = unprefixed("average.", tensors)

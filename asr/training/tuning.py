@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.lm.model import NgramModel
+from asr.model.engine import unwrap_model
+from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
@@ -45,18 +47,18 @@ def heard(
     progress: Callable[[int], object] = lambda utterances: None,
 ) -> Heard:
     """Run the model over every example once."""
-    asked = recognizer.config.features.normalisation == "speaker"
-    statistics = measure_speakers(recognizer.features, examples, read, batch_seconds) if asked else {}
+    model = unwrap_model(recognizer)
+    asked = model.config.features.normalisation == "speaker"
+    statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     log_probs: dict[str, np.ndarray] = {}
     for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
-        known = batch_statistics(statistics, batch, recognizer.device)
-        rows, frames = recognizer.log_probs(batch.samples, batch.sample_lengths, known)
-        arrays = rows.cpu().numpy()
-        for name, array, length in zip(batch.ids, arrays, frames.tolist(), strict=True):
-            log_probs[name] = array[:length].copy()
+        known = batch_statistics(statistics, batch, model.device)
+        arrays = unpad(*model.log_probs(batch.samples, batch.sample_lengths, known))
+        for name, array in zip(batch.ids, arrays, strict=True):
+            log_probs[name] = array.copy()
         progress(len(batch.ids))
-    normalise = NORMALISERS[recognizer.config.text.normaliser]
+    normalise = NORMALISERS[recognizer.text.normaliser]
     references = index_by_id(
         (example.utterance.id, normalise(example.utterance.text)) for example in examples
     )

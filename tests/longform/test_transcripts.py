@@ -34,7 +34,7 @@ from asr.longform.transcripts import (
     seam,
     transcripts,
 )
-from asr.recognition.recognizer import Recognizer, load_recognizer
+from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Transcript, Word
 
@@ -59,12 +59,12 @@ class Fake:
         self.batches: list[list[int]] = []
         self.generator = np.random.default_rng(1)
 
-    def scores(self, batches):
+    def log_probs(self, batches):
         for samples in batches:
             self.batches.append([len(array) for array in samples])
-            yield [self.log_probs(array) for array in samples]
+            yield [self.array_log_probs(array) for array in samples]
 
-    def log_probs(self, samples):
+    def array_log_probs(self, samples):
         rows = -(-len(samples) // FRAME)
         tokens = np.zeros(rows, int)
         places = np.flatnonzero(samples)
@@ -151,7 +151,7 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
 def test_a_short_recording_is_heard_as_if_it_were_never_cut():
     samples = np.zeros(int(LONGEST_SECONDS * RATE))
     samples[::170] = 0.07
-    expected = Fake().log_probs(samples)
+    expected = Fake().array_log_probs(samples)
     np.testing.assert_array_equal(longform.whole_log_probs(Fake(), wav(samples))[0], expected)
     with pytest.raises(AudioError, match=r"no\.wav: cannot be read: no such file"):
         longform.whole_log_probs(Fake(), "no.wav")
@@ -381,7 +381,7 @@ def test_the_settings_are_told():
 
 @pytest.fixture(scope="module")
 def digits() -> Recognizer:
-    return load_recognizer("digits")
+    return open_recognizer("digits", "cpu")
 
 
 def concatenated(pause: float, count: int) -> tuple[np.ndarray, list[str], list[float]]:

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from asr.core.config import ConfigError
+from asr.model.acoustic import ModelConfig, new_acoustic_model
 from asr.model.cells import CELLS, FUSED, scan, unfuse
 from asr.model.encoders import ENCODERS, EncoderConfig, RecurrentLayer, encode_positions, join_pairs
 from asr.model.features import FeatureConfig
-from asr.recognition.recognizer import ModelConfig, new_recognizer
-from asr.text.tokenizer import Tokenizer
 
 INPUT = 8
 FRONT_ENDS = typing.get_args(typing.get_type_hints(EncoderConfig)["front_end"])
@@ -417,9 +416,8 @@ def test_deltas_and_stacked_frames_are_channels_not_higher_frequencies():
     """A convolutional LSTM's first layer sees each band with its deltas beside it, in every stacked frame."""
     features = FeatureConfig(n_mels=8, deltas=1, stack=3)
     assert (features.size, features.planes) == (48, 6)
-    tokenizer = Tokenizer(("<blank>", "a"))
     options = EncoderConfig(cell="convlstm", layers=1, size=16, bidirectional=False, norm="none")
-    encoder = new_recognizer(ModelConfig(features=features, encoder=options), tokenizer).model.encoder
+    encoder = new_acoustic_model(ModelConfig(features=features, encoder=options), 2).ctc.encoder
     assert encoder.layers[0].ahead.weight_ih.shape == (8, 6, 3)
     states = torch.zeros(1, 1, 48)
     quiet = encoder(states, torch.tensor([1]))[0]

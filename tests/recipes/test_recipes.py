@@ -20,7 +20,7 @@ import torch
 
 from asr.core.config import from_table, override, read_toml
 from asr.data.manifest import read_manifest
-from asr.recognition.recognizer import load_recognizer
+from asr.model.folder import load_acoustic_model
 from asr.text.lexicon import Lexicon, write_lexicon
 from asr.training.experiment import Experiment
 from asr.training.loop import train
@@ -77,7 +77,7 @@ def test_a_recipe_takes_its_steps(recipe, tones, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss" in record for record in records) >= 2
     assert any(record.get("valid_wer") is not None for record in records)
-    assert load_recognizer(tmp_path / "run").config == experiment.model
+    assert load_acoustic_model(tmp_path / "run").config == experiment.model
     assert not any("left out" in line for line in said)
 
 

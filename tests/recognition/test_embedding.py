@@ -36,6 +36,24 @@ def loaded_by(program: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
+NAMES = ["AlignedText", "Hypothesis", "Recognizer", "Segment", "Transcript", "UserError", "Word"]
+
+
+def test_the_package_exports_these_names_and_no_others():
+    assert asr.__all__ == [*NAMES, "__version__", "load"]
+    for name in NAMES:
+        assert getattr(asr, name).__name__ == name
+    assert asr.Recognizer is Recognizer
+    with pytest.raises(AttributeError, match="module 'asr' has no attribute 'recognise'"):
+        asr.recognise  # noqa: B018
+
+
+def test_no_name_of_the_package_brings_torch():
+    loaded = loaded_by("from asr import *")
+    assert "asr.longform.transcripts" in loaded
+    assert loaded.isdisjoint({"torch", "torchaudio", "numba", "librosa"})
+
+
 def test_importing_the_package_is_cheap():
     loaded = loaded_by("import asr; asr.load, asr.UserError, asr.__version__")
     assert {name for name in loaded if name.startswith("asr")} == {"asr", "asr.errors", "asr.pretrained"}
@@ -92,11 +110,11 @@ def test_many_recordings_are_as_one_by_one_and_in_order(model):
 def test_batches_heard_on_several_threads_are_as_one_by_one(model):
     samples = [read_audio(path, model.sample_rate) for path in SAMPLES]
     batches = [*([one] for one in samples), samples]
-    expected = [model.score(batch) for batch in batches]
+    expected = [next(model.log_probs([batch])) for batch in batches]
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = list(model.scores(batches))
+        found = list(model.log_probs(batches))
         with ThreadPoolExecutor(1) as pool:  # a thread that begins later has as many as before
             assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:

@@ -23,7 +23,7 @@ from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p.model import G2PError, add_pronunciations
 from asr.longform.transcripts import LONGEST_SECONDS
-from asr.recognition.recognizer import load_recognizer
+from asr.recognition.recognizer import open_recognizer
 from asr.search import alignment as aligning
 from asr.search.alignment import AlignmentError, align_text, align_tokens
 from asr.text.lexicon import Lexicon, make_lexicon
@@ -381,7 +381,7 @@ def test_mistakes_are_one_line(audio, text, named):
 
 def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
     said = "this is physically impossible when conscious"
-    whole = load_recognizer("english")
+    whole = open_recognizer("english", "cpu", lm="none", beam_size=1)
     words = whole.tokenizer.lexicon.words
     some = {word for number, word in enumerate(words) if number % 20 == 0} | set(said.split())
     lexicon = Lexicon({word: words[word] for word in some})  # all of them take long to learn

@@ -92,7 +92,7 @@ def work(experiment: Experiment, folder: Path, rank: int, port: int) -> None:
         assert ranks.gather(f"rank {rank}") == ["rank 0", "rank 1"]
         assert ranks.broadcast(rank) == 0
         run = in_float64(prepared_run(experiment, folder / "run", CPU, ranks))
-        found = {"mean": run.recognizer.features.mean}
+        found = {"mean": run.model.features.mean}
         syncs = counted_syncs(run)
         for name, update in updates_of(run).items():
             found |= {f"{name}: {key}": value for key, value in gradient_of(run, update).items()}

@@ -16,10 +16,12 @@ from click.testing import CliRunner
 from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
+from asr.model.acoustic import AcousticModel, ModelConfig, new_acoustic_model
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig, padded
-from asr.recognition.recognizer import ModelConfig, Recognizer, load_recognizer, new_recognizer
-from asr.text.tokenizer import BLANK, SPACE, Tokenizer
+from asr.model.folder import load_acoustic_model
+from asr.pretrained import SHIPPED
+from asr.text.tokenizer import BLANK, SPACE, Tokenizer, load_tokenizer
 from asr.training import export
 from asr.training.export import TOLERANCE, ExportError, export_onnx
 
@@ -44,8 +46,8 @@ MODELS = {
 }
 
 
-def recordings(recognizer: Recognizer) -> list[np.ndarray]:
-    return [read_audio(path, recognizer.sample_rate) for path in SAMPLES]
+def recordings(model: AcousticModel) -> list[np.ndarray]:
+    return [read_audio(path, model.sample_rate) for path in SAMPLES]
 
 
 def run(path: Path, samples: torch.Tensor, lengths: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +55,9 @@ def run(path: Path, samples: torch.Tensor, lengths: torch.Tensor) -> tuple[np.nd
     return session.run(None, {"samples": samples.numpy(), "lengths": lengths.numpy()})
 
 
-def check_equal(recognizer: Recognizer, path: Path, batch: list[np.ndarray]) -> None:
+def check_equal(model: AcousticModel, path: Path, batch: list[np.ndarray]) -> None:
     samples, lengths = padded(batch)
-    expected, frames = recognizer.log_probs(samples, lengths)
+    expected, frames = model.log_probs(samples, lengths)
     found, found_frames = run(path, samples, lengths)
     assert found_frames.tolist() == frames.tolist()
     assert found.shape == expected.shape
@@ -68,12 +70,12 @@ def test_log_probs_are_those_of_torch(tmp_path, name):
     torch.manual_seed(1)
     features, encoder = MODELS[name]
     tokenizer = Tokenizer((BLANK, SPACE, "a", "b"))
-    recognizer = new_recognizer(ModelConfig(features=features, encoder=encoder), tokenizer, name)
-    recognizer.model.eval()
-    assert export_onnx(recognizer, tmp_path / "model.onnx") <= TOLERANCE
-    four, seven, string = recordings(recognizer)
+    model = new_acoustic_model(ModelConfig(features=features, encoder=encoder), len(tokenizer), name)
+    model.ctc.eval()
+    assert export_onnx(model, tokenizer, tmp_path / "model.onnx") <= TOLERANCE
+    four, seven, string = recordings(model)
     for batch in ([string], [four, string, seven], [seven[:900], four[:201], four[:200], seven[:1]]):
-        check_equal(recognizer, tmp_path / "model.onnx", batch)
+        check_equal(model, tmp_path / "model.onnx", batch)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def digits(tmp_path_factory) -> Path:
 
 
 def test_the_shipped_model_is_equal(digits):
-    recognizer = load_recognizer("digits")
-    check_equal(recognizer, digits, recordings(recognizer))
+    model = load_acoustic_model("digits")
+    check_equal(model, digits, recordings(model))
 
 
 def test_a_program_without_torch_hears_the_same(digits):
@@ -116,9 +118,9 @@ def test_a_program_without_torch_hears_the_same(digits):
     ],
 )
 def test_what_onnx_has_no_form_for_is_said(tmp_path, config, says):
-    recognizer = new_recognizer(config, Tokenizer((BLANK, "a")), "mine")
+    model = new_acoustic_model(config, 2, "mine")
     with pytest.raises(ExportError, match=f"mine: .*{says}"):
-        export_onnx(recognizer, tmp_path / "model.onnx")
+        export_onnx(model, Tokenizer((BLANK, "a")), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +128,8 @@ def test_a_file_that_is_not_equal_is_not_written(tmp_path, monkeypatch):
     right = export.windowed_waves
     monkeypatch.setattr(export, "windowed_waves", lambda features: 1.01 * right(features))
     with pytest.raises(ExportError, match="differ by"):
-        export_onnx(load_recognizer("digits"), tmp_path / "model.onnx")
+        tokenizer = load_tokenizer(SHIPPED / "digits")
+        export_onnx(load_acoustic_model("digits"), tokenizer, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

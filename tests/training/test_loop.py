@@ -23,7 +23,8 @@ from asr.core.config import to_toml
 from asr.errors import UserError
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
-from asr.recognition.recognizer import load_recognizer, network
+from asr.model.folder import load_acoustic_model
+from asr.recognition.recognizer import open_recognizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import plan_epoch
 from asr.training.checkpoints import checkpoints
@@ -166,7 +167,7 @@ def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path)
     train(experiment(tones, epochs=3, learning_rate=5e-3), tmp_path / "run", CPU, quiet)
     epochs = [record for record in records(tmp_path / "run") if "valid_wer" in record]
     best = min(epochs, key=rank)
-    recognizer = load_recognizer(tmp_path / "run")
+    recognizer = open_recognizer(tmp_path / "run", "cpu")
     run = prepared_run(experiment(tones), tmp_path / "other", CPU)
     evaluation = evaluate(recognizer, run.data.valid, run.data.read)
     assert evaluation.loss == pytest.approx(best["valid_loss"], rel=1e-5)
@@ -206,7 +207,7 @@ def test_the_share_of_blanks_padding_and_waiting_is_logged(tones, tmp_path):
 @pytest.mark.parametrize(("bias", "expected"), [(9.0, 1.0), (-9.0, 0.0)])
 def test_the_blank_rate_is_that_of_the_best_tokens(tones, tmp_path, bias, expected):
     run = prepared_run(experiment(tones), tmp_path, CPU)
-    projection = run.recognizer.model.projection
+    projection = run.model.ctc.projection
     projection.weight.data.zero_()
     projection.bias.data.zero_()[0] = bias
     assert first_step(run)["blank_rate"] == expected
@@ -329,7 +330,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted(tones, tmp_path):
     run = prepared_run(experiment(tones), tmp_path, CPU)
     first_step(run, scale=math.nan)
     assert run.progress.skipped_steps == 1
-    assert all(torch.isfinite(p).all() for p in run.recognizer.model.parameters())
+    assert all(torch.isfinite(p).all() for p in run.model.ctc.parameters())
     first_step(run)
     assert run.progress.skipped_steps == 1
     assert run.progress.step == 2
@@ -338,7 +339,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted(tones, tmp_path):
 def test_clipping_bounds_the_gradient(tones, tmp_path):
     run = prepared_run(experiment(tones, clip_norm=0.01), tmp_path, CPU)
     assert first_step(run)["gradient_norm"] > 0.01
-    gradients = [p.grad for p in run.recognizer.model.parameters() if p.grad is not None]
+    gradients = [p.grad for p in run.model.ctc.parameters() if p.grad is not None]
     assert float(torch.cat([g.flatten() for g in gradients]).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -348,7 +349,7 @@ def test_normalisation_over_more_than_an_utterance_trains_and_reloads(tones, tmp
     config = replace(config, features=replace(config.features, normalisation=normalisation))
     train(config, tmp_path / "run", CPU, quiet)
     run = prepared_run(config, tmp_path / "other", CPU)
-    evaluation = evaluate(load_recognizer(tmp_path / "run"), run.data.valid, run.data.read)
+    evaluation = evaluate(open_recognizer(tmp_path / "run", "cpu"), run.data.valid, run.data.read)
     (last,) = [record for record in records(tmp_path / "run") if "valid_loss" in record]
     assert evaluation.loss == pytest.approx(last["valid_loss"], rel=1e-5)
 
@@ -389,7 +390,7 @@ def test_the_model_is_the_average_of_the_weights_where_one_is_asked_for(tones, t
     assert not torch.equal(model["model.projection.weight"], state["model.projection.weight"])
     (epoch,) = epochs_of(tmp_path / "run")
     run = prepared_run(experiment(tones), tmp_path / "other", CPU)
-    evaluation = evaluate(load_recognizer(tmp_path / "run"), run.data.valid, run.data.read)
+    evaluation = evaluate(open_recognizer(tmp_path / "run", "cpu"), run.data.valid, run.data.read)
     assert evaluation.loss == pytest.approx(epoch["valid_loss"], rel=1e-5)
 
 
@@ -402,7 +403,7 @@ def test_the_best_few_are_averaged_in_the_end(tones, tmp_path):
     assert sorted((tmp_path / "run" / "best").iterdir()) == sorted(best)
     mean = average_weights([load_file(path) for path in best])
     run = prepared_run(config, tmp_path / "other", CPU)
-    network(run.recognizer).load_state_dict(mean)
+    run.model.modules.load_state_dict(mean)
     evaluation = evaluate(run.recognizer, run.data.valid, run.data.read)
     (last,) = [record for record in records(tmp_path / "run") if "averaged" in record]
     assert evaluation.loss == pytest.approx(last["valid_loss"], rel=1e-5)
@@ -498,13 +499,13 @@ def test_the_two_views_of_an_utterance_differ_in_their_masks_alone(tones, tmp_pa
 
 def test_a_run_can_begin_with_the_weights_of_another(tones, tmp_path):
     train(experiment(tones, epochs=1), tmp_path / "first", CPU, quiet)
-    given = network(load_recognizer(tmp_path / "first")).state_dict()
+    given = load_acoustic_model(tmp_path / "first").modules.state_dict()
     later = experiment(tones, initial=str(tmp_path / "first"))
-    begun = network(prepared_run(later, tmp_path / "later", CPU).recognizer).state_dict()
+    begun = prepared_run(later, tmp_path / "later", CPU).model.modules.state_dict()
     assert same(given, begun)
 
     pieces = replace(later, text=replace(later.text, tokens="bpe", vocabulary_size=30))
-    begun = network(prepared_run(pieces, tmp_path / "pieces", CPU).recognizer).state_dict()
+    begun = prepared_run(pieces, tmp_path / "pieces", CPU).model.modules.state_dict()
     assert begun["model.projection.weight"].shape[0] == 30
     encoder = {name for name in given if not name.startswith("model.projection.")}
     assert all(torch.equal(given[name], begun[name]) for name in encoder)

@@ -41,7 +41,8 @@ from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, read_sentences
 from asr.pretrained import model_folder
-from asr.recognition.recognizer import load_recognizer, own_language_model, read_search_config
+from asr.recognition.folder import own_language_model, read_search_config
+from asr.recognition.recognizer import open_recognizer
 from asr.scoring.counts import compare_texts, index_by_id
 from asr.search import SearchConfig
 from asr.search.lexicon_beam import FoundWords, make_beam_search
@@ -118,8 +119,8 @@ def read_task(folder: Path) -> Task:
 
 def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None:
     """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
-    recognizer = load_recognizer(name)
-    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.config.text)
+    recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1)
+    examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     speech = heard(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(model_folder(name))
     arrays = [take_off_priors(array, config) for array in speech.log_probs.values()]

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from asr.data.manifest import Utterance, write_manifest
 from asr.model.encoders import EncoderConfig
-from asr.recognition.recognizer import choose_device
+from asr.model.precision import choose_device
 from asr.training.augment import (
     AugmentConfig,
     augment_samples,
@@ -175,12 +175,12 @@ def resident(run: Run, batches: int) -> Way:
     recorder = Recorder()
     recording = replace(run, parallel=recorder)
     for batch in own_batches(run, epoch_updates(run)[:batches]):
-        batch_outcome(recording, batch.to(run.recognizer.device))
+        batch_outcome(recording, batch.to(run.model.device))
     made = [(features, lengths) for features, lengths, _ in recorder.given]
     return Way(
         run=replace(
             run,
-            recognizer=replace(run.recognizer, features=cast(Any, Stored(made))),
+            model=replace(run.model, features=cast(Any, Stored(made))),
             experiment=replace(run.experiment, augment=AugmentConfig()),
         ),
         resident=[
@@ -195,7 +195,7 @@ def take_pass(way: Way, batches: int) -> None:
     run = way.run
     run.progress.epoch_step = 0
     updates = epoch_updates(run)[:batches]
-    forget_peak(run.recognizer.device)
+    forget_peak(run.model.device)
     started, processor, waiting = time.perf_counter(), time.process_time(), 0.0
     loaded: Iterator[Batch] = iter(way.resident or own_batches(run, updates))
     for update in updates:
@@ -206,7 +206,7 @@ def take_pass(way: Way, batches: int) -> None:
     way.seconds.append(time.perf_counter() - started)
     way.processor.append(time.process_time() - processor)
     way.waiting.append(waiting)
-    way.memory = max(way.memory, peak_gigabytes(run.recognizer.device))
+    way.memory = max(way.memory, peak_gigabytes(run.model.device))
 
 
 def forget_peak(device: torch.device) -> None:
@@ -265,7 +265,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     in_parts = parts(run, found["Opus files"].run, found["cache, augmented"].run)
     in_parts[STEP] = 60000 * statistics.median(resident.processor) / audio
     return {
-        "hardware": hardware(run.recognizer.device),
+        "hardware": hardware(run.model.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "batches": options.batches,
@@ -283,13 +283,13 @@ def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
     (indices,) = epoch_updates(plain)[0]
     examples = [plain.data.train[i] for i in indices]
     utterances = [example.utterance for example in examples]
-    device, config = plain.recognizer.device, augmented.experiment.augment
+    device, config = plain.model.device, augmented.experiment.augment
     batch = load_batch(examples, plain.data.read).to(device)
     lengths = batch.sample_lengths.tolist()
     epochs = itertools.count()
     draw = partial(sample_augmentation, augmented.data.sources, 1)
     treatments = [draw(epoch, utterances, lengths).to(device) for epoch in range(REPEATS + 1)]
-    features, frames = plain.recognizer.features(batch.samples, batch.sample_lengths)
+    features, frames = plain.model.features(batch.samples, batch.sample_lengths)
     generators = [utterance_generator(1, 0, utterance.id) for utterance in utterances]
     minutes = sum(example.duration for example in examples) / 60
     work: dict[str, Callable[[], object]] = {
@@ -299,7 +299,7 @@ def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
         TREAT: lambda: augment_samples(
             batch.samples, batch.sample_lengths, treatments[next(epochs) % len(treatments)]
         ),
-        FEATURES: lambda: plain.recognizer.features(batch.samples, batch.sample_lengths),
+        FEATURES: lambda: plain.model.features(batch.samples, batch.sample_lengths),
         MASKS: lambda: spec_augment(features, frames, config, 10.0, generators),
     }
     return {name: processor_milliseconds(part) / minutes for name, part in work.items()}

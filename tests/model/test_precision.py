@@ -15,37 +15,40 @@ from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import UserError
-from asr.model.encoders import EncoderConfig
-from asr.model.features import FeatureConfig
-from asr.recognition.recognizer import (
+from asr.model.acoustic import (
+    AcousticModel,
     ModelConfig,
-    Recognizer,
-    computing_in,
-    load_recognizer,
-    new_recognizer,
-    to_device,
+    convert_precision,
+    move_to_device,
+    new_acoustic_model,
 )
-from asr.text.tokenizer import BLANK, Tokenizer
+from asr.model.encoders import EncoderConfig
+from asr.model.engine import unwrap_model, wrap_model
+from asr.model.features import FeatureConfig
+from asr.model.folder import load_acoustic_model
+from asr.pretrained import SHIPPED
+from asr.text.tokenizer import load_tokenizer
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("digit*.flac"))
 SAID = ["four", "seven", "one eight seven two"]
 
 
-def log_probs(recognizer: Recognizer) -> np.ndarray:
-    samples = torch.from_numpy(read_audio(SAMPLES[2], recognizer.sample_rate))[None]
-    return recognizer.log_probs(samples, torch.tensor([samples.shape[1]]))[0].numpy()
+def log_probs(model: AcousticModel) -> np.ndarray:
+    samples = torch.from_numpy(read_audio(SAMPLES[2], model.sample_rate))[None]
+    return model.log_probs(samples, torch.tensor([samples.shape[1]]))[0].numpy()
 
 
 @pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
 def test_fewer_bits_give_nearly_the_same_log_probs_and_the_same_words(compute_type):
-    exact = load_recognizer("digits")
+    exact = load_acoustic_model("digits")
     before = log_probs(exact)
-    rounded = computing_in(exact, compute_type)
+    rounded = convert_precision(exact, compute_type)
     found = log_probs(rounded)
     likely = before > np.log(0.01)
     assert found.dtype == np.float32
     assert 1e-4 < np.abs(found - before)[likely].max() < 0.5  # rounding, and no more than that
-    assert [rounded.transcribe(path).text for path in SAMPLES] == SAID
+    recognizer = wrap_model(rounded, load_tokenizer(SHIPPED / "digits"))
+    assert [recognizer.transcribe(path).text for path in SAMPLES] == SAID
     assert rounded.compute_type == compute_type
     np.testing.assert_array_equal(log_probs(exact), before)
 
@@ -55,25 +58,25 @@ def test_fewer_bits_give_nearly_the_same_log_probs_and_the_same_words(compute_ty
 def test_every_kind_of_cell_computes_in_fewer_bits(cell, compute_type):
     torch.manual_seed(1)
     config = ModelConfig(FeatureConfig(n_mels=20), encoder=EncoderConfig(cell=cell, layers=2, size=32))
-    exact = new_recognizer(config, Tokenizer((BLANK, "a", "b")))
-    rounded = computing_in(exact, compute_type)
+    exact = new_acoustic_model(config, 3)
+    rounded = convert_precision(exact, compute_type)
     assert 1e-5 < np.abs(log_probs(rounded) - log_probs(exact)).mean() < 0.1
 
 
 def test_float32_changes_nothing_and_auto_is_what_the_processor_is_good_at(monkeypatch):
-    exact = load_recognizer("digits")
-    np.testing.assert_array_equal(log_probs(computing_in(exact, "float32")), log_probs(exact))
+    exact = load_acoustic_model("digits")
+    np.testing.assert_array_equal(log_probs(convert_precision(exact, "float32")), log_probs(exact))
     for native, compute_type in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
-        assert computing_in(exact, "auto").compute_type == compute_type
+        assert convert_precision(exact, "auto").compute_type == compute_type
 
 
 def test_what_cannot_be_is_said():
     with pytest.raises(UserError, match="'int4' is not one of auto, float32, bfloat16, int8"):
-        computing_in(load_recognizer("digits"), "int4")
-    elsewhere = to_device(load_recognizer("digits"), torch.device("meta"))
+        convert_precision(load_acoustic_model("digits"), "int4")
+    elsewhere = move_to_device(load_acoustic_model("digits"), torch.device("meta"))
     with pytest.raises(UserError, match="int8 is for processors"):
-        computing_in(elsewhere, "int8")
+        convert_precision(elsewhere, "int8")
     with pytest.raises(UserError, match="'half'"):
         asr.load("digits", device="cpu", compute_type="half")
 
@@ -86,7 +89,8 @@ def test_a_result_says_what_was_computed_in(tmp_path):
     for options, compute_type in (([], "float32"), (["--compute-type", "int8"], "int8")):
         result = json.loads(CliRunner().invoke(cli, [*command, *options]).stdout)
         assert (result["compute_type"], result["wer"]) == (compute_type, 0.0)
-    assert asr.load("digits", device="cpu", compute_type="int8").compute_type == "int8"
+    recognizer = asr.load("digits", device="cpu", compute_type="int8")
+    assert unwrap_model(recognizer).compute_type == recognizer.settings["compute_type"] == "int8"
 
 
 def test_a_transcript_says_what_was_computed_in():

@@ -1,0 +1,103 @@
+"""Model folders read and written: options and weights of an ``AcousticModel``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from asr.core.config import from_table, to_toml
+from asr.core.files import replace_file, write_text
+from asr.errors import UserError
+from asr.model.acoustic import AcousticModel, ModelConfig, move_to_device, new_acoustic_model
+from asr.model.precision import choose_device
+from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, model_folder
+from asr.recognition.folder import WEIGHTS_FILE, read_config_table
+from asr.text.tokenizer import read_symbols
+
+SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
+
+
+def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> AcousticModel:
+    """Read a model folder or a shipped model; runs no code from it.
+
+    Raises ``ModelFolderError`` naming the folder or file when something is missing or does not fit, and
+    ``UserError`` as ``choose_device``.
+    """
+    # oneDNN keeps what it makes for each shape of a batch. Recordings have many; that was half a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    folder = model_folder(model)
+    vocabulary_size = len(read_symbols(folder))
+    acoustic = new_acoustic_model(read_model_config(folder), vocabulary_size, folder.resolve().name)
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise ModelFolderError(f"{path}: is missing; a training run writes it after its first epoch")
+    try:
+        acoustic.modules.load_state_dict(read_weights(path))
+    except (OSError, SafetensorError) as error:
+        raise ModelFolderError(f"{path}: cannot be read: {error}") from error
+    except RuntimeError as error:
+        raise ModelFolderError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
+    acoustic.ctc.eval()
+    return move_to_device(acoustic, choose_device(device))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """Read the model's part of a ``config.toml``; what else stands there says how the model was made."""
+    table = read_config_table(folder)
+    own = {field.name: table[field.name] for field in fields(ModelConfig) if field.name in table}
+    try:
+        return from_table(ModelConfig, own)
+    except UserError as error:
+        raise ModelFolderError(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+def save_config(config: object, folder: Path) -> None:
+    """Write ``config.toml``; a whole experiment may stand there, a model reads its own part of it."""
+    write_text(folder / CONFIG_FILE, to_toml(config))
+
+
+def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write ``model.safetensors``, all of it or nothing; the tokens beside it are written on their own.
+
+    With int8, matrices become whole numbers from -127 to 127, each row with a scale of its own, and
+    what is no matrix float16: half the size of float16.
+    """
+    weights: dict[str, Tensor] = {}
+    for name, value in model.modules.state_dict().items():
+        value = value.detach().cpu()
+        if dtype == torch.int8 and value.is_floating_point() and value.dim() > 1:
+            weights[name], weights[name + SCALE] = round_rows(value)
+        elif value.is_floating_point():
+            weights[name] = value.to(torch.float16 if dtype == torch.int8 else dtype)
+        else:
+            weights[name] = value
+    with replace_file(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read what ``save_weights`` wrote, in float32."""
+    stored = load_file(path)
+    weights = {name: value.float() for name, value in stored.items() if not name.endswith(SCALE)}
+    for name, value in weights.items():
+        if name + SCALE in stored:
+            value *= _per_row(stored[name + SCALE], value)
+    return weights
+
+
+def round_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """``(rows, ...)`` as int8 of the same shape and what a step is in each row, ``(rows,)`` float32."""
+    largest = matrix.abs().flatten(1).amax(1)
+    scale = largest.clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return torch.round(matrix / _per_row(scale, matrix)).to(torch.int8), scale
+
+
+def _per_row(scale: Tensor, matrix: Tensor) -> Tensor:
+    """A number for each row, in a shape that goes with ``matrix``."""
+    return scale.reshape(-1, *[1] * (matrix.dim() - 1))

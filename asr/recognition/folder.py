@@ -1,0 +1,65 @@
+"""The files of a model folder that need no network: the text options, how to search, a language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asr.core.config import from_table, read_toml
+from asr.errors import UserError
+from asr.pretrained import CONFIG_FILE, ModelFolderError
+from asr.search import SearchConfig
+from asr.text.tokenizer import TextConfig
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+SEARCH_FILE = "search.toml"
+SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`, where the other was tuned with one
+LANGUAGE_MODEL_FILE = "language-model.bin"
+
+
+def read_config_table(folder: Path) -> dict[str, Any]:
+    """Read ``config.toml``; raises ``ModelFolderError`` when a later version of the program wrote it."""
+    path = folder / CONFIG_FILE
+    table = read_toml(path)
+    version = table.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{path}: format_version is {version!r}; this program reads up to {FORMAT_VERSION}"
+        )
+    return table
+
+
+def read_text_config(folder: Path) -> TextConfig:
+    """Read how the model's texts are written, the ``[text]`` of its ``config.toml``."""
+    table = read_config_table(folder).get("text", {})
+    path = folder / CONFIG_FILE
+    if not isinstance(table, dict):
+        raise ModelFolderError(f"{path}: 'text' is a section: write [text] with keys below it")
+    try:
+        return from_table(TextConfig, table, "text.")
+    except UserError as error:
+        raise ModelFolderError(f"{path}: {error}") from error
+
+
+def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConfig:
+    """Read what ``asr tune`` wrote into a model folder; the defaults where it wrote nothing.
+
+    A search that was tuned with a language model is of no use without one: nothing holds short words
+    back. So ``lm="none"`` has a file of its own, and the other file counts only where that is missing.
+    """
+    path = folder / SEARCH_FILE_WITHOUT_LM
+    if str(lm) != "none" or not path.exists():
+        path = folder / SEARCH_FILE
+    if not path.exists():
+        return SearchConfig()
+    try:
+        return from_table(SearchConfig, read_toml(path))
+    except UserError as error:
+        raise ModelFolderError(f"{path}: {error}") from error
+
+
+def own_language_model(folder: Path) -> Path | None:
+    """The language model in a model folder, where there is one."""
+    path = folder / LANGUAGE_MODEL_FILE
+    return path if path.exists() else None
