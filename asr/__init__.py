@@ -9,8 +9,8 @@ From a program::
     transcript.text                           # what was said
     transcript.segments[0].words              # with times in seconds and confidences
 
-``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap: each name
-brings its module when it is first used, and torch comes with ``load``.
+``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap: the module
+behind a name is imported when the name is first used, and torch when ``load`` needs it.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ def load(
 ) -> Recognizer:
     """Open a model ready to transcribe, with the search that ``asr transcribe`` would use.
 
-    Any number of threads may transcribe with it at the same time; results do not depend on it.
+    Any number of threads may use it at the same time; the results are the same.
 
     Args:
         model: a model folder, or the name of a shipped model.
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
-        lm: a language model, ARPA or what ``asr lm`` made; ``None`` is the model's own, where it has
-            one, and ``"none"`` is none.
+        lm: a language model, ARPA or what ``asr lm`` made; ``None`` means the model's own, where it
+            has one, and ``"none"`` means none.
         hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
         compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
         threads: processor threads to use; ``None`` leaves the number to the library that computes.
         search: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
-            model's own where they are left out.
+            model's own values where they are left out.
 
-    Raises ``UserError``, whose text is one line for people, for whatever is missing or does not fit.
+    Raises ``UserError``, whose message is one line, for anything that is missing or does not fit.
     """
     from asr.recognition.recognizer import open_recognizer
 

@@ -77,7 +77,7 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
         elapsed = time.monotonic() - started
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     normalise = NORMALISERS[recognizer.text.normaliser]
-    reference = " ".join(recognizer.reference(normalise(utterance.text)) for utterance in utterances)
+    reference = " ".join(recognizer.to_reference(normalise(utterance.text)) for utterance in utterances)
     score = compare_texts({"all": reference}, {"all": transcript.text}).words
     report("end to end", score)
     heard = sum(segment.end - segment.start for segment in transcript.segments) / transcript.duration

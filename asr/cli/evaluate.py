@@ -16,7 +16,7 @@ from asr.cli.score import interval_results, summary
 from asr.cli.score import result as score_result
 from asr.cli.searching import open_with_options, search_options
 from asr.cli.threads import threads_option
-from asr.pretrained import DEFAULT_MODEL, model_folder
+from asr.pretrained import DEFAULT_MODEL, find_model_folder
 from asr.recognition.network import COMPUTE_TYPES
 from asr.scoring.counts import ScoringError
 from asr.scoring.systems import compute_intervals, list_speakers
@@ -120,7 +120,7 @@ def result(
     from asr.training.monitoring import training_speed
     from asr.training.report import provenance
 
-    folder, acoustic = model_folder(model), unwrap_model(recognizer)
+    folder, acoustic = find_model_folder(model), unwrap_model(recognizer)
     config = read_toml(folder / "config.toml")
     return {
         "manifest": str(manifest),

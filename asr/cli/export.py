@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asr.cli.outputs import ending_in
-from asr.pretrained import DEFAULT_MODEL, model_folder
+from asr.pretrained import DEFAULT_MODEL, find_model_folder
 
 
 @click.command()
@@ -28,7 +28,7 @@ def export(model: str, file_format: str, out: Path) -> None:
     from asr.text.tokenizer import load_tokenizer
     from asr.training.export import export_onnx
 
-    difference = export_onnx(load_acoustic_model(model, "cpu"), load_tokenizer(model_folder(model)), out)
+    difference = export_onnx(load_acoustic_model(model, "cpu"), load_tokenizer(find_model_folder(model)), out)
     size = out.stat().st_size / 1e6
     click.echo(
         f"{out}: {size:.1f} MB, log-probs within {difference:.1g} of {model} in ONNX Runtime", err=True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from asr.pretrained import DEFAULT_MODEL, SHIPPED, shipped_models
+from asr.pretrained import DEFAULT_MODEL, SHIPPED, list_shipped_models
 
 
 @click.command()
 def models() -> None:
     """List the models that ship with the package; --model takes their names."""
-    for name in shipped_models():
+    for name in list_shipped_models():
         card = (SHIPPED / name / "card.md").read_text(encoding="utf-8")
         paragraph = next(part for part in card.split("\n\n") if part.strip() and not part.startswith("#"))
         about, _, _ = " ".join(paragraph.split()).partition(". ")

@@ -67,19 +67,19 @@ def tune(
     from asr.core.files import write_text
     from asr.data.manifest import read_manifest
     from asr.lm.storage import load_model, save_model
-    from asr.pretrained import SHIPPED, model_folder
+    from asr.pretrained import SHIPPED, find_model_folder
     from asr.recognition.folder import (
         LANGUAGE_MODEL_FILE,
         SEARCH_FILE,
         SEARCH_FILE_WITHOUT_LM,
-        own_language_model,
+        find_language_model,
         read_search_config,
     )
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.tuning import beams, heard, prior_weights, surface, with_calibration
 
-    folder = model_folder(model)
+    folder = find_model_folder(model)
     if folder.parent == SHIPPED and not dry_run:
         raise UserError(
             f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
@@ -87,7 +87,7 @@ def tune(
         )
     cores = choose_threads(threads) if threads else None
     recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # searched with below
-    source = None if lm == "none" else lm or own_language_model(folder)
+    source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)

@@ -68,7 +68,7 @@ class Listener(Protocol):
         """How it searches, and whatever else its results depend on."""
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The log-probs ``(frames, vocabulary)`` of each array in each batch of samples, in their order."""
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """The best hypothesis for each array of log-probs."""

@@ -1,6 +1,6 @@
 """The torch engine: an ``AcousticModel`` as the ``Network`` of a recogniser.
 
-What torch sets for a whole process, its number of threads, is set here and nowhere else.
+Torch has one number of threads for the whole process; transcribing sets it here and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class TorchNetwork:
         return {"device": self.model.device.type, "compute_type": self.model.compute_type}
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The log-probs ``(frames, vocabulary)`` of each array in each batch of samples, in their order.
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order.
 
-        A processor's threads share out the batches: the steps of a recurrent layer follow one another and
+        On a processor each thread takes a batch: the steps of a recurrent layer follow one another and
         are too small to be shared, so that two threads are hardly faster than one with a single batch.
         """
         threads = self.threads
@@ -65,7 +65,7 @@ class TorchNetwork:
             with ThreadPoolExecutor(workers, "asr", torch.set_num_threads, (threads // workers,)) as pool:
                 yield from pool.map(self._batch_log_probs, batches)
         finally:
-            torch.set_num_threads(threads)  # or threads that begin later would have as few as the workers
+            torch.set_num_threads(threads)  # or threads started later would have as few as the workers
             return_free_memory()
 
     def _batch_log_probs(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -80,18 +80,18 @@ def open_torch_network(folder: Path, device: str, compute_type: str, threads: in
 
 
 def wrap_model(model: AcousticModel, tokenizer: Tokenizer) -> Recognizer:
-    """A recogniser with greedy search around a model in memory."""
+    """Make a recogniser with greedy search around a model in memory."""
     return Recognizer(model.name, tokenizer, model.config.text, TorchNetwork(model))
 
 
 def unwrap_model(recognizer: Recognizer) -> AcousticModel:
-    """The model inside a recogniser whose network torch computes."""
+    """Return the model inside a recogniser whose network is torch's."""
     assert isinstance(recognizer.network, TorchNetwork), "only torch's network has its tensors"
     return recognizer.network.model
 
 
 def return_free_memory() -> None:
-    """Let the system have what is free: glibc keeps what each thread has let go, a tenth of a gigabyte."""
+    """Return free memory to the system: glibc keeps what each thread has freed, a tenth of a gigabyte."""
     if sys.platform == "linux":
         with suppress(AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)

@@ -16,7 +16,7 @@ from asr.core.files import replace_file, write_text
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, ModelConfig, move_to_device, new_acoustic_model
 from asr.model.precision import choose_device
-from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, model_folder
+from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, find_model_folder
 from asr.recognition.folder import WEIGHTS_FILE, read_config_table
 from asr.text.tokenizer import read_symbols
 
@@ -31,7 +31,7 @@ def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") 
     """
     # oneDNN keeps what it makes for each shape of a batch. Recordings have many; that was half a gigabyte.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
-    folder = model_folder(model)
+    folder = find_model_folder(model)
     vocabulary_size = len(read_symbols(folder))
     acoustic = new_acoustic_model(read_model_config(folder), vocabulary_size, folder.resolve().name)
     path = folder / WEIGHTS_FILE

@@ -1,4 +1,9 @@
-"""The models that ship with the package, a folder each, and what ``--model`` means."""
+"""The models that ship with the package, a folder each, and what ``--model`` means.
+
+In: a folder, or the name of a shipped model. Out: the path of a model folder.
+
+Public face: ``find_model_folder``, ``list_shipped_models``, ``DEFAULT_MODEL``, ``ModelFolderError``.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +20,21 @@ class ModelFolderError(UserError):
     """A model folder that is missing, damaged, or made by a later version."""
 
 
-def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+def list_shipped_models() -> list[str]:
+    """List the names of the models inside the package."""
     return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def model_folder(model: str | Path) -> Path:
-    """The folder that ``--model`` means: a folder, or else the name of a shipped model."""
+def find_model_folder(model: str | Path) -> Path:
+    """Find the folder that ``--model`` means: a folder, or else the name of a shipped model.
+
+    Raises ``ModelFolderError`` where it is neither.
+    """
     if (Path(model) / CONFIG_FILE).exists():
         return Path(model)
-    if str(model) in shipped_models():
+    if str(model) in list_shipped_models():
         return SHIPPED / str(model)
     if Path(model).is_dir():
-        raise ModelFolderError(f"{model}: is not a model folder (it has no {CONFIG_FILE})")
-    shipped = ", ".join(shipped_models()) or "none"
+        raise ModelFolderError(f"{model}: not a model folder (it has no {CONFIG_FILE})")
+    shipped = ", ".join(list_shipped_models()) or "none"
     raise ModelFolderError(f"{model}: no such model folder; shipped models: {shipped}")

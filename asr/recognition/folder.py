@@ -1,4 +1,4 @@
-"""The files of a model folder that need no network: the text options, how to search, a language model."""
+"""The files of a model folder, and how to read those that need no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr.text.tokenizer import TextConfig
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 SEARCH_FILE = "search.toml"
-SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`, where the other was tuned with one
+SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`
 LANGUAGE_MODEL_FILE = "language-model.bin"
 
 
@@ -45,8 +45,8 @@ def read_text_config(folder: Path) -> TextConfig:
 def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConfig:
     """Read what ``asr tune`` wrote into a model folder; the defaults where it wrote nothing.
 
-    A search that was tuned with a language model is of no use without one: nothing holds short words
-    back. So ``lm="none"`` has a file of its own, and the other file counts only where that is missing.
+    A search that was tuned with a language model works badly without one: nothing holds short words
+    back. So ``lm="none"`` has a file of its own, and the other file is read only where that is missing.
     """
     path = folder / SEARCH_FILE_WITHOUT_LM
     if str(lm) != "none" or not path.exists():
@@ -59,7 +59,7 @@ def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConf
         raise ModelFolderError(f"{path}: {error}") from error
 
 
-def own_language_model(folder: Path) -> Path | None:
-    """The language model in a model folder, where there is one."""
+def find_language_model(folder: Path) -> Path | None:
+    """Find the language model in a model folder; ``None`` where there is none."""
     path = folder / LANGUAGE_MODEL_FILE
     return path if path.exists() else None

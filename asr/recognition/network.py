@@ -34,7 +34,7 @@ class Network(Protocol):
         """What log-probs depend on besides the weights: ``device`` and ``compute_type``."""
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The log-probs ``(frames, vocabulary)`` of each array in each batch of samples, in their order."""
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
 
 
 def open_network(folder: Path, device: str, compute_type: str, threads: int | None = None) -> Network:

@@ -13,8 +13,8 @@ from asr.audio.sources import AudioError, Source
 from asr.core.config import from_table, to_table
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
-from asr.pretrained import DEFAULT_MODEL, model_folder
-from asr.recognition.folder import own_language_model, read_search_config, read_text_config
+from asr.pretrained import DEFAULT_MODEL, find_model_folder
+from asr.recognition.folder import find_language_model, read_search_config, read_text_config
 from asr.recognition.network import Network, open_network
 from asr.search import SearchConfig, search_greedily
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonicalise, load_tokenizer
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asr.search.lexicon_beam import LexiconBeamSearch
     from asr.search.prefix_beam import PrefixBeamSearch
 
-USUAL_BEAM = 64  # where a language model or hot words ask for a beam and nobody says how wide
+USUAL_BEAM = 64  # where a language model or hot words need a beam search and the config asks for none
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Recognizer:
 
     @property
     def search_settings(self) -> dict[str, Any] | str:
-        """How it searches."""
+        """How it searches, for people and result files; ``"greedy"`` or the settings of the beam search."""
         if self.decoder is None:
             return "greedy"
         settings = asdict(self.decoder.config) | self.decoder.description
@@ -70,19 +70,19 @@ class Recognizer:
 
     @property
     def unit(self) -> str:
-        """What hypotheses consist of: greedy search for phones knows no words."""
+        """What hypotheses consist of, ``words`` or ``phones``: greedy search over phones finds no words."""
         return "phones" if self.tokenizer.lexicon is not None and self.decoder is None else "words"
 
-    def reference(self, text: str) -> str:
-        """What to hold hypotheses against, in their unit; ``text`` is normalised."""
+    def to_reference(self, text: str) -> str:
+        """Convert a normalised text to the unit of hypotheses, so that they can be compared with it."""
         return self.tokenizer.to_phones(text) if self.unit == "phones" else text
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The log-probs ``(frames, vocabulary)`` of each array in each batch of samples, in their order."""
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
         return self.network.log_probs(batches)
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
-        """The best hypothesis for each array of log-probs."""
+        """Find the best hypothesis for each array of log-probs."""
         if self.decoder is not None:
             return self.decoder.batch(log_probs, self.frame_seconds, self.network.threads)
         return [search_greedily(array, self.tokenizer, self.frame_seconds) for array in log_probs]
@@ -92,9 +92,9 @@ class Recognizer:
         return self.search(next(self.log_probs([samples])))
 
     def transcribe(self, source: Source, vad: bool = LongformConfig.vad) -> Transcript:
-        """Transcribe a recording of any length; ``vad`` leaves out what is no speech.
+        """Transcribe a recording of any length; with ``vad``, only the parts with speech in them.
 
-        Raises ``AudioError`` when it cannot be read.
+        Raises ``AudioError`` when the recording cannot be read.
         """
         return next(self.transcribe_all([source], vad))
 
@@ -104,10 +104,10 @@ class Recognizer:
         vad: bool = LongformConfig.vad,
         batch_size: int = LongformConfig.batch_size,
     ) -> Iterator[Transcript]:
-        """Transcribe recordings, several at a time; their transcripts come in the same order.
+        """Transcribe recordings, several at a time; yields their transcripts in the same order.
 
-        Raises ``AudioError`` in place of the first one that cannot be read;
-        ``asr.longform.transcripts.transcripts`` goes on with the others.
+        Raises ``AudioError`` at the first recording that cannot be read;
+        ``asr.longform.transcripts.transcripts`` skips it and continues.
         """
         if isinstance(sources, str | bytes | Path):
             raise TypeError("transcribe_all takes a list of recordings; transcribe takes one")
@@ -117,10 +117,10 @@ class Recognizer:
             yield transcript
 
     def alternatives(self, source: Source, count: int) -> list[Hypothesis]:
-        """The best ``count`` texts for a recording, silence included, the best first, each with its score.
+        """Find the best ``count`` texts for a whole recording, best first, each with its score.
 
-        The beam may hold fewer, and greedy search has no more than one. Meant for a sentence: the best
-        texts of a long recording differ in a word or two. Raises ``AudioError`` when it cannot be read.
+        The beam may hold fewer, and greedy search finds one. Meant for a sentence: the best texts of a
+        long recording differ in a word or two. Raises ``AudioError`` when the recording cannot be read.
         """
         log_probs, _ = whole_log_probs(self, source)
         if self.decoder is None:
@@ -130,29 +130,30 @@ class Recognizer:
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
     ) -> AlignedText:
-        """Find where the words of ``text``, and what they are spelled with, are in a recording that says it.
+        """Find when each word of ``text``, and each unit it is spelled with, is spoken in a recording.
 
         The recording may last hours; one of up to ``asr.longform.transcripts.LONGEST_SECONDS`` goes through
-        the network in one piece. Words that the lexicon lacks are pronounced as its own are, which takes
-        some seconds to learn. ``progress`` is called with the seconds of audio done since the last call.
+        the network in one piece. Words that the lexicon lacks get pronunciations like those of its own
+        words, which takes some seconds to learn. ``progress`` is called with the seconds of audio done
+        since the last call.
 
         Raises ``AudioError`` for a recording that cannot be read, ``TextError``, ``G2PError`` or
         ``AlignmentError`` for a text that does not fit the model or the recording.
         """
-        from asr.search.alignment import align_text  # brings a compiler
+        from asr.search.alignment import align_text  # imports numba
 
         text = NORMALISERS[self.text.normaliser](text)
-        tokenizer = self._tokenizer_for(text)
+        tokenizer = self._extend_tokenizer(text)
         log_probs, samples = whole_log_probs(self, source, progress)
         duration = samples / self.sample_rate
         words = align_text(log_probs, text, tokenizer, self.frame_seconds, duration)
         return AlignedText(name_of(source), duration, words, tokenizer.unit, self.name)
 
-    def _tokenizer_for(self, text: str) -> Tokenizer:
-        """The tokenizer, with pronunciations for the words of ``text`` that its lexicon lacks."""
+    def _extend_tokenizer(self, text: str) -> Tokenizer:
+        """Add pronunciations for the words of ``text`` that the lexicon lacks."""
         if self.tokenizer.lexicon is None or not self.tokenizer.find_unknown(text):
             return self.tokenizer
-        from asr.g2p.model import add_pronunciations  # brings a compiler
+        from asr.g2p.model import add_pronunciations  # imports numba
 
         lexicon = add_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.find_unknown(text)))
         return replace(self.tokenizer, lexicon=lexicon)
@@ -168,7 +169,7 @@ def open_recognizer(
     threads: int | None = None,
     **search: Any,
 ) -> Recognizer:
-    """Open a model folder or a shipped model; runs no code from it. ``asr.load`` is this function.
+    """Open a model folder or a shipped model for ``asr.load`` and every verb; runs no code from the folder.
 
     With ``lm="none", beam_size=1`` the search is greedy, whatever the folder asks for.
 
@@ -190,12 +191,12 @@ def open_recognizer(
         UserError: the device or the compute type is unknown or not available here, or the normaliser
             leaves nothing of a hot word.
     """
-    folder = model_folder(model)
+    folder = find_model_folder(model)
     text = read_text_config(folder)
     tokenizer = load_tokenizer(folder)
     network = open_network(folder, device, compute_type, threads)
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | search)
-    language_model = own_language_model(folder) if lm is None else None if str(lm) == "none" else lm
+    language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
     phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords
     phrases = [normalise_phrase(phrase, text) for phrase in phrases if phrase.strip()]
     decoder = _make_decoder(config, tokenizer, language_model, phrases)
@@ -205,12 +206,12 @@ def open_recognizer(
 def _make_decoder(
     config: SearchConfig, tokenizer: Tokenizer, language_model: str | Path | None, phrases: Sequence[str]
 ) -> PrefixBeamSearch | LexiconBeamSearch | None:
-    """The beam search that a language model, phrases or the width of the beam ask for; ``None``: greedy."""
+    """Make the beam search that the config, a language model or phrases ask for; ``None`` means greedy."""
     if config.beam_size == 1:
         if language_model is None and not phrases:
             return None
         config = replace(config, beam_size=USUAL_BEAM)
-    # Here, because they bring a compiler, which greedy search does without.
+    # Imported here because they import numba, which greedy search does not need.
     from asr.lm.storage import load_model
     from asr.search.lexicon_beam import make_beam_search
 
@@ -219,7 +220,7 @@ def _make_decoder(
 
 
 def normalise_phrase(phrase: str, config: TextConfig) -> str:
-    """A hot word or phrase as the model's texts are written; raises ``UserError`` where nothing is left."""
+    """Normalise a hot word or phrase like the model's texts; raises ``UserError`` where nothing is left."""
     text = canonicalise(NORMALISERS[config.normaliser](phrase))
     if not text:
         raise UserError(

@@ -107,7 +107,7 @@ def evaluate(
         hypotheses=hypotheses,
         comparison=compare_texts(
             index_by_id(
-                (e.utterance.id, recognizer.reference(normalise(e.utterance.text))) for e in examples
+                (e.utterance.id, recognizer.to_reference(normalise(e.utterance.text))) for e in examples
             ),
             {name: hypothesis.text for name, hypothesis in hypotheses.items()},
         ),

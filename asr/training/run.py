@@ -20,7 +20,7 @@ from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, move_to_device, new_acoustic_model
 from asr.model.engine import wrap_model
 from asr.model.folder import load_acoustic_model
-from asr.pretrained import model_folder
+from asr.pretrained import find_model_folder
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer, read_symbols
 from asr.training.augment import Sources, find_sources
@@ -243,7 +243,7 @@ def begin_with(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None
     Raises ``TrainingError`` when their networks differ.
     """
     weights = load_acoustic_model(initial).modules.state_dict()
-    if read_symbols(model_folder(initial)) != tokenizer.symbols:
+    if read_symbols(find_model_folder(initial)) != tokenizer.symbols:
         weights = {name: value for name, value in weights.items() if not name.startswith(OUTPUT_LAYER)}
     modules = model.modules
     own = modules.state_dict()

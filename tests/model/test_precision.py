@@ -1,4 +1,4 @@
-"""Networks that compute in fewer bits: nearly the same log-probs, the same words."""
+"""Networks that compute in fewer bits give nearly the same log-probs and the same words."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_kind_of_cell_computes_in_fewer_bits(cell, compute_type):
     assert 1e-5 < np.abs(log_probs(rounded) - log_probs(exact)).mean() < 0.1
 
 
-def test_float32_changes_nothing_and_auto_is_what_the_processor_is_good_at(monkeypatch):
+def test_float32_changes_nothing_and_auto_follows_the_processor(monkeypatch):
     exact = load_acoustic_model("digits")
     np.testing.assert_array_equal(log_probs(convert_precision(exact, "float32")), log_probs(exact))
     for native, compute_type in ((True, "bfloat16"), (False, "float32")):
@@ -71,7 +71,7 @@ def test_float32_changes_nothing_and_auto_is_what_the_processor_is_good_at(monke
         assert convert_precision(exact, "auto").compute_type == compute_type
 
 
-def test_what_cannot_be_is_said():
+def test_impossible_compute_types_are_refused():
     with pytest.raises(UserError, match="'int4' is not one of auto, float32, bfloat16, int8"):
         convert_precision(load_acoustic_model("digits"), "int4")
     elsewhere = move_to_device(load_acoustic_model("digits"), torch.device("meta"))
@@ -81,7 +81,7 @@ def test_what_cannot_be_is_said():
         asr.load("digits", device="cpu", compute_type="half")
 
 
-def test_a_result_says_what_was_computed_in(tmp_path):
+def test_a_result_names_its_compute_type(tmp_path):
     write_manifest(
         tmp_path / "m.jsonl", [Utterance(p.stem, str(p), text=t) for p, t in zip(SAMPLES, SAID, strict=True)]
     )
@@ -93,7 +93,7 @@ def test_a_result_says_what_was_computed_in(tmp_path):
     assert unwrap_model(recognizer).compute_type == recognizer.settings["compute_type"] == "int8"
 
 
-def test_a_transcript_says_what_was_computed_in():
+def test_a_transcript_names_its_compute_type():
     options = ["--model", "digits", "--device", "cpu", "-f", "json", "--compute-type", "bfloat16"]
     command = ["transcribe", str(SAMPLES[1]), *options]
     transcript = json.loads(CliRunner().invoke(cli, command).stdout)

@@ -1,4 +1,4 @@
-"""The models that ship: the same text from the same sample for ever."""
+"""The shipped models: the same sample always gives the same text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.cli import cli
 from asr.errors import UserError
 from asr.model.engine import unwrap_model
 from asr.model.folder import load_acoustic_model, read_model_config, save_weights
-from asr.pretrained import DEFAULT_MODEL, SHIPPED, model_folder, shipped_models
+from asr.pretrained import DEFAULT_MODEL, SHIPPED, find_model_folder, list_shipped_models
 from asr.recognition.recognizer import open_recognizer
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -34,12 +34,12 @@ LARGEST = {"digits": 4e6, "english": 30e6}  # bytes
 
 
 def test_every_shipped_model_is_tested_here():
-    assert shipped_models() == sorted(SAID)
+    assert list_shipped_models() == sorted(SAID)
     assert DEFAULT_MODEL in SAID
 
 
 @pytest.mark.parametrize("name", sorted(SAID))
-def test_a_shipped_model_says_what_it_always_said(name):
+def test_a_shipped_model_transcribes_the_samples(name):
     recognizer = open_recognizer(name, "cpu")
     for sample, text in SAID[name].items():
         transcript = recognizer.transcribe(SAMPLES / sample)
@@ -63,10 +63,10 @@ def test_a_shipped_model_has_all_its_files(name):
     assert "licence" in card
     assert read_model_config(folder).features.sample_rate in (8000, 16000)
     config = (folder / "config.toml").read_text(encoding="utf-8")
-    assert not re.search(r'"/', config)  # nothing of the machine it was made on
+    assert not re.search(r'"/', config)  # no path of the machine it was trained on
 
 
-def test_loading_and_transcribing_leave_the_random_state_and_the_mode_alone():
+def test_loading_and_transcribing_change_neither_random_state_nor_mode():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -78,20 +78,20 @@ def test_loading_and_transcribing_leave_the_random_state_and_the_mode_alone():
 
 
 @pytest.mark.parametrize("content", ["format_version = 99", "format_version = 'x'", "", "not toml ["])
-def test_a_model_from_the_future_or_from_nowhere_is_refused(tmp_path, content):
+def test_a_config_of_another_version_or_damaged_is_refused(tmp_path, content):
     (tmp_path / "config.toml").write_text(content)
     with pytest.raises(UserError, match=r"config\.toml"):
         open_recognizer(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize("name", ["digitz", "/nowhere/at/all"])
-def test_an_unknown_model_is_named_with_those_there_are(name):
+def test_an_unknown_model_is_named_with_the_shipped_ones(name):
     with pytest.raises(UserError, match=f"{name}.*shipped models: .*digits"):
-        model_folder(name)
+        find_model_folder(name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
-def test_weights_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
+def test_weights_stored_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
     model = load_acoustic_model("digits")
     for path in (SHIPPED / "digits").iterdir():
         shutil.copy(path, tmp_path)
@@ -112,7 +112,7 @@ def test_weights_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
     )
 
 
-def test_what_ships_is_listed_a_sentence_each():
+def test_models_lists_each_shipped_model_with_a_sentence():
     done = CliRunner().invoke(cli, ["models"])
     assert done.stdout.splitlines() == [
         "digits: English digits, zero to nine, one at a time or in strings; "

@@ -40,8 +40,8 @@ from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
 from asr.lm.text import SentenceConfig, read_sentences
-from asr.pretrained import model_folder
-from asr.recognition.folder import own_language_model, read_search_config
+from asr.pretrained import find_model_folder
+from asr.recognition.folder import find_language_model, read_search_config
 from asr.recognition.recognizer import open_recognizer
 from asr.scoring.counts import compare_texts, index_by_id
 from asr.search import SearchConfig
@@ -122,7 +122,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     speech = heard(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
-    config = read_search_config(model_folder(name))
+    config = read_search_config(find_model_folder(name))
     arrays = [take_off_priors(array, config) for array in speech.log_probs.values()]
     np.savez(
         folder / LOG_PROBS,
@@ -135,7 +135,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     texts = speech.references.items()
     lines = [json.dumps({"id": key, "text": text, "speaker": speakers[key]}) for key, text in texts]
     (folder / TEXTS).write_text("\n".join(lines))
-    source = lm or own_language_model(model_folder(name))
+    source = lm or find_language_model(find_model_folder(name))
     if source is None:
         sys.exit(f"{name}: has no language model of its own to search with; give one with --lm")
     model = load_model(source)

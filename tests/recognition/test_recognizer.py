@@ -1,4 +1,4 @@
-"""``import asr``: what a program of one's own gets."""
+"""``import asr``: the public API, as another program uses it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model() -> Recognizer:
     return asr.load("digits", device="cpu")
 
 
-def loaded_by(program: str) -> set[str]:
+def list_imports(program: str) -> set[str]:
     """The modules that a program imports."""
     command = [sys.executable, "-X", "importtime", "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -39,7 +39,7 @@ def loaded_by(program: str) -> set[str]:
 NAMES = ["AlignedText", "Hypothesis", "Recognizer", "Segment", "Transcript", "UserError", "Word"]
 
 
-def test_the_package_exports_these_names_and_no_others():
+def test_the_package_exports_exactly_these_names():
     assert asr.__all__ == [*NAMES, "__version__", "load"]
     for name in NAMES:
         assert getattr(asr, name).__name__ == name
@@ -48,14 +48,14 @@ def test_the_package_exports_these_names_and_no_others():
         asr.recognise  # noqa: B018
 
 
-def test_no_name_of_the_package_brings_torch():
-    loaded = loaded_by("from asr import *")
+def test_no_exported_name_imports_torch():
+    loaded = list_imports("from asr import *")
     assert "asr.longform.transcripts" in loaded
     assert loaded.isdisjoint({"torch", "torchaudio", "numba", "librosa"})
 
 
 def test_importing_the_package_is_cheap():
-    loaded = loaded_by("import asr; asr.load, asr.UserError, asr.__version__")
+    loaded = list_imports("import asr; asr.load, asr.UserError, asr.__version__")
     assert {name for name in loaded if name.startswith("asr")} == {"asr", "asr.errors", "asr.pretrained"}
     assert loaded.isdisjoint({"torch", "numpy", "soundfile", "numba", "click"})
 
@@ -84,7 +84,7 @@ def test_paths_bytes_and_open_files_are_transcribed(model):
     assert [hypothesis.text for hypothesis in hypotheses] == SAID
 
 
-def test_alternatives_are_the_best_texts_in_their_order(model):
+def test_alternatives_are_the_best_texts_best_first(model):
     assert [found.text for found in model.alternatives(SAMPLES[2], 5)] == [SAID[2]]  # greedy
     searching = asr.load("digits", device="cpu", beam_size=50)
     found = searching.alternatives(SAMPLES[2], 5)
@@ -94,7 +94,7 @@ def test_alternatives_are_the_best_texts_in_their_order(model):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_many_recordings_are_as_one_by_one_and_in_order(model):
+def test_many_recordings_give_the_same_as_one_by_one_in_order(model):
     sources = [*SAMPLES, *reversed(SAMPLES)] * 3
     together = list(model.transcribe_all(sources))
     for source, transcript in zip(sources, together, strict=True):
@@ -107,7 +107,7 @@ def test_many_recordings_are_as_one_by_one_and_in_order(model):
         np.testing.assert_allclose([w.confidence for w in found], [w.confidence for w in expected], atol=1e-5)
 
 
-def test_batches_heard_on_several_threads_are_as_one_by_one(model):
+def test_batches_on_several_threads_give_the_same_as_one_by_one(model):
     samples = [read_audio(path, model.sample_rate) for path in SAMPLES]
     batches = [*([one] for one in samples), samples]
     expected = [next(model.log_probs([batch])) for batch in batches]
@@ -115,7 +115,7 @@ def test_batches_heard_on_several_threads_are_as_one_by_one(model):
     torch.set_num_threads(2)
     try:
         found = list(model.log_probs(batches))
-        with ThreadPoolExecutor(1) as pool:  # a thread that begins later has as many as before
+        with ThreadPoolExecutor(1) as pool:  # a thread started later has as many as before
             assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -124,7 +124,7 @@ def test_batches_heard_on_several_threads_are_as_one_by_one(model):
             np.testing.assert_allclose(array, rows, atol=1e-4)
 
 
-def test_nothing_is_read_before_it_is_needed(model):
+def test_recordings_are_read_only_when_needed(model):
     read = []
 
     def sources():
@@ -138,7 +138,7 @@ def test_nothing_is_read_before_it_is_needed(model):
     assert len(read) == POOL * LongformConfig.batch_size + 1 < 300
 
 
-def test_what_cannot_be_read_is_named(model, tmp_path):
+def test_an_unreadable_recording_is_named(model, tmp_path):
     (tmp_path / "x.wav").write_text("not audio")
     with pytest.raises(asr.UserError, match=r"x\.wav: "):
         list(model.transcribe_all([SAMPLES[0], tmp_path / "x.wav"]))
@@ -146,14 +146,14 @@ def test_what_cannot_be_read_is_named(model, tmp_path):
         model.transcribe(tmp_path / "x.wav")
 
 
-def test_what_is_no_recording_is_said(model):
+def test_arguments_of_the_wrong_type_are_refused(model):
     with pytest.raises(TypeError, match=r"ndarray is no recording: .* transcribe_samples"):
         model.transcribe(np.zeros(16000, np.float32))
     with pytest.raises(TypeError, match="takes a list of recordings"):
         list(model.transcribe_all(str(SAMPLES[0])))
 
 
-def test_threads_share_a_model():
+def test_threads_can_share_a_model():
     models = [
         asr.load("digits", device="cpu"),
         asr.load("digits", device="cpu", beam_size=4, hotwords=["Eight"]),
@@ -165,7 +165,7 @@ def test_threads_share_a_model():
             assert list(pool.map(model.transcribe, work)) == [expected[path] for path in work]
 
 
-def test_the_search_is_that_of_the_command_line():
+def test_the_search_is_the_one_of_the_command_line():
     assert asr.load("digits", device="cpu").decoder is None
     model = asr.load("digits", device="cpu", beam_size=3, hotwords=["Three, Zero"], hotword_weight=2)
     assert model.decoder is not None
@@ -186,7 +186,7 @@ def test_the_search_is_that_of_the_command_line():
         ({"hotwords": ["eight", "Jackson"]}, "'jackson' cannot be written with this model's pieces"),
     ],
 )  # fmt: skip
-def test_mistakes_are_user_errors_of_one_line(arguments, named):
+def test_mistakes_raise_a_user_error_of_one_line(arguments, named):
     with pytest.raises(asr.UserError, match=named) as failure:
         asr.load(**({"model": "digits", "device": "cpu"} | arguments))
     assert "\n" not in str(failure.value)

@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_beam_with_a_language_model_transcribes_with_times_and_confidences(folder):
+def test_beam_search_with_a_language_model_gives_times_and_confidences(folder):
     command = [
         "transcribe",
         STRING,
@@ -64,7 +64,7 @@ def test_a_beam_with_a_language_model_transcribes_with_times_and_confidences(fol
     assert all(0 < word["confidence"] <= 1 for word in words)
 
 
-def test_hot_words_switch_the_beam_on_and_say_so(folder):
+def test_hot_words_turn_on_beam_search_and_say_so(folder):
     plain = run("transcribe", STRING, "--model", folder / "model")
     assert plain.stderr == ""
     hot = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "Eight, seven two")
@@ -72,7 +72,7 @@ def test_hot_words_switch_the_beam_on_and_say_so(folder):
     assert hot.stdout == plain.stdout
 
 
-def test_a_hot_word_of_which_nothing_is_left_is_said(folder):
+def test_a_hot_word_that_normalises_to_nothing_is_an_error(folder):
     done = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "eight,, 42 ", status=1)
     assert str(done.exception) == (
         "hot words: nothing is left of '42' in the form letters-v1; write it as it is spoken"
@@ -97,13 +97,13 @@ def test_a_hot_word_of_which_nothing_is_left_is_said(folder):
         (["--beam-size", 4, "--hotwords", "Eight", "--hotword-weight", 1], ""),
     ],
 )
-def test_options_that_change_nothing_are_said(folder, monkeypatch, options, says):
+def test_options_without_effect_are_reported(folder, monkeypatch, options, says):
     monkeypatch.chdir(folder)
     done = run("transcribe", STRING, "--model", "model", *options)
     assert done.stderr == (f"{says}\n" if says else "")
 
 
-def test_a_result_tells_how_it_was_searched(folder):
+def test_a_result_says_how_it_was_searched(folder):
     command = ["evaluate", folder / "dev.jsonl", "--model", folder / "model", "--json"]
     assert json.loads(run(*command).stdout)["search"] == "greedy"
     beam = json.loads(run(*command, "--lm", folder / "digits.arpa", "--lm-weight", 0.4).stdout)
@@ -113,7 +113,7 @@ def test_a_result_tells_how_it_was_searched(folder):
     assert len(beam["search"]["language_model"]) == 2
 
 
-def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path):
+def test_tuned_settings_become_part_of_the_model_and_can_be_overridden(folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folder / "model", model)
     command = ["tune", folder / "dev.jsonl", "--model", model, "--lm", folder / "digits.arpa"]
@@ -122,7 +122,7 @@ def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path)
     done = run(*command)
     assert done.stdout == dry.stdout
     assert done.stdout.count("WER") == 4 * 2 + 5 * 5 + 3 * 3 + 6 + 1
-    assert read_toml(model / "search.toml")["beam_size"] == 8  # as good as any, and the narrowest
+    assert read_toml(model / "search.toml")["beam_size"] == 8  # no worse than wider ones
     run(*command, "--beam-size", 5)
     assert read_toml(model / "search.toml")["beam_size"] == 5
     evaluate = ["evaluate", folder / "dev.jsonl", "--model", model, "--json"]
@@ -134,13 +134,13 @@ def test_tuning_becomes_part_of_the_model_and_can_be_overruled(folder, tmp_path)
     assert "search.toml" in str(failed.exception) and "beam_size" in str(failed.exception)
 
 
-def test_a_shipped_model_is_not_written_into_by_its_name(folder):
+def test_a_shipped_model_cannot_be_tuned_in_place(folder):
     result = CliRunner().invoke(cli, ["tune", str(folder / "dev.jsonl"), "--model", "digits"])
     assert isinstance(result.exception, UserError)
     assert "digits: is a part of the program; copy" in str(result.exception)
 
 
-def test_a_search_without_a_language_model_has_settings_of_its_own(folder, tmp_path):
+def test_search_without_a_language_model_has_its_own_settings(folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folder / "model", model)
     shutil.copy(folder / "digits.arpa", model / "language-model.bin")
@@ -165,7 +165,7 @@ def test_a_search_without_a_language_model_has_settings_of_its_own(folder, tmp_p
         (["--lm", "capitals.arpa"], "no word of the language model"),
     ],
 )
-def test_a_language_model_that_cannot_be_used_is_one_line(folder, monkeypatch, arguments, named):
+def test_an_unusable_language_model_is_an_error_of_one_line(folder, monkeypatch, arguments, named):
     monkeypatch.chdir(folder)
     Path("capitals.txt").write_text(Path("text.txt").read_text().upper())
     run("lm", "train", "capitals.txt", "-o", "capitals.arpa", "--discount-fallback")
