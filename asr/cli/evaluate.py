@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.cli.reliability import reliability_table
-from asr.cli.score import interval_results, summary
-from asr.cli.score import result as score_result
+from asr.cli._json import comparison_to_json, intervals_to_json
+from asr.cli._tables import format_reliability, format_summary
 from asr.cli.searching import open_with_options, search_options
 from asr.cli.threads import threads_option
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
@@ -82,10 +81,10 @@ def evaluate(
         click.echo(json.dumps(result(recognizer, model, manifest, evaluation, speakers), indent=2))
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
-        click.echo("\n".join(summary(comparison)))
+        click.echo("\n".join(format_summary(comparison)))
         if recognizer.unit == "phones":
             click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
-        click.echo("\n".join(reliability_table(evaluation.reliability)))
+        click.echo("\n".join(format_reliability(evaluation.reliability)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
     if unwritten is not None:
         raise unwritten
@@ -129,9 +128,9 @@ def result(
         "search": recognizer.search_settings,
         "compute_type": acoustic.compute_type,
         "normaliser": recognizer.text.normaliser,
-        **score_result(evaluation.comparison),
+        **comparison_to_json(evaluation.comparison),
         "reliability": [asdict(row) for row in evaluation.reliability],
-        "intervals": interval_results(compute_intervals(evaluation.comparison, speakers)),
+        "intervals": intervals_to_json(compute_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
         "training_speed": training_speed(folder),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr.cli.reliability import reliability_table
+from asr.cli._tables import format_reliability
 from asr.cli.threads import threads_option
 from asr.errors import UserError
 
@@ -113,7 +113,7 @@ def tune(
         others = beams(recognizer, speech, best.config, language_model, BEAMS)
         best = min([best, *map(told, others)], key=lambda point: (point.wer, point.config.beam_size))
     chosen, bins = with_calibration(recognizer, speech, best.config, language_model)
-    click.echo("\n".join(reliability_table(bins)))
+    click.echo("\n".join(format_reliability(bins)))
     click.echo(
         f"best: prior weight {chosen.prior_weight:g}, --lm-weight {chosen.lm_weight:g} "
         f"--word-bonus {chosen.word_bonus:g} --beam-size {chosen.beam_size}: WER {100 * best.wer:.2f} %"

@@ -32,12 +32,15 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: 
     Args:
         log_probs: ``(batch, frames, vocabulary)`` float32, natural logarithms, normalised.
         lengths: ``(batch,)`` integer, frames per utterance.
-        tokens: ``(batch, tokens)`` integer, blank 0 not among them.
+        tokens: ``(batch, tokens)`` integer, without blanks.
         token_lengths: ``(batch,)`` integer, tokens per utterance.
 
     Returns:
         ``(batch,)``; infinite where the frames are too few (see ``frames_needed``).
     """
+    if log_probs.device.type == "mps":  # torch has no CTC loss there
+        log_probs, lengths = log_probs.cpu(), lengths.cpu()
+        tokens, token_lengths = tokens.cpu(), token_lengths.cpu()
     return F.ctc_loss(
         log_probs.transpose(0, 1), tokens, lengths, token_lengths, blank=BLANK_TOKEN, reduction="none"
     )

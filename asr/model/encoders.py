@@ -123,6 +123,14 @@ class Encoder(nn.Module):
         self.input_dropout = config.input_dropout
         self.residual = config.residual
 
+    @property
+    def outputs(self) -> nn.ModuleList:
+        """For each layer, the module to hook for its states, ``(batch, frames', size)``.
+
+        These are the states after the nonlinearity; those of a recurrent layer are not yet normalised.
+        """
+        return self.layers
+
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode ``(batch, frames, features)`` as ``(batch, frames', output_size)`` with its lengths."""
         states = mask_padding(features, lengths)
@@ -274,10 +282,15 @@ class TDNNEncoder(Encoder):
             for layer, size in enumerate(sizes)
         )
         self.norms = new_norms(config, self.output_size)
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(config.layers))
+
+    @property
+    def outputs(self) -> nn.ModuleList:
+        return self.activations
 
     def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            output = self.dropout(torch.relu(norm(layer(self.drop_inputs(states), lengths))))
+        for layer, norm, activation in zip(self.layers, self.norms, self.activations, strict=True):
+            output = self.dropout(activation(norm(layer(self.drop_inputs(states), lengths))))
             states = add_residual(states, output, self.residual)
         return states, lengths
 

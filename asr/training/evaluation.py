@@ -147,7 +147,8 @@ def evaluated_batches(
         share.hypotheses |= dict(zip(batch.ids, found, strict=True))
         share.compute_seconds += time.monotonic() - started
         share.audio_seconds += float(batch.sample_lengths.sum()) / model.sample_rate
-        batch_loss = losses_of(log_probs, frames, batch.to(model.device)).tolist()
+        tokens, token_lengths = batch.tokens.to(model.device), batch.token_lengths.to(model.device)
+        batch_loss = ctc_loss(log_probs, frames, tokens, token_lengths).tolist()
         share.losses += [
             loss
             for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
@@ -155,13 +156,6 @@ def evaluated_batches(
         ]
         progress(len(batch.ids))
     return share
-
-
-def losses_of(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
-    """CTC loss in nats per utterance, ``(batch,)``."""
-    if log_probs.device.type == "mps":  # torch has no CTC loss there
-        return ctc_loss(log_probs.cpu(), frames.cpu(), batch.tokens.cpu(), batch.token_lengths.cpu())
-    return ctc_loss(log_probs, frames, batch.tokens, batch.token_lengths)
 
 
 def alignable(example: Example, frames: int) -> bool:

@@ -34,7 +34,7 @@ from asr.training.distributed import Ranks
 from asr.training.evaluation import Evaluation, batch_statistics, evaluate
 from asr.training.experiment import Experiment
 from asr.training.monitoring import Journal, StopFlag, journal, show_validation, stop_signal
-from asr.training.objective import Outcome
+from asr.training.objective import BatchLosses
 from asr.training.optimisation import (
     average_weights,
     clip_gradients,
@@ -375,12 +375,12 @@ def gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
     sums = [torch.zeros(3)]
     for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
         with nullcontext() if number == len(own) else without_sync(run):
-            outcome = batch_outcome(run, batch.to(run.model.device))
+            losses = compute_losses(run, batch.to(run.model.device))
             # Among several processes the gradients are averaged, and it is the sum that counts.
             share = run.ranks.size / utterances if indices else 0.0
-            (outcome.losses.sum() * share).backward()
+            (losses.losses.sum() * share).backward()
         if indices:
-            sums.append(torch.stack([outcome.ctc.sum(), blank_frames(outcome), outcome.frames.sum()]))
+            sums.append(torch.stack([losses.ctc.sum(), count_blank_frames(losses), losses.frames.sum()]))
     return torch.stack([row.cpu() for row in sums]).double().sum(0).tolist()
 
 
@@ -389,7 +389,7 @@ def without_sync(run: Run) -> Any:
     return run.parallel.no_sync() if isinstance(run.parallel, DistributedDataParallel) else nullcontext()
 
 
-def batch_outcome(run: Run, batch: Batch) -> Outcome:
+def compute_losses(run: Run, batch: Batch) -> BatchLosses:
     """The losses of a batch, with augmentation and dropout."""
     experiment, model = run.experiment, run.model
     statistics = batch_statistics(run.statistics, batch, model.device)
@@ -397,7 +397,7 @@ def batch_outcome(run: Run, batch: Batch) -> Outcome:
     features, lengths = model.features(samples, sample_lengths, statistics)
     views = 2 if experiment.training.consistency_weight else 1
     features = torch.cat([masked_view(run, batch, features, lengths, view) for view in range(views)])
-    return run.parallel(features, lengths.repeat(views), batch)
+    return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths)
 
 
 def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view: int) -> Tensor:
@@ -415,10 +415,10 @@ def masked_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view:
     return spec_augment(features, lengths, config, hop_ms, generators, planes)
 
 
-def blank_frames(outcome: Outcome) -> Tensor:
+def count_blank_frames(losses: BatchLosses) -> Tensor:
     """How many frames have the blank as their best token."""
-    inside = length_mask(outcome.frames, outcome.log_probs.shape[1])
-    return ((outcome.log_probs.argmax(dim=2) == BLANK_TOKEN) & inside).sum()
+    inside = length_mask(losses.frames, losses.log_probs.shape[1])
+    return ((losses.log_probs.argmax(dim=2) == BLANK_TOKEN) & inside).sum()
 
 
 # --- validation and the choice of weights ---------------------------------------------------------

@@ -25,7 +25,6 @@ from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer, read_symbols
 from asr.training.augment import Sources, find_sources
 from asr.training.batching import (
-    Batch,
     Example,
     Plan,
     Reader,
@@ -270,10 +269,9 @@ def in_parallel(objective: Objective, model: AcousticModel) -> DistributedDataPa
     device = model.device
     lengths = torch.tensor([SETTLING_FRAMES], device=device)
     one = torch.ones(1, 1, dtype=torch.long, device=device)
-    batch = Batch(("",), ("",), torch.zeros(1, 0, device=device), lengths, one, one[0])
     features = torch.zeros(1, SETTLING_FRAMES, model.config.features.size, device=device)
     parallel.train()
-    parallel(features, lengths, batch).losses.sum().backward()
+    parallel(features, lengths, one, one[0]).losses.sum().backward()
     objective.zero_grad(set_to_none=True)
     return parallel
 

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asr.cli import cli
-from asr.cli.score import marked, shown
+from asr.cli._tables import escape, mark_errors
 from asr.errors import UserError
 from asr.scoring.counts import (
     ErrorCounts,
@@ -262,10 +262,12 @@ def unmarked(sentence: str) -> list[tuple[str, str, str]]:
 
 
 def test_errors_are_marked_inside_the_sentence():
-    sentence = marked(align_items(split_words("one two three four five"), split_words("one to four five oh")))
+    sentence = mark_errors(
+        align_items(split_words("one two three four five"), split_words("one to four five oh"))
+    )
     assert click.unstyle(sentence) == "one [-two-]{+to+} [-three-] four five {+oh+}"
     assert sentence != click.unstyle(sentence)
-    assert marked([]) == ""
+    assert mark_errors([]) == ""
 
 
 words = st.one_of(st.text(min_size=1), st.text("[]{}-+\\x", min_size=1)).filter(lambda w: w.split() == [w])
@@ -275,15 +277,15 @@ words = st.one_of(st.text(min_size=1), st.text("[]{}-+\\x", min_size=1)).filter(
 @example(["[-a-]{+b+}", "-]{+"], ["{+b+}", "]", "\\"])
 def test_the_mark_up_tells_what_happened_whatever_the_words(reference, hypothesis):
     alignment = align_items(reference, hypothesis)
-    sentence = click.unstyle(marked(alignment))
-    assert unmarked(sentence) == [Operation(kind, shown(a), shown(b)) for kind, a, b in alignment]
+    sentence = click.unstyle(mark_errors(alignment))
+    assert unmarked(sentence) == [Operation(kind, escape(a), escape(b)) for kind, a, b in alignment]
     sentence.encode("utf-8")  # no half characters
     assert "\x1b" not in sentence
 
 
 @given(words, words)
 def test_different_words_are_shown_differently(one, other):
-    assert (shown(one) == shown(other)) == (one == other)
+    assert (escape(one) == escape(other)) == (one == other)
 
 
 # The verb

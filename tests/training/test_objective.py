@@ -1,4 +1,4 @@
-"""The loss on a layer on the way, and back-propagation through time that is cut."""
+"""The CTC loss of an inner layer, consistency of two views, and truncated back-propagation through time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 
 from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import ENCODERS, EncoderConfig
-from asr.training.batching import Batch
-from asr.training.objective import Objective, ObjectiveError, disagreement, truncate_recurrence
+from asr.training.objective import Objective, ObjectiveError, consistency_loss, truncate_recurrence
 
 
 def new_model(**keys) -> CTCModel:
@@ -20,22 +19,19 @@ def new_model(**keys) -> CTCModel:
     return CTCModel(ENCODERS[config.kind](config, 10, 1), 6)
 
 
-def batch(*lengths: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
-    """Features (noise beyond the lengths, too), their lengths, and tokens."""
+def new_batch(*lengths: int) -> tuple[torch.Tensor, ...]:
+    """Features (noise beyond the lengths, too), their lengths, tokens and how many there are."""
     torch.manual_seed(1)
     features = torch.randn(len(lengths), max(lengths), 10)
     tokens = torch.tensor([[1, 2, 3], [4, 5, 0]])[: len(lengths)]
-    names = tuple(f"u{length}" for length in lengths)
-    token_lengths = torch.tensor([3, 2][: len(lengths)])
-    counts = torch.tensor(lengths)
-    return features, counts, Batch(names, names, torch.zeros(len(lengths), 0), counts, tokens, token_lengths)
+    return features, torch.tensor(lengths), tokens, torch.tensor([3, 2][: len(lengths)])
 
 
 def test_without_a_layer_the_objective_is_the_ctc_loss():
-    model, (features, lengths, targets) = new_model(), batch(40, 30)
-    outcome = Objective(model)(features, lengths, targets)
+    model, (features, lengths, *targets) = new_model(), new_batch(40, 30)
+    outcome = Objective(model)(features, lengths, *targets)
     log_probs, frames = model(features, lengths)
-    expected = ctc_loss(log_probs, frames, targets.tokens, targets.token_lengths)
+    expected = ctc_loss(log_probs, frames, *targets)
     torch.testing.assert_close(outcome.losses, expected)
     torch.testing.assert_close(outcome.ctc, expected)
     torch.testing.assert_close(outcome.log_probs, log_probs)
@@ -45,38 +41,52 @@ def test_without_a_layer_the_objective_is_the_ctc_loss():
 
 
 @pytest.mark.parametrize("layer", [1, 2])
-def test_the_layer_on_the_way_has_its_share(layer):
-    model, (features, lengths, targets) = new_model(), batch(40, 30)
+def test_the_inner_layer_has_its_share_of_the_loss(layer):
+    model, (features, lengths, *targets) = new_model(), new_batch(40, 30)
     objective = Objective(model, intermediate_layer=layer, weight=0.3)
-    outcome = objective(features, lengths, targets)
+    outcome = objective(features, lengths, *targets)
     states = {}
     handle = model.encoder.layers[layer - 1].register_forward_hook(lambda *call: states.update(out=call[2]))
     log_probs, frames = model(features, lengths)
     handle.remove()
     between = F.log_softmax(objective.intermediate(states["out"]), dim=2)
-    direct = ctc_loss(log_probs, frames, targets.tokens, targets.token_lengths)
-    second = ctc_loss(between, frames, targets.tokens, targets.token_lengths)
+    direct = ctc_loss(log_probs, frames, *targets)
+    second = ctc_loss(between, frames, *targets)
     torch.testing.assert_close(outcome.losses, 0.7 * direct + 0.3 * second)
     torch.testing.assert_close(outcome.ctc, direct)
     outcome.losses.sum().backward()
     assert float(objective.intermediate.weight.grad.abs().sum()) > 0
 
 
-def test_the_layer_on_the_way_does_not_see_padding():
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_inner_loss_is_of_what_the_next_layer_reads(kind, layer):
+    norm = "layer" if kind == "transformer" else "none"
+    model, (features, lengths, *targets) = new_model(kind=kind, norm=norm), new_batch(40, 30)
+    read = {}
+    following = model.encoder.layers[layer]
+    following.register_forward_pre_hook(lambda module, inputs: read.update(states=inputs[0]))
+    objective = Objective(model, intermediate_layer=layer, weight=0.3)
+    result = objective(features, lengths, *targets)
+    log_probs = F.log_softmax(objective.intermediate(read["states"]), dim=2)
+    inner = ctc_loss(log_probs, result.frames, *targets)
+    torch.testing.assert_close(result.losses, 0.7 * result.ctc + 0.3 * inner)
+
+
+def test_the_loss_of_the_inner_layer_does_not_see_padding():
     objective = Objective(new_model(), intermediate_layer=2)
-    together = objective(*batch(40, 31)).losses[1]
-    features, lengths, targets = batch(40, 31)
-    names, tokens = targets.ids[1:], targets.tokens[1:]
-    alone = Batch(names, names, targets.samples[1:], lengths[1:], tokens, targets.token_lengths[1:])
-    torch.testing.assert_close(together, objective(features[1:, :31], lengths[1:], alone).losses[0])
+    features, lengths, *targets = new_batch(40, 31)
+    together = objective(features, lengths, *targets).losses[1]
+    alone = objective(features[1:, :31], lengths[1:], *(target[1:] for target in targets)).losses[0]
+    torch.testing.assert_close(together, alone)
 
 
-def test_two_views_count_half_each_and_their_disagreement():
+def test_two_views_count_half_each_and_their_disagreement_is_added():
     objective = Objective(new_model(), intermediate_layer=2, consistency=0.2)
-    features, lengths, targets = batch(40, 31)
+    features, lengths, *targets = new_batch(40, 31)
     views = [features, features.flip(2)]
-    alone = [objective(view, lengths, targets) for view in views]
-    together = objective(torch.cat(views), lengths.repeat(2), targets)
+    alone = [objective(view, lengths, *targets) for view in views]
+    together = objective(torch.cat(views), lengths.repeat(2), *targets)
     probs = [outcome.log_probs.exp().double().numpy() for outcome in alone]
     apart = [
         sum(
@@ -93,16 +103,16 @@ def test_two_views_count_half_each_and_their_disagreement():
     torch.testing.assert_close(together.frames, alone[0].frames)
 
 
-def test_a_view_learns_from_the_other_as_it_is():
+def test_each_view_is_pulled_towards_the_other_as_a_constant():
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 4, dtype=torch.double, requires_grad=True)
-    disagreement(F.log_softmax(logits, dim=2), torch.tensor([5, 5])).sum().backward()
+    consistency_loss(F.log_softmax(logits, dim=2), torch.tensor([5, 5])).sum().backward()
     probs = F.softmax(logits.detach(), dim=2)
     # What a divergence to a distribution p that stays teaches logits of q is q - p.
     torch.testing.assert_close(logits.grad, 0.5 * (probs - probs.flip(0)))
 
 
-def test_the_projection_on_the_way_is_no_part_of_the_model():
+def test_the_inner_projection_is_no_part_of_the_model():
     objective = Objective(new_model(), intermediate_layer=1)
     assert not any("intermediate" in name for name in objective.model.state_dict())
     assert [name for name in dict(objective.named_parameters()) if not name.startswith("model.")] == [
@@ -112,14 +122,14 @@ def test_the_projection_on_the_way_is_no_part_of_the_model():
 
 
 @pytest.mark.parametrize("layer", [3, 4])
-def test_a_layer_that_is_not_on_the_way_is_refused(layer):
+def test_a_layer_that_is_not_before_the_last_is_refused(layer):
     with pytest.raises(ObjectiveError, match=f"is {layer}, but the encoder has 3 layers"):
         Objective(new_model(), intermediate_layer=layer)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_cutting_back_propagation_changes_no_output(bidirectional):
-    model, (features, lengths, _) = new_model(bidirectional=bidirectional), batch(40, 31)
+def test_truncation_changes_no_output(bidirectional):
+    model, (features, lengths, *_) = new_model(bidirectional=bidirectional), new_batch(40, 31)
     expected, _ = model(features, lengths)
     truncate_recurrence(model, 6)
     torch.testing.assert_close(model(features, lengths)[0], expected, atol=1e-6, rtol=1e-5)
@@ -136,14 +146,14 @@ def test_no_gradient_passes_a_cut():
         assert reached.tolist() == [begin <= t <= frame for t in range(10)]
 
 
-def test_within_a_stretch_the_gradient_is_whole():
+def test_the_gradient_within_a_span_is_whole():
     torch.manual_seed(0)
     lstm = nn.LSTM(2, 3, batch_first=True)
     states = torch.randn(1, 10, 2)
     hidden = None
     parts = []
-    for stretch in states.split(4, dim=1):  # written out
-        output, hidden = lstm(stretch, hidden)
+    for span in states.split(4, dim=1):  # written out
+        output, hidden = lstm(span, hidden)
         hidden = tuple(h.detach() for h in hidden)
         parts.append(output)
     torch.cat(parts, 1).square().sum().backward()
@@ -161,7 +171,7 @@ def test_within_a_stretch_the_gradient_is_whole():
     assert any(float((a - b).abs().max()) > 1e-3 for a, b in zip(expected, whole, strict=True))
 
 
-def test_nothing_is_cut_in_evaluation():
+def test_evaluation_is_not_truncated():
     lstm = nn.LSTM(2, 3, batch_first=True)
     truncate_recurrence(lstm, 4)
     lstm.eval()
@@ -173,6 +183,6 @@ def test_nothing_is_cut_in_evaluation():
 @pytest.mark.parametrize(
     "keys", [{"cell": "peephole"}, {"zoneout": 0.1}, {"recurrent_dropout": 0.1}, {"kind": "tdnn"}]
 )
-def test_what_cannot_be_cut_is_refused(keys):
+def test_layers_that_cannot_be_truncated_are_refused(keys):
     with pytest.raises(ObjectiveError, match=r"training\.truncate_seconds"):
         truncate_recurrence(new_model(**keys), 6)

@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from asr.audio.reading import read_audio
-from asr.cli.score import interval_results, result
+from asr.cli._json import comparison_to_json, intervals_to_json
 from asr.data.manifest import Utterance, read_manifest
 from asr.scoring.counts import compare_texts
 from asr.scoring.systems import compute_intervals, list_speakers
@@ -82,8 +82,8 @@ def main() -> None:
         "unit": "words",
         "search": "its own",
         "normaliser": "letters-v1",
-        **result(comparison),
-        "intervals": interval_results(compute_intervals(comparison, list_speakers(utterances))),
+        **comparison_to_json(comparison),
+        "intervals": intervals_to_json(compute_intervals(comparison, list_speakers(utterances))),
         "hours": round(audio / 3600, 4),
         "rtf": round(sum(answer["seconds"] for answer in found) / audio, 6),
         "parameters": None,

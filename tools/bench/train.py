@@ -52,7 +52,7 @@ from asr.training.augment import (
 )
 from asr.training.batching import Batch, load_batch
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.loop import batch_outcome, own_batches, step
+from asr.training.loop import compute_losses, own_batches, step
 from asr.training.report import hardware
 from asr.training.run import Run, epoch_updates, prepared_run
 
@@ -175,7 +175,7 @@ def resident(run: Run, batches: int) -> Way:
     recorder = Recorder()
     recording = replace(run, parallel=recorder)
     for batch in own_batches(run, epoch_updates(run)[:batches]):
-        batch_outcome(recording, batch.to(run.model.device))
+        compute_losses(recording, batch.to(run.model.device))
     made = [(features, lengths) for features, lengths, _ in recorder.given]
     return Way(
         run=replace(
