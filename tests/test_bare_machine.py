@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.cache import cached_reader
+from asr.data.cache import make_cached_reader
 from tests.synthetic import RATE, write_tones
 
 MISSING = ("soundfile", "soxr", "librosa", "jiwer", "rapidfuzz", "matplotlib", "tensorboard", "numba")
@@ -64,7 +64,9 @@ def bare_asr(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_training_needs_no_audio_scoring_or_plotting_library(folder):
-    cached_reader(folder / "cache", [folder / "data" / f"{name}.jsonl" for name in ("train", "dev")], RATE)
+    make_cached_reader(
+        folder / "cache", [folder / "data" / f"{name}.jsonl" for name in ("train", "dev")], RATE
+    )
     for recording in (folder / "data").rglob("*.wav"):
         recording.unlink()
     done = bare_asr(folder)

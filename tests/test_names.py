@@ -52,19 +52,6 @@ KNOWN: dict[str, frozenset[str]] = {
             "told",
         ]
     ),
-    "data": frozenset(
-        [
-            "_connected_digits",
-            "_parsed",
-            "_rendered",
-            "_shuffled_for_ever",
-            "_taken",
-            "cached_reader",
-            "damaged",
-            "decoded",
-            "numbered_lines",
-        ]
-    ),
     "longform": frozenset(["scored"]),
     "model": frozenset(["_prepared", "padded", "shifted"]),
     "pretrained": frozenset(["shipped_models"]),
@@ -112,7 +99,7 @@ def is_participle(word: str) -> bool:
     if word in NO_PARTICIPLES.split():
         return False
     return (
-        word in IRREGULAR
+        word in IRREGULAR.split()
         or (len(word) > 3 and word.endswith("ed"))
         or (len(word) > 4 and word.endswith("ing"))
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from asr.audio.reading import measure_duration, read_audio
-from asr.data.manifest import Utterance, check, numbered_lines
+from asr.data.manifest import Utterance, check_manifests, read_numbered_lines
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonicalise
 
@@ -46,7 +46,9 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
         return canonicalise(NORMALISERS[normaliser](text))  # what the tokenizer would be given
 
     vocabulary = characters_of(tokens) if tokens else None
-    checked = check(manifests, decoded_length if decode else measure_duration, normalise, vocabulary)
+    checked = check_manifests(
+        manifests, decoded_length if decode else measure_duration, normalise, vocabulary
+    )
     for line in description(checked.utterances, map(normalise, (u.text for u in checked.utterances))):
         click.echo(line)
     for fault in checked.faults:
@@ -66,7 +68,7 @@ def characters_of(tokens: Path) -> set[str]:
     """The characters that the symbols of a ``tokens.txt`` can write."""
     if (tokens.parent / LEXICON_FILE).exists():
         raise UserError(f"{tokens}: lists phones, not characters; asr lexicon tells which words have none")
-    symbols = [line for _, line in numbered_lines(tokens)]
+    symbols = [line for _, line in read_numbered_lines(tokens)]
     if symbols[:1] != [BLANK]:
         raise UserError(f"{tokens}: is not a list of tokens: its first line must be {BLANK}")
     return set("".join(" " if s == SPACE else s.replace(WORD_START, " ") for s in symbols[1:]))

@@ -1,7 +1,7 @@
 """Decoded samples on disk: one memory-mapped file for each manifest, checked against it.
 
 A run that reads its samples from here decodes and resamples nothing, and a machine that only trains
-needs no audio library. A file is in the safetensors format, so that other programs can read it, too:
+needs no audio library. A file is in the safetensors format, so that other programs can read it:
 ``samples``, 16-bit integers, one utterance after the other, and ``ends``, where each of them ends.
 """
 
@@ -28,10 +28,10 @@ from asr.core.files import replace_file
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
-FULL_SCALE = 32768  # what a sample of 1.0 is as a 16-bit integer, were there room for it
+FULL_SCALE = 32768  # a sample of 1.0 as a 16-bit integer, one more than there is room for
 HEADER_BYTES = 1024  # kept free at the beginning of a file until its length is known
 BLOCK = 256  # utterances decoded before they are written
-ABANDONED = 600  # seconds after which a file that nobody has written to is no longer being made
+ABANDONED = 600  # seconds without a write after which nobody is making a file any more
 
 
 class CacheError(UserError):
@@ -51,44 +51,46 @@ class SampleCache:
         return self.samples[first : int(self.ends[index])] * np.float32(1 / FULL_SCALE)
 
 
-def cached_reader(folder: Path, manifests: Iterable[Path], rate: int) -> Callable[[Utterance], np.ndarray]:
-    """A function that reads samples of any utterance of ``manifests`` from their caches in ``folder``.
+def make_cached_reader(
+    folder: Path, manifests: Iterable[Path], rate: int
+) -> Callable[[Utterance], np.ndarray]:
+    """A function that reads the samples of any utterance of ``manifests`` from their caches in ``folder``.
 
-    Caches that are not there are made. Raises ``CacheError`` for one that is damaged, or that would
-    have to be made where no audio can be decoded.
+    Missing caches are made. Raises ``CacheError`` for one that is damaged, or that would have to be made
+    where no audio can be decoded.
     """
     places: dict[tuple[str, float, float | None], tuple[SampleCache, int]] = {}
     for manifest in manifests:
         utterances = read_manifest(manifest)
-        cache = sample_cache(folder, manifest.stem, utterances, rate)
-        places |= {stretch(utterance): (cache, index) for index, utterance in enumerate(utterances)}
+        cache = ensure_sample_cache(folder, manifest.stem, utterances, rate)
+        places |= {samples_key(utterance): (cache, index) for index, utterance in enumerate(utterances)}
 
     def read(utterance: Utterance) -> np.ndarray:
-        cache, index = places[stretch(utterance)]
+        cache, index = places[samples_key(utterance)]
         return cache[index]
 
     return read
 
 
-def stretch(utterance: Utterance) -> tuple[str, float, float | None]:
-    """What decides an utterance's samples."""
+def samples_key(utterance: Utterance) -> tuple[str, float, float | None]:
+    """What decides which samples an utterance has: recording, start and duration."""
     return utterance.audio, utterance.start, utterance.duration
 
 
-def sample_cache(folder: Path, name: str, utterances: Sequence[Utterance], rate: int) -> SampleCache:
-    """The cache of a manifest's ``utterances`` at ``rate`` hertz, made when it is not in ``folder``."""
+def ensure_sample_cache(folder: Path, name: str, utterances: Sequence[Utterance], rate: int) -> SampleCache:
+    """The cache of a manifest's ``utterances`` at ``rate`` hertz, which is made if ``folder`` lacks it."""
     mark = fingerprint(utterances, rate)
     path = cache_path(folder, name, mark, rate)
     if not path.exists():
         write_cache(path, utterances, rate, mark)
     cache = open_cache(path, mark)
     if len(cache.ends) != len(utterances):
-        raise damaged(path)
+        raise cache_error(path)
     return cache
 
 
 def is_cached(folder: Path, manifests: Iterable[Path], rate: int) -> bool:
-    """Whether ``cached_reader`` would find all that it needs, and make nothing."""
+    """Whether ``make_cached_reader`` would find all that it needs and make nothing."""
     return all(
         cache_path(folder, path.stem, fingerprint(read_manifest(path), rate), rate).exists()
         for path in manifests
@@ -96,15 +98,15 @@ def is_cached(folder: Path, manifests: Iterable[Path], rate: int) -> bool:
 
 
 def cache_path(folder: Path, name: str, mark: str, rate: int) -> Path:
-    """Where the cache of a manifest of that name and fingerprint lies."""
+    """Where the cache of a manifest with that name and fingerprint is."""
     return folder / f"{name}-{rate}-{mark[:12]}.safetensors"
 
 
 def fingerprint(utterances: Sequence[Utterance], rate: int) -> str:
-    """A digest that changes whenever the cached samples would be others, or in another order.
+    """A digest that changes whenever the cached samples, or their order, would.
 
-    It goes by ids, file names and stretches and not by folders, so that a cache can move to another
-    machine; nor by texts. A recording that is replaced under its old name is not noticed.
+    It depends on ids, file names, starts and durations, and not on folders, so that a cache can move to
+    another machine, nor on texts. It does not notice a recording that is replaced under its old name.
     """
     digest = hashlib.sha256(f"{rate}\n".encode())
     for utterance in utterances:
@@ -115,12 +117,12 @@ def fingerprint(utterances: Sequence[Utterance], rate: int) -> str:
 
 def write_cache(path: Path, utterances: Sequence[Utterance], rate: int, mark: str) -> None:
     """Decode ``utterances`` to the file ``path``, on all cores."""
-    clear_abandoned(path)
+    delete_abandoned(path)
     ends = np.zeros(len(utterances), np.int64)
     with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
         size = 0
-        for index, samples in enumerate(decoded(utterances, rate, path)):
+        for index, samples in enumerate(decode_utterances(utterances, rate, path)):
             file.write(samples.tobytes())
             size += len(samples)
             ends[index] = size
@@ -128,44 +130,46 @@ def write_cache(path: Path, utterances: Sequence[Utterance], rate: int, mark: st
         file.write(bytes(2 * padding))
         file.write(ends.astype("<i8").tobytes())
         file.seek(0)
-        file.write(header(size + padding, len(ends), mark))
+        file.write(make_header(size + padding, len(ends), mark))
 
 
-def clear_abandoned(path: Path) -> None:
-    """Delete what runs that were killed while they made the file ``path`` have left of it: gigabytes each."""
-    for left in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+def delete_abandoned(path: Path) -> None:
+    """Delete the gigabytes that runs have left which were killed while they made the file ``path``."""
+    for part in path.parent.glob(f".{path.stem}-*{path.suffix}"):
         with suppress(FileNotFoundError):  # another run clears, too
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                part.unlink()
 
 
-def decoded(utterances: Sequence[Utterance], rate: int, path: Path) -> Iterator[np.ndarray]:
+def decode_utterances(utterances: Sequence[Utterance], rate: int, path: Path) -> Iterator[np.ndarray]:
     """The samples of each utterance as 16-bit integers, little-endian."""
     try:
-        import soundfile  # noqa: F401 - to find out before a pool of threads does
+        import soundfile  # noqa: F401 - to find out before the threads do
         import soxr  # noqa: F401
     except ImportError as error:
         raise CacheError(
-            f"{path}: is not there and cannot be made here, where {error.name} is missing; "
-            "copy the folder from a machine on which the same recipe was begun"
+            f"{path}: does not exist and cannot be made here, where {error.name} is missing; "
+            "copy the folder from a machine on which the same recipe was started"
         ) from error
     with (
         ThreadPoolExecutor(count_cores()) as pool,
         tqdm(total=len(utterances), desc=f"decoding to {path}", unit="utterance", disable=None) as bar,
     ):
         for first in range(0, len(utterances), BLOCK):
-            for samples in pool.map(partial(integers, rate=rate), utterances[first : first + BLOCK]):
+            for samples in pool.map(
+                partial(decode_to_integers, rate=rate), utterances[first : first + BLOCK]
+            ):
                 yield samples
                 bar.update()
 
 
-def integers(utterance: Utterance, rate: int) -> np.ndarray:
-    """The samples of an utterance, rounded; beyond full scale they are clipped."""
+def decode_to_integers(utterance: Utterance, rate: int) -> np.ndarray:
+    """The samples of an utterance, rounded, and clipped at full scale."""
     samples = read_audio(utterance.audio, rate, utterance.start, utterance.duration)
     return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
 
 
-def header(samples: int, utterances: int, mark: str) -> bytes:
+def make_header(samples: int, utterances: int, mark: str) -> bytes:
     """The first bytes of a safetensors file: how long the header is, JSON, and spaces to its end."""
     between, last = 2 * samples, 2 * samples + 8 * utterances
     entries = {
@@ -178,21 +182,21 @@ def header(samples: int, utterances: int, mark: str) -> bytes:
 
 
 def open_cache(path: Path, mark: str) -> SampleCache:
-    """Map a file that ``write_cache`` wrote; raises ``CacheError`` unless it is whole and bears ``mark``."""
+    """Map a file that ``write_cache`` wrote; raises ``CacheError`` unless it is whole and has ``mark``."""
     try:
         with path.open("rb") as file:
             entries = read_header(file)
         samples, ends = entries["samples"]["shape"][0], entries["ends"]["shape"][0]
         if entries["__metadata__"]["fingerprint"] != mark:
-            raise damaged(path)
+            raise cache_error(path)
         if path.stat().st_size != HEADER_BYTES + 2 * samples + 8 * ends:
-            raise damaged(path)
+            raise cache_error(path)
         mapped = np.memmap(path, "<i2", "r", HEADER_BYTES, (samples,)) if samples else np.zeros(0, "<i2")
         places = np.fromfile(path, "<i8", ends, offset=HEADER_BYTES + 2 * samples)
     except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
-        raise damaged(path) from error
+        raise cache_error(path) from error
     if ends and (np.diff(places, prepend=0).min() < 0 or places[-1] > samples):
-        raise damaged(path)
+        raise cache_error(path)
     return SampleCache(mapped.view(np.ndarray), places)
 
 
@@ -207,6 +211,8 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     return entries
 
 
-def damaged(path: Path) -> CacheError:
-    """What to say of a file that is not what its name promises."""
-    return CacheError(f"{path}: is damaged or of another manifest; delete it, and it will be made anew")
+def cache_error(path: Path) -> CacheError:
+    """The error for a file that is not what its name promises."""
+    return CacheError(
+        f"{path}: is damaged or belongs to another manifest; delete it, and it will be made anew"
+    )

@@ -1,6 +1,6 @@
 """Utterances and the JSONL manifests that list them.
 
-A manifest is a text file with one JSON object a line. The keys are the ones NeMo made
+A manifest is a text file with one JSON object a line. The keys are those that NeMo made
 common, and two more::
 
     {"id": "84-121123-0001", "audio_filepath": "84/121123/0001.flac", "offset": 0.0,
@@ -37,7 +37,7 @@ class Utterance:
 
     ``audio`` is the path of the recording, ``start`` the seconds into it at which the utterance
     begins, ``duration`` its length in seconds (``None``: to the end of the recording, not yet
-    measured). ``speaker`` is empty where nobody knows. ``extra`` holds the keys of the manifest
+    measured). ``speaker`` is empty where it is unknown. ``extra`` holds the keys of the manifest
     line that this class does not know.
     """
 
@@ -51,23 +51,23 @@ class Utterance:
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
-    """Read every line of the manifest at ``path``; blank lines are passed over.
+    """Read every line of the manifest at ``path``; blank lines are skipped.
 
     Raises ``ManifestError`` at the first line that is not a JSON object with the right keys.
     """
     path = Path(path)
-    return [parse_line(line, path, number) for number, line in numbered_lines(path)]
+    return [parse_line(line, path, number) for number, line in read_numbered_lines(path)]
 
 
-def numbered_lines(path: Path) -> list[tuple[int, str]]:
+def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers counted from 1."""
     text = read_text(path, ManifestError)
     # Not splitlines(): a JSON string may hold U+2028, which splitlines() would cut at.
     return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def json_object(line: str, where: str) -> dict[str, Any]:
-    """The keys of one line; raises ``ManifestError``, which says ``where``, for anything else."""
+def parse_object(line: str, where: str) -> dict[str, Any]:
+    """The JSON object in ``line``; raises ``ManifestError``, which says ``where``, for anything else."""
     try:
         keys = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -80,17 +80,17 @@ def json_object(line: str, where: str) -> dict[str, Any]:
 def parse_line(line: str, manifest: Path, number: int) -> Utterance:
     """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
     where = f"{manifest}:{number}"
-    keys = json_object(line, where)
-    audio = _taken(keys, "audio_filepath", str, where)
+    keys = parse_object(line, where)
+    audio = _take(keys, "audio_filepath", str, where)
     if not audio or "\0" in audio:
         raise ManifestError(f"{where}: 'audio_filepath' is missing, empty or not a path")
     if "text" not in keys:
         raise ManifestError(f"{where}: 'text' is missing (an empty text is written as \"\")")
-    text = _taken(keys, "text", str, where)
+    text = _take(keys, "text", str, where)
     # A manifest made by another tool may have no ids: its name and the line number make a stable one.
-    name = _taken(keys, "id", str, where) or f"{manifest.stem}-{number:06d}"
-    start = _taken(keys, "offset", float, where) or 0.0
-    duration = _taken(keys, "duration", float, where)
+    name = _take(keys, "id", str, where) or f"{manifest.stem}-{number:06d}"
+    start = _take(keys, "offset", float, where) or 0.0
+    duration = _take(keys, "duration", float, where)
     if start < 0 or (duration is not None and duration < 0):
         raise ManifestError(f"{where}: 'offset' and 'duration' are seconds and cannot be negative")
     return Utterance(
@@ -99,7 +99,7 @@ def parse_line(line: str, manifest: Path, number: int) -> Utterance:
         start=start,
         duration=duration,
         text=text or "",
-        speaker=_taken(keys, "speaker", str, where) or "",
+        speaker=_take(keys, "speaker", str, where) or "",
         extra=keys,
     )
 
@@ -133,27 +133,27 @@ def _line_keys(utterance: Utterance, folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What ``check`` found: the utterances it could read, and each fault as ``file:line: what is wrong``.
+class ManifestCheck:
+    """The readable utterances of manifests, and each fault as ``file:line: what is wrong``.
 
-    An utterance without a duration has the one that was measured, when there was anything to measure.
+    An utterance without a duration gets the measured one, where there was anything to measure.
     """
 
     utterances: list[Utterance]
     faults: list[str]
 
 
-def check(
+def check_manifests(
     manifests: Iterable[Path],
     length: Callable[[str], float],
     normalise: Callable[[str], str] = str.strip,
     vocabulary: AbstractSet[str] | None = None,
-) -> Checked:
-    """Look at every line of every manifest; a fault stops nothing.
+) -> ManifestCheck:
+    """Check every line of every manifest; a fault stops nothing.
 
-    ``length`` returns the seconds that a recording lasts or raises a ``UserError``. A text is
-    passed through ``normalise``, after which it must hold something and, when there is a
-    ``vocabulary``, no character outside it. Ids must be unique across all the manifests.
+    ``length`` returns the seconds that a recording lasts or raises a ``UserError``. A text that went
+    through ``normalise`` must not be empty and, where there is a ``vocabulary``, must have no character
+    outside it. Ids must be unique across all the manifests.
 
     Raises ``ManifestError`` for a file that cannot be read at all.
     """
@@ -162,7 +162,9 @@ def check(
     faults: list[str] = []
     places: dict[str, str] = {}
     for manifest in manifests:
-        lines = [(number, _parsed(line, manifest, number)) for number, line in numbered_lines(manifest)]
+        lines = [
+            (number, _try_line(line, manifest, number)) for number, line in read_numbered_lines(manifest)
+        ]
         if not lines:
             faults.append(f"{manifest}: lists no utterances")
         uses = Counter(line.audio for _, line in lines if isinstance(line, Utterance))
@@ -170,7 +172,7 @@ def check(
             if isinstance(utterance, ManifestError):
                 faults.append(str(utterance))
                 continue
-            found = text_faults(normalise(utterance.text), vocabulary)
+            found = find_text_faults(normalise(utterance.text), vocabulary)
             where = f"{manifest}:{number}"
             if places.setdefault(utterance.id, where) != where:
                 found.append(f"the id {utterance.id!r} is already used at {places[utterance.id]}")
@@ -179,15 +181,15 @@ def check(
             except UserError as error:
                 found.append(str(error))
             else:
-                found += span_faults(utterance, seconds, alone=uses[utterance.audio] == 1)
+                found += find_span_faults(utterance, seconds, alone=uses[utterance.audio] == 1)
                 if utterance.duration is None:
                     utterance = replace(utterance, duration=max(seconds - utterance.start, 0.0))
             utterances.append(utterance)
             faults += [f"{where}: {fault}" for fault in found]
-    return Checked(utterances, faults)
+    return ManifestCheck(utterances, faults)
 
 
-def text_faults(text: str, vocabulary: AbstractSet[str] | None) -> list[str]:
+def find_text_faults(text: str, vocabulary: AbstractSet[str] | None) -> list[str]:
     """What is wrong with a normalised text: nothing in it, or characters outside ``vocabulary``."""
     if not text:
         return ["the text is empty"]
@@ -196,11 +198,11 @@ def text_faults(text: str, vocabulary: AbstractSet[str] | None) -> list[str]:
     return [f"not in the vocabulary: {names}"] if foreign else []
 
 
-def span_faults(utterance: Utterance, length: float, alone: bool) -> list[str]:
+def find_span_faults(utterance: Utterance, length: float, alone: bool) -> list[str]:
     """What is wrong with the stretch that an utterance takes of a recording of ``length`` seconds.
 
     One that begins with the recording and is ``alone`` in it should be all of it; any other is a
-    segment and should only not go on beyond its end.
+    segment and may end anywhere in it.
     """
     end = length if utterance.duration is None else utterance.start + utterance.duration
     if end <= utterance.start:
@@ -212,14 +214,14 @@ def span_faults(utterance: Utterance, length: float, alone: bool) -> list[str]:
     return [f"ends at {end:.2f} s, but the recording lasts {length:.2f} s"] if wrong else []
 
 
-def _parsed(line: str, manifest: Path, number: int) -> Utterance | ManifestError:
+def _try_line(line: str, manifest: Path, number: int) -> Utterance | ManifestError:
     try:
         return parse_line(line, manifest, number)
     except ManifestError as error:
         return error
 
 
-def _taken(keys: dict[str, Any], name: str, kind: type, where: str) -> Any:
+def _take(keys: dict[str, Any], name: str, kind: type, where: str) -> Any:
     """Remove ``name`` from ``keys`` and return it, checked to be of ``kind``; ``None`` when absent."""
     value = keys.pop(name, None)
     if value is None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.core.files import read_text
-from asr.data.manifest import ManifestError, Utterance, json_object, parse_line
+from asr.data.manifest import ManifestError, Utterance, parse_line, parse_object
 from asr.scoring.counts import ScoringError, index_by_id, list_names
 
 ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
@@ -122,7 +122,7 @@ def number_filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[
 def read_jsonl(path: Path, text_key: str | None) -> Iterator[Utterance]:
     for number, line in number_filled_lines(path):
         where = f"{path}:{number}"
-        keys = json_object(line, where)
+        keys = parse_object(line, where)
         if "audio_filepath" in keys and text_key is None:
             yield parse_line(line, path, number)
             continue

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr.data.manifest import json_object, numbered_lines
+from asr.data.manifest import parse_object, read_numbered_lines
 from asr.training.batching import load_batch
 from asr.training.evaluation import Evaluation, batch_statistics
 from asr.training.run import Run
@@ -141,9 +141,9 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
     Raises ``ManifestError`` for a file that cannot be read, or a line that is no JSON object.
     """
     path = folder / METRICS_FILE
-    for number, line in numbered_lines(path):
+    for number, line in read_numbered_lines(path):
         if line.endswith("}"):
-            yield json_object(line, f"{path}:{number}")
+            yield parse_object(line, f"{path}:{number}")
 
 
 def training_speed(folder: Path) -> float | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.data.cache import cached_reader
+from asr.data.cache import make_cached_reader
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, move_to_device, new_acoustic_model
@@ -328,7 +328,7 @@ def chosen_reader(experiment: Experiment, model: AcousticModel, examples: list[E
     """From the cache on disk when the recipe names one, or else from the recordings."""
     data, training = experiment.data, experiment.training
     if training.cache:
-        return cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
+        return make_cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
     hours = sum(example.duration for example in examples) / 3600
     return new_sample_reader(model.sample_rate, keep=hours <= training.cache_hours)
 

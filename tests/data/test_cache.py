@@ -14,7 +14,14 @@ import soundfile
 from safetensors.numpy import load_file
 
 from asr.audio.reading import AudioError, read_audio
-from asr.data.cache import ABANDONED, CacheError, cache_path, cached_reader, fingerprint, sample_cache
+from asr.data.cache import (
+    ABANDONED,
+    CacheError,
+    cache_path,
+    ensure_sample_cache,
+    fingerprint,
+    make_cached_reader,
+)
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 
 
@@ -42,7 +49,7 @@ def files(folder: Path) -> list[Path]:
 
 def test_samples_of_16_bits_come_back_exactly(corpus, tmp_path):
     write_manifest(tmp_path / "m.jsonl", corpus)
-    read = cached_reader(tmp_path / "cache", [tmp_path / "m.jsonl"], 8000)
+    read = make_cached_reader(tmp_path / "cache", [tmp_path / "m.jsonl"], 8000)
     for utterance in read_manifest(tmp_path / "m.jsonl"):
         expected = read_audio(utterance.audio, 8000, utterance.start, utterance.duration)
         samples = read(utterance)
@@ -53,33 +60,33 @@ def test_samples_of_16_bits_come_back_exactly(corpus, tmp_path):
 def test_others_are_rounded_and_clipped(tmp_path):
     loud = np.array([0.5, 1.5, -1.5, 0.3], np.float32)
     soundfile.write(tmp_path / "loud.wav", loud, 8000, subtype="FLOAT")
-    cache = sample_cache(tmp_path, "m", [Utterance("1", str(tmp_path / "loud.wav"))], 8000)
+    cache = ensure_sample_cache(tmp_path, "m", [Utterance("1", str(tmp_path / "loud.wav"))], 8000)
     np.testing.assert_allclose(cache[0], [0.5, 1 - 2**-15, -1, 0.3], atol=2**-16)
 
 
 def test_samples_are_those_of_the_rate(corpus, tmp_path):
-    cache = sample_cache(tmp_path / "cache", "m", corpus, 16000)
+    cache = ensure_sample_cache(tmp_path / "cache", "m", corpus, 16000)
     np.testing.assert_allclose(cache[2], read_audio(corpus[2].audio, 16000).clip(-1, 1 - 2**-15), atol=2**-16)
     assert len(cache[1]) == 8000
 
 
 def test_a_cache_is_made_once(corpus, tmp_path):
     folder = tmp_path / "cache"
-    sample_cache(folder, "m", corpus, 8000)
+    ensure_sample_cache(folder, "m", corpus, 8000)
     (path,) = files(folder)
     before = path.stat().st_mtime_ns
     for file in ("a.wav", "b.wav"):
         (tmp_path / file).unlink()
-    sample_cache(folder, "m", corpus, 8000)
+    ensure_sample_cache(folder, "m", corpus, 8000)
     assert path.stat().st_mtime_ns == before
 
 
 def test_a_corpus_that_moved_and_new_texts_keep_their_cache(corpus, tmp_path):
     folder = tmp_path / "cache"
-    sample_cache(folder, "m", corpus, 8000)
+    ensure_sample_cache(folder, "m", corpus, 8000)
     moved = [replace(u, audio=f"/elsewhere/{Path(u.audio).name}", text="other") for u in corpus]
     np.testing.assert_array_equal(
-        sample_cache(folder, "m", moved, 8000)[1], sample_cache(folder, "m", corpus, 8000)[1]
+        ensure_sample_cache(folder, "m", moved, 8000)[1], ensure_sample_cache(folder, "m", corpus, 8000)[1]
     )
     assert len(files(folder)) == 1
 
@@ -96,9 +103,9 @@ def test_a_corpus_that_moved_and_new_texts_keep_their_cache(corpus, tmp_path):
 )
 def test_another_manifest_has_another_cache(corpus, tmp_path, change):
     folder = tmp_path / "cache"
-    sample_cache(folder, "m", corpus, 8000)
+    ensure_sample_cache(folder, "m", corpus, 8000)
     changed = change(corpus)
-    cache = sample_cache(folder, "m", changed, 8000)
+    cache = ensure_sample_cache(folder, "m", changed, 8000)
     assert len(files(folder)) == 2
     for index, utterance in enumerate(changed):
         expected = read_audio(utterance.audio, 8000, utterance.start, utterance.duration)
@@ -106,7 +113,7 @@ def test_another_manifest_has_another_cache(corpus, tmp_path, change):
 
 
 def test_other_programs_can_read_it(corpus, tmp_path):
-    cache = sample_cache(tmp_path / "cache", "m", corpus, 8000)
+    cache = ensure_sample_cache(tmp_path / "cache", "m", corpus, 8000)
     (path,) = files(tmp_path / "cache")
     tensors = load_file(path)
     np.testing.assert_array_equal(tensors["ends"], [2000, 6000, 14000])
@@ -127,17 +134,17 @@ def test_other_programs_can_read_it(corpus, tmp_path):
     ],
 )
 def test_a_damaged_cache_is_named(corpus, tmp_path, spoil):
-    sample_cache(tmp_path / "cache", "m", corpus, 8000)
+    ensure_sample_cache(tmp_path / "cache", "m", corpus, 8000)
     (path,) = files(tmp_path / "cache")
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(CacheError, match=r"m-8000-.*\.safetensors: is damaged"):
-        sample_cache(tmp_path / "cache", "m", corpus, 8000)
+        ensure_sample_cache(tmp_path / "cache", "m", corpus, 8000)
 
 
 def test_a_recording_that_cannot_be_read_leaves_nothing_behind(corpus, tmp_path):
     os.truncate(corpus[2].audio, 1000)
     with pytest.raises(AudioError, match=r"b\.wav"):
-        sample_cache(tmp_path / "cache", "m", corpus, 8000)
+        ensure_sample_cache(tmp_path / "cache", "m", corpus, 8000)
     assert files(tmp_path / "cache") == []
 
 
@@ -148,7 +155,7 @@ def test_what_a_killed_run_left_is_deleted_and_what_another_one_makes_is_not(cor
     for unfinished in (left, made):
         unfinished.write_bytes(b"unfinished")
     os.utime(left, (time.time() - ABANDONED - 60,) * 2)
-    sample_cache(tmp_path, "m", corpus, 8000)
+    ensure_sample_cache(tmp_path, "m", corpus, 8000)
     assert path.exists()
     assert made.exists()
     assert not left.exists()
@@ -157,9 +164,9 @@ def test_what_a_killed_run_left_is_deleted_and_what_another_one_makes_is_not(cor
 def test_where_no_audio_can_be_decoded_a_missing_cache_is_one_clear_line(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     with pytest.raises(CacheError, match=r"m-8000-.*soundfile is missing.*copy the folder"):
-        sample_cache(tmp_path / "cache", "m", corpus, 8000)
+        ensure_sample_cache(tmp_path / "cache", "m", corpus, 8000)
 
 
 def test_an_empty_manifest_has_an_empty_cache(tmp_path):
-    assert len(sample_cache(tmp_path, "m", [], 8000).ends) == 0
-    assert len(sample_cache(tmp_path, "m", [], 8000).ends) == 0
+    assert len(ensure_sample_cache(tmp_path, "m", [], 8000).ends) == 0
+    assert len(ensure_sample_cache(tmp_path, "m", [], 8000).ends) == 0

@@ -32,7 +32,7 @@ def write(path: Path, text: str) -> None:
     path.write_bytes(text.encode())
 
 
-def prepared(layout: str, corpus: Path, out: Path = Path("unused")) -> dict[str, list[Utterance]]:
+def prepare_corpus(layout: str, corpus: Path, out: Path = Path("unused")) -> dict[str, list[Utterance]]:
     return corpora.prepare(layout, corpus, out)
 
 
@@ -59,7 +59,7 @@ def librispeech(tmp_path):
 @pytest.mark.parametrize("given", ["..", ".", "dev-clean"])
 def test_librispeech_from_above_from_within_and_one_split(librispeech, given, monkeypatch):
     monkeypatch.chdir(librispeech / given)
-    splits = prepared("librispeech", Path())
+    splits = prepare_corpus("librispeech", Path())
     assert list(splits) == (["dev-clean"] if given == "dev-clean" else ["dev-clean", "test-clean"])
     assert told(splits["dev-clean"]) == [
         ("84-121123-0000", "GO ON", "84"),
@@ -73,7 +73,7 @@ def test_a_copy_with_other_endings_is_the_same_corpus(librispeech, ending):
     published = librispeech / "test-clean/61/70968/61-70968-0000.flac"
     published.unlink()
     write_sound(published.with_suffix(ending), 1.0)
-    [utterance] = prepared("librispeech", librispeech)["test-clean"]
+    [utterance] = prepare_corpus("librispeech", librispeech)["test-clean"]
     assert Path(utterance.audio).suffix == ending
     assert utterance.duration == pytest.approx(1.0, abs=0.1)
 
@@ -82,7 +82,7 @@ def test_the_published_ending_is_preferred(librispeech):
     published = librispeech / "test-clean/61/70968/61-70968-0000.flac"
     write_sound(published.with_suffix(".wav"), 2.0)
     write(published.with_suffix(".txt"), "not a recording")
-    [utterance] = prepared("librispeech", librispeech)["test-clean"]
+    [utterance] = prepare_corpus("librispeech", librispeech)["test-clean"]
     assert utterance.audio == str(published)
 
 
@@ -90,14 +90,14 @@ def test_the_first_missing_recording_is_named_and_all_are_counted(librispeech):
     for path in librispeech.glob("dev-clean/*/*/*.flac"):
         path.unlink()
     with pytest.raises(CorpusError, match=r"84-121123-0000\.flac: no such recording.* 2 of 2") as error:
-        prepared("librispeech", librispeech)
+        prepare_corpus("librispeech", librispeech)
     assert "\n" not in str(error.value)
 
 
 def test_a_broken_recording_is_named(librispeech):
     write(librispeech / "test-clean/61/70968/61-70968-0000.flac", "fLaC, and no more")
     with pytest.raises(UserError, match=r"61-70968-0000\.flac"):
-        prepared("librispeech", librispeech)
+        prepare_corpus("librispeech", librispeech)
 
 
 # Common Voice
@@ -110,7 +110,7 @@ def test_commonvoice_first_release(tmp_path):
     write(tmp_path / "cv-valid-dev.csv", "\ufeff" + rows)
     write_sound(tmp_path / "cv-valid-dev/sample-1.mp3")
     write_sound(tmp_path / "cv-valid-dev/s-2.opus", rate=16000)
-    splits = prepared("commonvoice", tmp_path)
+    splits = prepare_corpus("commonvoice", tmp_path)
     assert list(splits) == ["cv-valid-dev"]
     assert told(splits["cv-valid-dev"]) == [("sample-1", "well, yes", ""), ("s-2", "no", "")]
 
@@ -124,7 +124,7 @@ def test_commonvoice_later_releases(tmp_path):
     write(tmp_path / "clip_durations.tsv", "clip\tduration[ms]\ncv_en_1.mp3\t500\n")
     for name in ("cv_en_1", "cv_en_2"):
         write_sound(tmp_path / f"clips/{name}.mp3")
-    splits = prepared("commonvoice", tmp_path)
+    splits = prepare_corpus("commonvoice", tmp_path)
     assert {split: told(utterances) for split, utterances in splits.items()} == {
         "train": [("cv_en_1", '"Yes," he said', "c0ffee")],
         "test": [("cv_en_2", "No\u2028way.", "beef")],
@@ -134,7 +134,7 @@ def test_commonvoice_later_releases(tmp_path):
 def test_commonvoice_names_a_row_that_was_cut_off(tmp_path):
     write(tmp_path / "dev.tsv", "client_id\tpath\tsentence\nbeef\ta.mp3\tYes\nbeef\tb.mp3\n")
     with pytest.raises(CorpusError, match=r"dev\.tsv:3: has fewer columns"):
-        prepared("commonvoice", tmp_path)
+        prepare_corpus("commonvoice", tmp_path)
 
 
 # LJSpeech
@@ -145,7 +145,7 @@ def test_ljspeech_takes_the_written_out_text(tmp_path):
     write(tmp_path / "metadata.csv", lines)
     for n in (1, 2, 3):
         write_sound(tmp_path / f"wavs/LJ001-000{n}.wav")
-    assert told(prepared("ljspeech", tmp_path)["all"]) == [
+    assert told(prepare_corpus("ljspeech", tmp_path)["all"]) == [
         ("LJ001-0001", "in fourteen fifty-five,", "LJ"),
         ("LJ001-0002", '"as spoken', "LJ"),
         ("LJ001-0003", "only one", "LJ"),
@@ -156,10 +156,10 @@ def test_ljspeech_names_the_first_missing_recording_and_a_bad_line(tmp_path):
     write(tmp_path / "metadata.csv", "LJ1|a|a\nLJ2|b|b\nLJ3|c|c\n")
     write_sound(tmp_path / "wavs/LJ1.wav")
     with pytest.raises(CorpusError, match=r"LJ2\.wav: no such recording.*missing: 2 of 3"):
-        prepared("ljspeech", tmp_path)
+        prepare_corpus("ljspeech", tmp_path)
     write(tmp_path / "metadata.csv", "LJ1|a|a\n\nLJ2,b,b\n")
     with pytest.raises(CorpusError, match=r"metadata\.csv:3: is not"):
-        prepared("ljspeech", tmp_path)
+        prepare_corpus("ljspeech", tmp_path)
 
 
 # Kaldi
@@ -183,7 +183,7 @@ def test_kaldi_looks_in_the_data_directory_above_it_and_where_it_is_called(tmp_p
     write_sound(tmp_path / start / "WAVE/b.WAV")
     monkeypatch.chdir(tmp_path)
     for corpus in (folder, folder.parent, Path("corpus")):
-        splits = prepared("kaldi", corpus)
+        splits = prepare_corpus("kaldi", corpus)
         assert list(splits) == ["train"]
         assert told(splits["train"]) == [("u1", "WE CALL IT BEAR", "0001"), ("u2", "", "")]
         assert all(Path(utterance.audio).is_file() for utterance in splits["train"])
@@ -198,7 +198,9 @@ def test_kaldi_segments(tmp_path):
         segments="u1 call 0.25 1.5\nu2 call 2.5 -1\n",
         utt2spk="u1 A\nu2 B\n",
     )
-    assert [(u.id, u.start, u.duration, u.speaker) for u in prepared("kaldi", tmp_path)[tmp_path.name]] == [
+    assert [
+        (u.id, u.start, u.duration, u.speaker) for u in prepare_corpus("kaldi", tmp_path)[tmp_path.name]
+    ] == [
         ("u1", 0.25, 1.25, "A"),
         ("u2", 2.5, 0.5, "B"),
     ]
@@ -213,7 +215,7 @@ def test_kaldi_runs_no_command(tmp_path, entry):
     write_kaldi(tmp_path / "data", wav_scp=f"u0 a.wav\nu1 {command} \n", text="u1 hello\n")
     write_sound(tmp_path / "data/a.wav")
     with pytest.raises(CorpusError) as error:
-        prepared("kaldi", tmp_path / "data")
+        prepare_corpus("kaldi", tmp_path / "data")
     assert str(error.value).startswith(f"{tmp_path}/data/wav.scp:2: is a shell command ({command})")
     assert not ran.exists()
 
@@ -235,7 +237,7 @@ def test_kaldi_names_the_line_that_is_wrong(tmp_path, files, fault):
     write_sound(tmp_path / "a.wav")
     write_kaldi(tmp_path, wav_scp="u1 a.wav\n", **files)
     with pytest.raises(UserError, match=fault):
-        prepared("kaldi", tmp_path)
+        prepare_corpus("kaldi", tmp_path)
 
 
 # A folder of recordings with texts
@@ -249,7 +251,7 @@ def test_folder_pairs_recordings_with_texts_and_tells_of_the_others(tmp_path, ca
     write_sound(tmp_path / "alone.wav")
     write(tmp_path / "README.txt", "about this corpus")
     with caplog.at_level(logging.WARNING):
-        splits = prepared("folder", tmp_path)
+        splits = prepare_corpus("folder", tmp_path)
     assert told(splits["all"]) == [("b", "Well, yes.", ""), ("deep/down/a.v1", "no", "")]
     assert caplog.messages == [
         f"1 recordings without a text: {tmp_path}/alone.wav",
@@ -264,27 +266,27 @@ def test_a_folder_goes_on_without_recordings_that_cannot_be_read(tmp_path, caplo
     for name in ("a.flac", "b.wav", "c.wav"):
         write(tmp_path / name, "")
     with caplog.at_level(logging.WARNING):
-        splits = prepared("folder", tmp_path)
+        splits = prepare_corpus("folder", tmp_path)
     assert [(u.id, u.audio, u.duration) for u in splits["all"]] == [("a", str(tmp_path / "a.wav"), 0.7)]
     assert caplog.messages == [
         f"left out: {tmp_path}/{name}: is empty" for name in ("a.flac", "b.wav", "c.wav")
     ]
     write(tmp_path / "a.wav", "")
     with pytest.raises(CorpusError, match=r"none of its recordings can be read: .*a\.flac: is empty"):
-        prepared("folder", tmp_path)
+        prepare_corpus("folder", tmp_path)
 
 
 def test_a_folder_of_splits_has_them(tmp_path):
     for name in ("train/a", "train/deep/b", "dev/c"):
         write_sound(tmp_path / f"{name}.wav")
         write(tmp_path / f"{name}.txt", "yes")
-    splits = prepared("folder", tmp_path)
+    splits = prepare_corpus("folder", tmp_path)
     assert {name: [u.id for u in utterances] for name, utterances in splits.items()} == {
         "dev": ["dev/c"],
         "train": ["train/a", "train/deep/b"],
     }
     (tmp_path / "dev").rename(tmp_path / "more")  # of which nobody knows what it is
-    assert [u.id for u in prepared("folder", tmp_path)["all"]] == ["more/c", "train/a", "train/deep/b"]
+    assert [u.id for u in prepare_corpus("folder", tmp_path)["all"]] == ["more/c", "train/a", "train/deep/b"]
 
 
 def test_a_folder_takes_one_recording_of_a_name(tmp_path, caplog):
@@ -292,7 +294,7 @@ def test_a_folder_takes_one_recording_of_a_name(tmp_path, caplog):
     for name in ("a.flac", "a.wav"):
         write_sound(tmp_path / name)
     with caplog.at_level(logging.WARNING):
-        assert [Path(u.audio).name for u in prepared("folder", tmp_path)["all"]] == ["a.flac"]
+        assert [Path(u.audio).name for u in prepare_corpus("folder", tmp_path)["all"]] == ["a.flac"]
     assert caplog.messages == [f"1 recordings beside another of the same name: {tmp_path}/a.wav"]
 
 
@@ -301,7 +303,7 @@ def test_recordings_of_a_corpus_that_cannot_be_read_are_counted(tmp_path):
     utterances = [Utterance(name, str(tmp_path / f"{name}.wav")) for name in "abc"]
     for name in "bc":
         write(tmp_path / f"{name}.wav", "")
-    with pytest.raises(CorpusError, match=r"b\.wav: is empty; not to be read: 2 of 3 recordings"):
+    with pytest.raises(CorpusError, match=r"b\.wav: is empty; unreadable: 2 of 3 recordings"):
         fill_in_durations({"all": utterances})
     with pytest.raises(CorpusError, match=r"b\.wav: is empty$"):
         fill_in_durations({"all": utterances[:2]})
@@ -333,7 +335,7 @@ def split_of(recording: str) -> str:
 
 
 def test_fsdd_splits_by_number(digits, tmp_path):
-    splits = prepared("fsdd", digits, tmp_path / "out")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "out")
     for split in DIGITS_OF_SPLIT:
         assert {split_of(utterance.id) for utterance in splits[split]} == {split}
     assert sum(len(splits[split]) for split in DIGITS_OF_SPLIT) == 80
@@ -341,7 +343,7 @@ def test_fsdd_splits_by_number(digits, tmp_path):
 
 
 def test_connected_digits_come_from_one_speaker_and_one_split(digits, tmp_path):
-    splits = prepared("fsdd", digits, tmp_path / "out")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "out")
     for split in DIGITS_OF_SPLIT:
         recordings = {utterance.id: utterance for utterance in splits[split]}
         strings = splits[f"{split}-connected"]
@@ -359,7 +361,7 @@ def test_connected_digits_come_from_one_speaker_and_one_split(digits, tmp_path):
 
 
 def test_connected_digits_sound_as_they_should(digits, tmp_path):
-    splits = prepared("fsdd", digits, tmp_path / "out")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "out")
     lengths = {u.id: u.duration for name in DIGITS_OF_SPLIT for u in splits[name]}
     for string in splits["train-connected"]:
         samples, rate = soundfile.read(string.audio)
@@ -376,7 +378,7 @@ def test_connected_digits_sound_as_they_should(digits, tmp_path):
 
 def test_connected_digits_hold_the_recordings_at_random_levels(digits, tmp_path):
     """Each string of one digit is that recording, louder or softer, somewhere on low noise."""
-    splits = prepared("fsdd", digits, tmp_path / "out")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "out")
     recordings = {utterance.id: utterance.audio for utterance in splits["train"]}
     gains = []
     for string in splits["train-connected"]:
@@ -399,7 +401,7 @@ def test_connected_digits_hold_the_recordings_at_random_levels(digits, tmp_path)
 
 def test_connected_digits_are_the_same_for_ever(digits, tmp_path):
     """Another process, another hash seed, other audio endings: the same bytes; and these strings."""
-    splits = prepared("fsdd", digits, tmp_path / "one")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "one")
     for path in digits.glob("recordings/*.wav"):
         samples, rate = soundfile.read(path, dtype="int16")
         soundfile.write(path.with_suffix(".flac"), samples, rate)
@@ -426,7 +428,7 @@ def test_connected_digits_are_the_same_for_ever(digits, tmp_path):
 
 
 def test_without_a_speaker(digits, tmp_path):
-    splits = prepared("fsdd", digits, tmp_path / "out")
+    splits = prepare_corpus("fsdd", digits, tmp_path / "out")
     for speaker in SPEAKERS:
         names = ("train", "train-connected", "dev", "dev-connected")
         for name in names:
@@ -442,7 +444,7 @@ def test_without_a_speaker(digits, tmp_path):
 def test_fsdd_names_a_recording_that_it_does_not_know(digits, tmp_path):
     write_sound(digits / "recordings/eleven.wav")
     with pytest.raises(CorpusError, match=r"eleven\.wav: is not named"):
-        prepared("fsdd", digits, tmp_path / "out")
+        prepare_corpus("fsdd", digits, tmp_path / "out")
 
 
 # The verb
@@ -497,7 +499,7 @@ COPIES = Path(__file__).parents[3] / "shared/corpora"
 )
 def test_a_real_copy(layout, folder, names, utterances, hours, speakers, tmp_path, monkeypatch):
     monkeypatch.setattr(fsdd, "STRINGS_PER_SPEAKER", {"train": 1, "dev": 1, "test": 1})
-    splits = prepared(layout, COPIES / folder, tmp_path)
+    splits = prepare_corpus(layout, COPIES / folder, tmp_path)
     found = [utterance for name in names.split() for utterance in splits[name]]
     assert len({utterance.id for utterance in found}) == len(found) == utterances
     assert sum(utterance.duration for utterance in found) / 3600 == pytest.approx(hours, rel=0.02)

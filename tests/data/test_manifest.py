@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli.validate import histogram, validate
-from asr.data.manifest import ManifestError, Utterance, check, read_manifest, write_manifest
+from asr.data.manifest import ManifestError, Utterance, check_manifests, read_manifest, write_manifest
 from asr.errors import UserError
 
 LINE_SEPARATOR = "\u2028"
@@ -213,7 +213,7 @@ def keys(**changes: object) -> dict:
 )
 def test_every_fault_is_named_and_none_stops_the_check(tmp_path, lines, faults):
     manifest = write_lines(tmp_path / "all.jsonl", *lines)
-    found = check([manifest], one_second, vocabulary=set("gonw "), normalise=str.strip).faults
+    found = check_manifests([manifest], one_second, vocabulary=set("gonw "), normalise=str.strip).faults
     assert len(found) == len(faults)
     for line, fault in zip(found, faults, strict=True):
         assert line.startswith(str(manifest))
@@ -222,12 +222,14 @@ def test_every_fault_is_named_and_none_stops_the_check(tmp_path, lines, faults):
 
 def test_ids_are_unique_across_manifests(tmp_path):
     dev, test = (write_lines(tmp_path / name, keys()) for name in ("dev.jsonl", "test.jsonl"))
-    assert check([dev, test], one_second).faults == [f"{test}:1: the id 'a' is already used at {dev}:1"]
+    assert check_manifests([dev, test], one_second).faults == [
+        f"{test}:1: the id 'a' is already used at {dev}:1"
+    ]
 
 
 def test_a_missing_duration_is_filled_in(tmp_path):
     manifest = write_lines(tmp_path / "all.jsonl", keys(audio_filepath="ten.wav", offset=4, duration=None))
-    [utterance] = check([manifest], one_second).utterances
+    [utterance] = check_manifests([manifest], one_second).utterances
     assert utterance.duration == 6.0
 
 

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.data.manifest import numbered_lines, read_manifest
+from asr.data.manifest import read_manifest, read_numbered_lines
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.storage import load_model, save_model
@@ -101,7 +101,7 @@ class Pass:
 def read_task(folder: Path) -> Task:
     """The utterances of CTC_FOLDER, split by speaker."""
     stored = np.load(folder / LOG_PROBS)
-    lines = [json.loads(line) for _, line in numbered_lines(folder / TEXTS)]
+    lines = [json.loads(line) for _, line in read_numbered_lines(folder / TEXTS)]
     by_id = {line["id"]: line for line in lines}
     ids = [str(name) for name in stored["ids"]]
     log_probs, ends = stored["log_probs"].astype(np.float32), np.cumsum(stored["lengths"])

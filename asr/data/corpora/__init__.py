@@ -1,4 +1,4 @@
-"""Public corpora turned into manifests: one module per layout in which corpora are published."""
+"""From public corpora to manifests: one module per layout in which corpora are published."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
 
 
 def prepare(layout: str, corpus: Path, out: Path) -> dict[str, list[Utterance]]:
-    """The utterances of every split of the corpus in folder ``corpus``, durations measured.
+    """The utterances of every split of the corpus in the folder ``corpus``, with their durations.
 
-    A split's name is the path of its manifest below ``out``, without ``.jsonl``. Layouts whose
-    audio has to be made first put it below ``out``, too.
+    A split's name is the path of its manifest below ``out``, without ``.jsonl``. Layouts
+    that make audio of their own put it below ``out`` as well.
 
     Raises ``CorpusError`` when the folder does not hold such a corpus or a recording is missing.
     """

@@ -19,7 +19,7 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     """One split per table that lists recordings with their sentences, named after the table."""
     splits = {}
     for table in sorted([*corpus.glob("*.csv"), *corpus.glob("*.tsv")]):
-        utterances = _first_release(table) if table.suffix == ".csv" else _later_release(table)
+        utterances = _read_first_release(table) if table.suffix == ".csv" else _read_later_release(table)
         if utterances:
             splits[table.stem] = find_recordings(utterances)
     if not splits:
@@ -30,15 +30,15 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     return splits
 
 
-def _first_release(table: Path) -> list[Utterance]:
+def _read_first_release(table: Path) -> list[Utterance]:
     """Rows of ``filename,text,...``; who speaks was not published."""
     return [
         Utterance(Path(row["filename"]).stem, str(table.parent / row["filename"]), text=row["text"])
-        for row in _rows(table, {"filename", "text"}, csv.excel)
+        for row in _read_rows(table, {"filename", "text"}, csv.excel)
     ]
 
 
-def _later_release(table: Path) -> list[Utterance]:
+def _read_later_release(table: Path) -> list[Utterance]:
     """Rows of ``client_id, path, sentence, ...``."""
     return [
         Utterance(
@@ -47,11 +47,11 @@ def _later_release(table: Path) -> list[Utterance]:
             text=row["sentence"],
             speaker=row.get("client_id") or "",
         )
-        for row in _rows(table, {"path", "sentence"}, UnquotedTabs)
+        for row in _read_rows(table, {"path", "sentence"}, UnquotedTabs)
     ]
 
 
-def _rows(table: Path, needed: set[str], dialect: type[csv.Dialect]) -> list[dict[str, str]]:
+def _read_rows(table: Path, needed: set[str], dialect: type[csv.Dialect]) -> list[dict[str, str]]:
     """The rows of a table as dictionaries; none when it lacks one of the columns ``needed``."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asr.data.corpora.recordings import CorpusError, is_recording, measure_recordings
-from asr.data.manifest import Utterance, numbered_lines
+from asr.data.manifest import Utterance, read_numbered_lines
 
 SPLITS = ("train", "dev", "valid", "test")
 
@@ -18,8 +18,8 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     """The one split ``all`` or, where all is below folders of such names, ``SPLITS``.
 
     An id is the path below ``corpus`` without its ending. Recordings without a text, texts without a
-    recording and recordings that cannot be read are passed over with a warning; of several with one name,
-    the first that can be read is taken. Raises ``CorpusError`` when nothing is left.
+    recording and unreadable recordings are skipped with a warning; of several with one name, the first
+    readable one is taken. Raises ``CorpusError`` when nothing is left.
     """
     files = sorted(corpus.rglob("*"))
     recordings: dict[Path, list[Path]] = {}
@@ -48,22 +48,22 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
         if audio:
             name = stem.relative_to(corpus).as_posix()
             seconds = round(lengths[audio], 6)
-            utterances.append(Utterance(name, audio, duration=seconds, text=_text(texts[stem])))
+            utterances.append(Utterance(name, audio, duration=seconds, text=_read_text(texts[stem])))
     _warn("recordings beside another of the same name", doubles)
-    return by_split(utterances)
+    return group_by_split(utterances)
 
 
-def by_split(utterances: list[Utterance]) -> dict[str, list[Utterance]]:
-    """The utterances by the topmost folder in their ids, if all of these are splits; else in one."""
+def group_by_split(utterances: list[Utterance]) -> dict[str, list[Utterance]]:
+    """The utterances by the topmost folder in their ids, if all of these are splits; else as one split."""
     splits: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         splits.setdefault(utterance.id.partition("/")[0], []).append(utterance)
     return splits if set(splits) <= set(SPLITS) else {"all": utterances}
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     """The lines of a text file as one."""
-    return " ".join(line.strip() for _, line in numbered_lines(path))
+    return " ".join(line.strip() for _, line in read_numbered_lines(path))
 
 
 def _warn(what: str, things: Iterable[object]) -> None:

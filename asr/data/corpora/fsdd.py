@@ -1,11 +1,11 @@
-"""The Free Spoken Digit Dataset, and strings of digits put together from it.
+"""The Free Spoken Digit Dataset, and strings of digits made from it.
 
 ``recordings/{digit}_{speaker}_{n}.wav``, 8 kHz. The official test split is n = 0 to 4; n = 5 to 9
 are dev, the rest is train.
 
 The corpus holds single digits only. The splits that end in ``-connected`` are strings of one to
-seven digits, each put together from recordings of one speaker out of one split. The splits below
-``without-{speaker}/`` measure how well a speaker is understood who was never heard in training.
+seven digits, each made from recordings of one speaker in one split. The splits below
+``without-{speaker}/`` measure how well a model does on a speaker that it was not trained on.
 """
 
 from __future__ import annotations
@@ -33,24 +33,26 @@ EDGE_SECONDS = (0.1, 0.4)
 PAUSE_SECONDS = (0.0, 0.5)
 GAIN_DB = (-6.0, 6.0)
 NOISE_DBFS = (-70.0, -50.0)
-PEAK = 0.95  # what a recording's gain is held to; the rest is room for the noise
+PEAK = 0.95  # no gain takes a recording beyond this; the rest is room for the noise
 
 
 def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     """Single digits, connected digits (rendered below ``out/connected``), and both without each speaker."""
-    single = _single_digits(corpus)
+    single = _find_single_digits(corpus)
     connected = {
-        f"{split}-connected": _connected_digits(split, recordings, out / "connected" / split)
+        f"{split}-connected": _make_connected_digits(split, recordings, out / "connected" / split)
         for split, recordings in single.items()
     }
     splits = single | connected
     speakers = sorted({utterance.speaker for utterances in single.values() for utterance in utterances})
-    return splits | {name: split for speaker in speakers for name, split in _without(speaker, splits).items()}
+    return splits | {
+        name: split for speaker in speakers for name, split in _hold_out(speaker, splits).items()
+    }
 
 
-def _single_digits(corpus: Path) -> dict[str, list[Utterance]]:
+def _find_single_digits(corpus: Path) -> dict[str, list[Utterance]]:
     splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
-    # Sorted by stem: neither the order of the listing nor the endings change what is made of them.
+    # Sorted by stem, so that neither the order of the listing nor the endings change the result.
     for path in sorted(filter(is_recording, corpus.glob("recordings/*")), key=lambda path: path.stem):
         name = re.fullmatch(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<n>[0-9]+)", path.stem)
         if name is None:
@@ -66,7 +68,7 @@ def _single_digits(corpus: Path) -> dict[str, list[Utterance]]:
     return splits
 
 
-def _without(speaker: str, splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+def _hold_out(speaker: str, splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
     """Train and dev of all other speakers; every recording of ``speaker`` is test."""
     own = {split: [u for u in utterances if u.speaker == speaker] for split, utterances in splits.items()}
     others = {split: [u for u in utterances if u.speaker != speaker] for split, utterances in splits.items()}
@@ -76,28 +78,28 @@ def _without(speaker: str, splits: dict[str, list[Utterance]]) -> dict[str, list
     return {f"without-{speaker}/{split}": utterances for split, utterances in chosen.items()}
 
 
-def _connected_digits(split: str, recordings: list[Utterance], folder: Path) -> list[Utterance]:
+def _make_connected_digits(split: str, recordings: list[Utterance], folder: Path) -> list[Utterance]:
     folder.mkdir(parents=True, exist_ok=True)
     return [
         string
         for speaker in sorted({recording.speaker for recording in recordings})
-        for string in _strings(split, speaker, [r for r in recordings if r.speaker == speaker], folder)
+        for string in _make_strings(split, speaker, [r for r in recordings if r.speaker == speaker], folder)
     ]
 
 
-def _strings(split: str, speaker: str, recordings: list[Utterance], folder: Path) -> Iterator[Utterance]:
-    """Render the strings of one speaker; the same ones whenever and wherever this runs."""
+def _make_strings(split: str, speaker: str, recordings: list[Utterance], folder: Path) -> Iterator[Utterance]:
+    """Render the strings of one speaker, the same ones whenever and wherever this runs."""
     # RandomState: numpy promises that its stream never changes. crc32: hash() differs between runs.
     random = RandomState(zlib.crc32(f"{split} {speaker}".encode()))
     samples = {recording.id: read_audio(recording.audio, RATE) for recording in recordings}
-    deck = _shuffled_for_ever(recordings, random)
+    deck = _shuffle_forever(recordings, random)
     count = STRINGS_PER_SPEAKER[split]
     lengths = random.permutation([1 + i % LONGEST_STRING for i in range(count)])
     for number, length in enumerate(lengths):
         digits = list(islice(deck, length))
         name = f"{split}-{speaker}-{number:03d}"
         audio = folder / f"{name}.flac"
-        string = _rendered([samples[digit.id] for digit in digits], random)
+        string = _render([samples[digit.id] for digit in digits], random)
         soundfile.write(audio, np.round(string * 32767).astype(np.int16), RATE)
         yield Utterance(
             id=name,
@@ -109,27 +111,27 @@ def _strings(split: str, speaker: str, recordings: list[Utterance], folder: Path
         )
 
 
-def _shuffled_for_ever(recordings: list[Utterance], random: RandomState) -> Iterator[Utterance]:
+def _shuffle_forever(recordings: list[Utterance], random: RandomState) -> Iterator[Utterance]:
     """Every recording once in random order, then every one again: all are used equally often."""
     while True:
         yield from (recordings[i] for i in random.permutation(len(recordings)))
 
 
-def _rendered(digits: list[np.ndarray], random: RandomState) -> np.ndarray:
+def _render(digits: list[np.ndarray], random: RandomState) -> np.ndarray:
     """The digits one after the other, at random levels, with random pauses, on a bed of noise."""
-    parts = [_silence(EDGE_SECONDS, random)]
+    parts = [_make_silence(EDGE_SECONDS, random)]
     for digit in digits:
-        gain = _ratio(random.uniform(*GAIN_DB))
+        gain = _to_ratio(random.uniform(*GAIN_DB))
         loudest = max(float(np.abs(digit).max(initial=0.0)), 1e-6)
-        parts += [digit * min(gain, PEAK / loudest), _silence(PAUSE_SECONDS, random)]
-    parts[-1] = _silence(EDGE_SECONDS, random)
+        parts += [digit * min(gain, PEAK / loudest), _make_silence(PAUSE_SECONDS, random)]
+    parts[-1] = _make_silence(EDGE_SECONDS, random)
     string = np.concatenate(parts)
-    return string + _ratio(random.uniform(*NOISE_DBFS)) * random.standard_normal(len(string))
+    return string + _to_ratio(random.uniform(*NOISE_DBFS)) * random.standard_normal(len(string))
 
 
-def _silence(seconds: tuple[float, float], random: RandomState) -> np.ndarray:
+def _make_silence(seconds: tuple[float, float], random: RandomState) -> np.ndarray:
     return np.zeros(round(random.uniform(*seconds) * RATE))
 
 
-def _ratio(decibels: float) -> float:
+def _to_ratio(decibels: float) -> float:
     return 10.0 ** (decibels / 20.0)

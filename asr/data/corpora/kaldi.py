@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.data.corpora.recordings import CorpusError, find_recordings
-from asr.data.manifest import Utterance, numbered_lines
+from asr.data.manifest import Utterance, read_numbered_lines
 
 
 def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
@@ -21,24 +21,24 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
         raise CorpusError(
             f"{corpus}: is not a Kaldi data directory: expected wav.scp and text, in it or in its sub-folders"
         )
-    return {path.parent.name: _utterances(path.parent) for path in lists}
+    return {path.parent.name: _read_utterances(path.parent) for path in lists}
 
 
-def _utterances(folder: Path) -> list[Utterance]:
-    recordings = _table(folder / "wav.scp")
+def _read_utterances(folder: Path) -> list[Utterance]:
+    recordings = _read_table(folder / "wav.scp")
     for name, where in recordings.values():
         if name.startswith("|") or name.endswith("|"):
             raise CorpusError(
                 f"{where}: is a shell command ({name}); put the file that it makes in its place"
             )
-    segments = _table(folder / "segments") if (folder / "segments").is_file() else None
-    speakers = _table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    segments = _read_table(folder / "segments") if (folder / "segments").is_file() else None
+    speakers = _read_table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     utterances = []
-    for key, (text, where) in _table(folder / "text").items():
+    for key, (text, where) in _read_table(folder / "text").items():
         if segments is None:
             recording, start, duration = key, 0.0, None
         elif key in segments:
-            recording, start, duration = _segment(*segments[key])
+            recording, start, duration = _parse_segment(*segments[key])
         else:
             raise CorpusError(f"{where}: utterance {key} is not in segments")
         if recording not in recordings:
@@ -49,10 +49,10 @@ def _utterances(folder: Path) -> list[Utterance]:
     return find_recordings(utterances, folders=(folder, folder.parent, Path()))
 
 
-def _table(path: Path) -> dict[str, tuple[str, str]]:
+def _read_table(path: Path) -> dict[str, tuple[str, str]]:
     """A file whose lines are a key, white space and a value: key -> value and ``file:line``."""
     table: dict[str, tuple[str, str]] = {}
-    for number, line in numbered_lines(path):
+    for number, line in read_numbered_lines(path):
         key, *value = line.split(maxsplit=1)
         where = f"{path}:{number}"
         if key in table:
@@ -61,7 +61,7 @@ def _table(path: Path) -> dict[str, tuple[str, str]]:
     return table
 
 
-def _segment(value: str, where: str) -> tuple[str, float, float | None]:
+def _parse_segment(value: str, where: str) -> tuple[str, float, float | None]:
     """Recording, start and duration of ``{recording} {start} {end}``; the end -1 is the recording's."""
     try:
         recording, start, end = value.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.data.corpora.recordings import CorpusError, find_recordings
-from asr.data.manifest import Utterance, numbered_lines
+from asr.data.manifest import Utterance, read_numbered_lines
 
 SPEAKER = "LJ"  # one reader, the LJ of every id
 
@@ -16,7 +16,7 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     if not metadata.is_file():
         raise CorpusError(f"{corpus}: is not an LJSpeech folder: expected metadata.csv and wavs/")
     utterances = []
-    for number, line in numbered_lines(metadata):
+    for number, line in read_numbered_lines(metadata):
         name, *texts = line.split("|")
         if not texts:
             raise CorpusError(f"{metadata}:{number}: is not 'id|text|normalised text'")
