@@ -33,6 +33,12 @@ from asr.training.rooms import prepare_response, sample_room
 Noise = Literal["white", "pink", "babble", "recorded"]
 
 
+# What telephones transmit, hertz: 300 to 3400 by the book, with some more or less of it.
+LOWEST_HEARD = (50.0, 350.0)
+HIGHEST_HEARD = (3000.0, 3900.0)
+SLOPE_HZ = 100.0
+
+
 class AugmentError(UserError):
     """Recordings to augment with that are missing or cannot be used."""
 
@@ -62,6 +68,17 @@ class AugmentConfig:
     noise_snr_db: tuple[float, ...] = option((10.0, 40.0), "Lowest and highest signal-to-noise ratio drawn.")
     noise_folder: str = option("", "The recordings of noise, looked for in all its subfolders.")
     babble_voices: tuple[int, ...] = option((3, 7), "Fewest and most utterances in babble.", minimum=1)
+    telephone_share: float = option(
+        0.0,
+        "Share of utterances that are heard over the telephone: a narrow band in mu-law (ITU-T G.711).",
+        minimum=0,
+        maximum=1,
+    )
+    shift_ms: float = option(
+        0.0,
+        "Up to this much silence in front of an utterance; as long as a frame, it hides where frames begin.",
+        minimum=0,
+    )
     gain_db: float = option(0.0, "Loudness changes by up to this many decibels either way.", minimum=0)
     frequency_masks: int = option(
         0, "Bands of features set to zero (SpecAugment, Park et al. 2019).", minimum=0
@@ -175,11 +192,15 @@ class Augmentation:
     noisy: tuple[int, ...]  # utterances with noise
     noise: Tensor  # (noisy, samples) at any level, as long as the utterances at their new speed
     snr_db: Tensor  # (noisy,)
+    telephoned: tuple[int, ...]  # utterances heard over the telephone
+    bands: Tensor  # (telephoned, 2) lowest and highest frequency of each, hertz
     gains: Tensor  # (batch,) factors
+    shifts: tuple[int, ...]  # samples of silence in front of each utterance
+    rate: int  # hertz
 
     def to(self, device: torch.device) -> Augmentation:
         """The same on ``device``."""
-        names = ("responses", "noise", "snr_db", "gains")
+        names = ("responses", "noise", "snr_db", "bands", "gains")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
@@ -208,6 +229,14 @@ def sample_augmentation(
                 snr_db.append(generator.uniform(config.noise_snr_db[0], config.noise_snr_db[1]))
                 size = length_at_speed(lengths[index], speeds[index])
                 noise.append(sample_noise(sources, size, generator, utterances[index]))
+    telephoned, bands = [], []
+    if config.telephone_share:
+        for index, generator in enumerate(generators("telephone")):
+            if generator.random() < config.telephone_share:
+                telephoned.append(index)
+                bands.append([generator.uniform(*LOWEST_HEARD), generator.uniform(*HIGHEST_HEARD)])
+    longest = config.shift_ms * sources.rate / 1000
+    shifts = tuple(int(g.uniform(0, longest)) for g in generators("shift"))
     return Augmentation(
         speeds=speeds,
         reverberant=tuple(reverberant),
@@ -215,7 +244,11 @@ def sample_augmentation(
         noisy=tuple(noisy),
         noise=padded(noise)[0],
         snr_db=torch.tensor(snr_db),
+        telephoned=tuple(telephoned),
+        bands=torch.tensor(bands).reshape(-1, 2),
         gains=torch.tensor(gains),
+        shifts=shifts,
+        rate=sources.rate,
     )
 
 
@@ -278,7 +311,7 @@ def sample_recorded_noise(sources: Sources, size: int, generator: np.random.Gene
 def augment_samples(
     samples: Tensor, lengths: Tensor, augmentation: Augmentation | None
 ) -> tuple[Tensor, Tensor]:
-    """Apply what was drawn to a batch: speed, room, noise and gain, in this order.
+    """Apply what was drawn to a batch: speed, room, noise, telephone, gain and shift, in this order.
 
     ``samples``, ``(batch, samples)``, must be zero beyond ``lengths``, as are those returned. All tensors are
     on one device.
@@ -294,7 +327,11 @@ def augment_samples(
         rows = list(augmentation.noisy)
         mixed = add_noise(samples[rows], lengths[rows], augmentation.noise, augmentation.snr_db)
         samples = replace_rows(samples, rows, mixed)
-    return samples * augmentation.gains[:, None].to(samples), lengths
+    if augmentation.telephoned:
+        rows = list(augmentation.telephoned)
+        heard = transmit_by_telephone(samples[rows], augmentation.bands, augmentation.rate)
+        samples = replace_rows(samples, rows, mask_padding(heard, lengths[rows]))
+    return delay(samples * augmentation.gains[:, None].to(samples), lengths, augmentation.shifts)
 
 
 def replace_rows(samples: Tensor, rows: list[int], new: Tensor) -> Tensor:
@@ -356,6 +393,34 @@ def add_noise(samples: Tensor, lengths: Tensor, noise: Tensor, snr_db: Tensor) -
     speech_power, noise_power = samples.square().sum(1), noise.square().sum(1)
     level = (speech_power / noise_power.clamp(min=1e-20) * 10 ** (-snr_db / 10)).sqrt()
     return samples + level[:, None] * noise
+
+
+def transmit_by_telephone(samples: Tensor, bands: Tensor, rate: int) -> Tensor:
+    """What a telephone leaves of ``(batch, samples)``: a band of frequencies, 8 bits a sample.
+
+    ``bands``, ``(batch, 2)``, are the lowest and highest frequency in hertz; each ends in a slope of
+    ``SLOPE_HZ``. The samples, 1 at full scale, are then rounded on the scale of mu-law (ITU-T G.711).
+    """
+    size = -(-samples.shape[1] // 4096) * 4096 or 4096  # a length that Fourier transforms are fast at
+    frequencies = torch.fft.rfftfreq(size, 1 / rate, device=samples.device)
+    lowest, highest = bands.to(samples)[:, :1], bands.to(samples)[:, 1:]
+    above = ((frequencies - lowest) / SLOPE_HZ + 0.5).clamp(0, 1)
+    below = ((highest - frequencies) / SLOPE_HZ + 0.5).clamp(0, 1)
+    narrow = torch.fft.irfft(torch.fft.rfft(samples, size) * above * below, size)
+    narrow = narrow[:, : samples.shape[1]].clamp(-1, 1)
+    level = (127 * torch.log1p(255 * narrow.abs()) / math.log(256)).round() / 127
+    return narrow.sign() * torch.expm1(level * math.log(256)) / 255
+
+
+def delay(samples: Tensor, lengths: Tensor, shifts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Put silence in front of each utterance, as many samples as ``shifts`` says."""
+    if not any(shifts):
+        return samples, lengths
+    later = lengths + torch.tensor(shifts, device=lengths.device)
+    moved = samples.new_zeros(len(samples), int(later.max()))
+    for row, (shift, length) in enumerate(zip(shifts, lengths.tolist(), strict=True)):
+        moved[row, shift : shift + length] = samples[row, :length]
+    return moved, later
 
 
 def spec_augment(

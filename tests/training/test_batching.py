@@ -134,9 +134,8 @@ def test_a_batch_is_padded_with_zeros():
 
 def test_what_is_drawn_for_a_batch_knows_its_lengths():
     def draw(utterances, lengths):
-        return Augmentation(
-            tuple(lengths), (), none, (), none, none, torch.tensor([float(u.id[1:]) for u in utterances])
-        )
+        gains = torch.tensor([float(u.id[1:]) for u in utterances])
+        return Augmentation(tuple(lengths), (), none, (), none, none, (), none, gains, (0, 0), 16000)
 
     none = torch.zeros(0, 0)
     batch = load_batch(examples(400, 300), read, draw)
