@@ -32,7 +32,7 @@ import numpy as np
 
 import asr
 from asr.audio.reading import read_audio
-from asr.data.corpora.recordings import ENDINGS
+from asr.audio.sources import ENDINGS
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SECONDS, MEGABYTES = 10.0, 1000.0

@@ -26,7 +26,7 @@ from asr.cli.threads import cores_option
 from asr.core.cores import choose_threads
 from asr.core.files import write_text
 from asr.errors import UserError
-from asr.longform.transcripts import LongformConfig, transcripts
+from asr.longform.transcripts import LongformConfig, transcribe_recordings
 from asr.pretrained import DEFAULT_MODEL
 from asr.recognition.network import COMPUTE_TYPES
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
@@ -227,7 +227,7 @@ def heard(
     with stdin_copied(rate, STDIN in [recording.path for recording in recordings]) as stdin:
         sources = [stdin if recording.path == STDIN else recording.path for recording in recordings]
         with progress_bar(sources) as bar:
-            outcomes = transcripts(recognizer, sources, config, bar.update)
+            outcomes = transcribe_recordings(recognizer, sources, config, bar.update)
             done = 0.0
             for recording, outcome in zip(recordings, outcomes, strict=True):
                 bar.clear()

@@ -1,6 +1,8 @@
 """Recordings of any length.
 
-In: samples of one or many recordings, and an acoustic model. Out: a transcript for each: speech is cut
-into chunks at pauses and where the voice changes, chunks are recognised in batches and their log-probs
-are stitched together.
+In: paths or bytes of recordings, and a recogniser of chunks. Out: a transcript for each recording, in order.
+
+`cutting` decides where a long recording is cut: speech detection to chunks. `stitching` puts the log-probs
+of overlapping chunks together to segments of speech. `transcripts` runs both, with chunks in batches.
+Public face: `transcripts.transcribe_recordings`, `transcripts.compute_whole_log_probs`, `LongformConfig`.
 """

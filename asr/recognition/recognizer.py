@@ -12,7 +12,12 @@ import numpy as np
 from asr.audio.sources import AudioError, Source
 from asr.core.config import from_table, to_table
 from asr.errors import UserError
-from asr.longform.transcripts import LongformConfig, name_of, transcripts, whole_log_probs
+from asr.longform.transcripts import (
+    LongformConfig,
+    compute_whole_log_probs,
+    name_source,
+    transcribe_recordings,
+)
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
 from asr.recognition.folder import find_language_model, read_search_config, read_text_config
 from asr.recognition.network import Network, open_network
@@ -107,11 +112,11 @@ class Recognizer:
         """Transcribe recordings, several at a time; yields their transcripts in the same order.
 
         Raises ``AudioError`` at the first recording that cannot be read;
-        ``asr.longform.transcripts.transcripts`` skips it and continues.
+        ``asr.longform.transcripts.transcribe_recordings`` skips it and continues.
         """
         if isinstance(sources, str | bytes | Path):
             raise TypeError("transcribe_all takes a list of recordings; transcribe takes one")
-        for transcript in transcripts(self, sources, LongformConfig(vad, batch_size)):
+        for transcript in transcribe_recordings(self, sources, LongformConfig(vad, batch_size)):
             if isinstance(transcript, AudioError):
                 raise transcript
             yield transcript
@@ -122,7 +127,7 @@ class Recognizer:
         The beam may hold fewer, and greedy search finds one. Meant for a sentence: the best texts of a
         long recording differ in a word or two. Raises ``AudioError`` when the recording cannot be read.
         """
-        log_probs, _ = whole_log_probs(self, source)
+        log_probs, _ = compute_whole_log_probs(self, source)
         if self.decoder is None:
             return self.search([log_probs])
         return self.decoder.hypotheses(log_probs, self.frame_seconds, count)
@@ -132,7 +137,7 @@ class Recognizer:
     ) -> AlignedText:
         """Find when each word of ``text``, and each unit it is spelled with, is spoken in a recording.
 
-        The recording may last hours; one of up to ``asr.longform.transcripts.LONGEST_SECONDS`` goes through
+        The recording may last hours; one of up to ``asr.longform.cutting.LONGEST_CHUNK_SECONDS`` goes through
         the network in one piece. Words that the lexicon lacks get pronunciations like those of its own
         words, which takes some seconds to learn. ``progress`` is called with the seconds of audio done
         since the last call.
@@ -144,10 +149,10 @@ class Recognizer:
 
         text = NORMALISERS[self.text.normaliser](text)
         tokenizer = self._extend_tokenizer(text)
-        log_probs, samples = whole_log_probs(self, source, progress)
+        log_probs, samples = compute_whole_log_probs(self, source, progress)
         duration = samples / self.sample_rate
         words = align_text(log_probs, text, tokenizer, self.frame_seconds, duration)
-        return AlignedText(name_of(source), duration, words, tokenizer.unit, self.name)
+        return AlignedText(name_source(source), duration, words, tokenizer.unit, self.name)
 
     def _extend_tokenizer(self, text: str) -> Tokenizer:
         """Add pronunciations for the words of ``text`` that the lexicon lacks."""

@@ -14,25 +14,28 @@ from hypothesis import strategies as st
 
 from asr.audio.reading import AudioError, read_audio
 from asr.audio.vad import find_speech, hop_samples, num_frames
+from asr.longform import cutting
 from asr.longform import transcripts as longform
-from asr.longform.transcripts import (
-    BATCH_SECONDS,
-    CONTEXT_SECONDS,
-    LONGEST,
-    LONGEST_SECONDS,
+from asr.longform.cutting import (
+    LONGEST_CHUNK,
+    LONGEST_CHUNK_SECONDS,
     OVERLAP_SECONDS,
     PADDING,
     PAUSE,
-    POOL,
     SHORTEST_PAUSE,
+    Chunk,
+    cut_into_chunks,
+    find_next_cut,
+    split_by_voice,
+)
+from asr.longform.stitching import CONTEXT_SECONDS, find_seam
+from asr.longform.transcripts import (
+    BATCH_SECONDS,
+    POOL,
     LongformConfig,
-    Piece,
-    batches,
-    next_cut,
-    parts,
-    pieces,
-    seam,
-    transcripts,
+    compute_whole_log_probs,
+    plan_batches,
+    transcribe_recordings,
 )
 from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.text.tokenizer import BLANK_TOKEN
@@ -49,7 +52,7 @@ SAID = ["four", "seven", "one eight seven two"]
 class Fake:
     """A model that hears sample values as tokens, but near the ends of what it is given only nonsense.
 
-    It places all tokens of a piece a row or two late, how many differs from piece to piece.
+    It places all tokens of a chunk a row or two late, how many differs from chunk to chunk.
     """
 
     name, sample_rate, frame_samples, settings = "fake", RATE, FRAME, {"search": "greedy"}
@@ -93,7 +96,7 @@ def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
 
 
 def heard(model: Fake, samples: np.ndarray, **options) -> Transcript:
-    (transcript,) = transcripts(model, [wav(samples)], LongformConfig(**options))
+    (transcript,) = transcribe_recordings(model, [wav(samples)], LongformConfig(**options))
     assert isinstance(transcript, Transcript), transcript
     return transcript
 
@@ -139,7 +142,7 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
     samples = np.zeros(int(seconds * RATE))
     places = np.arange(100 * FRAME, len(samples) - 100 * FRAME, 25 * FRAME)
     samples[places] = np.resize(np.arange(1, TOKENS), len(places)) / 100
-    log_probs, count = longform.whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), wav(samples))
+    log_probs, count = compute_whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), wav(samples))
     assert count == len(samples)
     assert len(log_probs) == -(-count // FRAME)
     heard_tokens = log_probs.argmax(axis=1)
@@ -149,12 +152,12 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
 
 
 def test_a_short_recording_is_heard_as_if_it_were_never_cut():
-    samples = np.zeros(int(LONGEST_SECONDS * RATE))
+    samples = np.zeros(int(LONGEST_CHUNK_SECONDS * RATE))
     samples[::170] = 0.07
     expected = Fake().array_log_probs(samples)
-    np.testing.assert_array_equal(longform.whole_log_probs(Fake(), wav(samples))[0], expected)
+    np.testing.assert_array_equal(compute_whole_log_probs(Fake(), wav(samples))[0], expected)
     with pytest.raises(AudioError, match=r"no\.wav: cannot be read: no such file"):
-        longform.whole_log_probs(Fake(), "no.wav")
+        compute_whole_log_probs(Fake(), "no.wav")
 
 
 def rows(text: str) -> np.ndarray:
@@ -175,14 +178,14 @@ def rows(text: str) -> np.ndarray:
     ],
 )
 def test_the_seam_is_in_the_longest_pause_of_both(before, after, margin, place):
-    assert seam(rows(before), rows(after), margin) == place
+    assert find_seam(rows(before), rows(after), margin) == place
 
 
 def test_without_a_pause_the_seam_is_where_the_blank_is_surest():
     log_probs = rows("abcdefgh")
     log_probs[5, BLANK_TOKEN] = np.log(0.3)
-    assert seam(log_probs, log_probs, 1) == 5
-    assert 2 <= seam(log_probs[:, ::-1], rows("abcdefgh"), 2) < 6
+    assert find_seam(log_probs, log_probs, 1) == 5
+    assert 2 <= find_seam(log_probs[:, ::-1], rows("abcdefgh"), 2) < 6
 
 
 # --- what is cut ----------------------------------------------------------------------------------
@@ -200,21 +203,21 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
     flags = np.repeat((np.arange(len(lengths)) + begins_with_speech) % 2 == 1, lengths)
     samples = np.arange(len(flags) * HOP - 7, dtype=np.float32)
     size = block * HOP
-    waiting = [
+    blocks = [
         (samples[i : i + size], flags[i // HOP : i // HOP + num_frames(len(samples[i : i + size]), RATE)])
         for i in range(0, len(samples), size)
     ]
-    cut = list(pieces(waiting, RATE, FRAME))
+    cut = list(cut_into_chunks(blocks, RATE, FRAME))
     covered = np.zeros(len(samples), int)
-    for piece in cut:
-        np.testing.assert_array_equal(piece.samples, samples[piece.begin : piece.end])
-        assert 0 < len(piece.samples) <= LONGEST_SECONDS * RATE
-        covered[piece.begin : piece.end] += 1
+    for chunk in cut:
+        np.testing.assert_array_equal(chunk.samples, samples[chunk.begin : chunk.end])
+        assert 0 < len(chunk.samples) <= LONGEST_CHUNK_SECONDS * RATE
+        covered[chunk.begin : chunk.end] += 1
     for first, last in find_speech(flags):
         assert covered[first * HOP : last * HOP].all()
-    if len(samples) > LONGEST_SECONDS * RATE:
+    if len(samples) > LONGEST_CHUNK_SECONDS * RATE:
         for before, after in pairwise(cut):
-            if after.joined:
+            if after.overlaps:
                 assert OVERLAP_SECONDS * RATE <= before.end - after.begin < OVERLAP_SECONDS * RATE + FRAME
                 assert (after.begin - before.begin) % FRAME == 0
             else:
@@ -233,79 +236,79 @@ def frames(*lengths: int) -> np.ndarray:
 
 
 def test_a_pause_ends_a_piece():
-    cut = next_cut(frames(400, PAUSE, 400), joined=False, final=False)
-    assert (cut.begin, cut.end, cut.overlapping) == (0, 400 + PAUSE // 2, False)
-    assert next_cut(frames(400, PAUSE - 1, 400), joined=False, final=False) is None
-    cut = next_cut(frames(400, 100, 400), joined=False, final=False)
-    assert (cut.begin, cut.end, cut.overlapping) == (0, 400 + PADDING, False)
+    cut = find_next_cut(frames(400, PAUSE, 400), overlaps=False, final=False)
+    assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PAUSE // 2, False)
+    assert find_next_cut(frames(400, PAUSE - 1, 400), overlaps=False, final=False) is None
+    cut = find_next_cut(frames(400, 100, 400), overlaps=False, final=False)
+    assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PADDING, False)
     speech = frames(400)
     for silence in range(1, 2 * PADDING):  # a half of it belongs to the speech behind it
-        assert next_cut(np.concatenate([speech, ~frames(silence)]), joined=False, final=False) is None
-    cut = next_cut(np.concatenate([speech, ~frames(2 * PADDING)]), joined=False, final=False)
+        assert find_next_cut(np.concatenate([speech, ~frames(silence)]), overlaps=False, final=False) is None
+    cut = find_next_cut(np.concatenate([speech, ~frames(2 * PADDING)]), overlaps=False, final=False)
     assert cut.end == 400 + PADDING
 
 
 def test_of_short_pauses_the_longest_is_cut_in_the_middle():
     longer = SHORTEST_PAUSE + 2
     assert longer < PAUSE
-    cut = next_cut(frames(600, longer, 300, SHORTEST_PAUSE, 900), joined=False, final=False)
-    assert (cut.end, cut.overlapping) == (600 + longer // 2, False)
+    cut = find_next_cut(frames(600, longer, 300, SHORTEST_PAUSE, 900), overlaps=False, final=False)
+    assert (cut.end, cut.speech_goes_on) == (600 + longer // 2, False)
 
 
 def test_without_a_pause_pieces_overlap():
-    cut = next_cut(frames(600, SHORTEST_PAUSE - 1, 1200), joined=False, final=False)
-    assert (cut.begin, cut.end, cut.overlapping) == (0, LONGEST, True)
+    cut = find_next_cut(frames(600, SHORTEST_PAUSE - 1, 1200), overlaps=False, final=False)
+    assert (cut.begin, cut.end, cut.speech_goes_on) == (0, LONGEST_CHUNK, True)
 
 
 def test_silence_before_speech_is_passed_over():
     silence = ~frames(500)
-    cut = next_cut(silence, joined=False, final=False)
+    cut = find_next_cut(silence, overlaps=False, final=False)
     assert (cut.begin, cut.end) == (500 - PADDING, 500 - PADDING)
-    cut = next_cut(np.concatenate([silence, frames(100)]), joined=False, final=True)
+    cut = find_next_cut(np.concatenate([silence, frames(100)]), overlaps=False, final=True)
     assert (cut.begin, cut.end) == (500 - PADDING, 600)
 
 
 def test_no_more_than_a_minute_waits(monkeypatch):
     waits = []
-    cut = longform.next_cut
+    cut = cutting.find_next_cut
 
-    def watched(flags, joined, final):
+    def watched(flags, overlaps, final):
         waits.append(len(flags))
-        return cut(flags, joined, final)
+        return cut(flags, overlaps, final)
 
-    monkeypatch.setattr(longform, "next_cut", watched)
+    monkeypatch.setattr(cutting, "find_next_cut", watched)
     seconds = ((np.zeros(RATE, np.float32), np.ones(RATE // HOP, bool)) for _ in range(1000))
-    assert sum(1 for _ in pieces(seconds, RATE, FRAME)) > 30
-    assert max(waits) < 2 * LONGEST
+    assert sum(1 for _ in cut_into_chunks(seconds, RATE, FRAME)) > 30
+    assert max(waits) < 2 * LONGEST_CHUNK
 
 
 # --- several voices -------------------------------------------------------------------------------
 
 
 def voices_change(monkeypatch, *places: int) -> None:
-    """Let every piece be one in which somebody else begins to speak at ``places``, as far as it reaches."""
-    monkeypatch.setattr(longform, "turns", lambda samples, rate: [p for p in places if p < len(samples)])
+    """Let every chunk be one in which somebody else begins to speak at ``places``, as far as it reaches."""
+    monkeypatch.setattr(cutting, "find_turns", lambda samples, rate: [p for p in places if p < len(samples)])
 
 
-def whole(length: int, **options) -> Piece:
-    return Piece(7 * FRAME, np.arange(length, dtype=np.float32), **options)
+def whole(length: int, **options) -> Chunk:
+    return Chunk(7 * FRAME, np.arange(length, dtype=np.float32), **options)
 
 
 def test_a_piece_is_divided_where_voices_change(monkeypatch):
     voices_change(monkeypatch, 10 * FRAME + 3, 25 * FRAME)
-    divided = list(parts(whole(30 * FRAME + 1), RATE, FRAME))
-    assert [piece.begin for piece in divided] == [7 * FRAME, 17 * FRAME, 32 * FRAME]
-    assert [piece.follows for piece in divided] == [False, True, True]
-    assert not any(piece.joined for piece in divided)
+    divided = list(split_by_voice(whole(30 * FRAME + 1), RATE, FRAME))
+    assert [chunk.begin for chunk in divided] == [7 * FRAME, 17 * FRAME, 32 * FRAME]
+    assert [chunk.adjoins for chunk in divided] == [False, True, True]
+    assert not any(chunk.overlaps for chunk in divided)
     np.testing.assert_array_equal(np.concatenate([p.samples for p in divided]), np.arange(30 * FRAME + 1))
 
 
 def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
     overlap = round(OVERLAP_SECONDS * RATE)
     voices_change(monkeypatch, overlap - FRAME, overlap + FRAME)
-    divided = list(parts(whole(2 * overlap, joined=True), RATE, FRAME))
-    assert [piece.begin for piece in divided] == [7 * FRAME, 7 * FRAME + overlap + FRAME]
-    assert [(piece.joined, piece.follows) for piece in divided] == [(True, False), (False, True)]
+    divided = list(split_by_voice(whole(2 * overlap, overlaps=True), RATE, FRAME))
+    assert [chunk.begin for chunk in divided] == [7 * FRAME, 7 * FRAME + overlap + FRAME]
+    assert [(chunk.overlaps, chunk.adjoins) for chunk in divided] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("seconds", [31.0, 90.0, 450.0])
@@ -329,8 +332,8 @@ def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
     voices_change(monkeypatch, 8 * RATE)
     monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)
     model = Fake()
-    heard(model, np.full(int(LONGEST_SECONDS * RATE), 0.01))
-    assert model.batches == [[LONGEST_SECONDS * RATE]]
+    heard(model, np.full(int(LONGEST_CHUNK_SECONDS * RATE), 0.01))
+    assert model.batches == [[LONGEST_CHUNK_SECONDS * RATE]]
 
 
 # --- many recordings ------------------------------------------------------------------------------
@@ -342,7 +345,9 @@ def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
     sources = [wav(np.full(seconds * RATE, 0.01)) for seconds in lengths]
     sources.insert(4, tmp_path / "x.wav")
     model, progress = Fake(), []
-    found = list(transcripts(model, sources, LongformConfig(vad=False, batch_size=3), progress.append))
+    found = list(
+        transcribe_recordings(model, sources, LongformConfig(vad=False, batch_size=3), progress.append)
+    )
     assert isinstance(found.pop(4), AudioError)
     assert [transcript.duration for transcript in found] == lengths
     assert all(transcript.text == "1" for transcript in found)
@@ -354,10 +359,10 @@ def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
 
 def test_batches_are_neither_too_many_nor_too_long():
     long = BATCH_SECONDS / 3
-    assert list(batches([1.0, long, 2.0, long, long, long, 1.5], 3)) == [[1, 3, 4], [5, 2, 6], [0]]
-    assert list(batches([BATCH_SECONDS / 2, BATCH_SECONDS / 2, BATCH_SECONDS], 3)) == [[2], [0, 1]]
-    assert list(batches([2 * BATCH_SECONDS], 3)) == [[0]]
-    assert list(batches([], 3)) == []
+    assert list(plan_batches([1.0, long, 2.0, long, long, long, 1.5], 3)) == [[1, 3, 4], [5, 2, 6], [0]]
+    assert list(plan_batches([BATCH_SECONDS / 2, BATCH_SECONDS / 2, BATCH_SECONDS], 3)) == [[2], [0, 1]]
+    assert list(plan_batches([2 * BATCH_SECONDS], 3)) == [[0]]
+    assert list(plan_batches([], 3)) == []
 
 
 def test_a_recording_that_fails_at_its_end_takes_nothing_along():
@@ -365,7 +370,7 @@ def test_a_recording_that_fails_at_its_end_takes_nothing_along():
     flac = io.BytesIO()
     soundfile.write(flac, np.full(90 * 8000, 0.02), 8000, format="FLAC")
     sources = [wav(np.full(RATE, 0.01)), flac.getvalue()[:-2000], wav(np.full(RATE, 0.04)), broken]
-    found = list(transcripts(Fake(), sources, LongformConfig(vad=False)))
+    found = list(transcribe_recordings(Fake(), sources, LongformConfig(vad=False)))
     assert [getattr(outcome, "text", "failed") for outcome in found] == ["1", "failed", "4", "3"]
     assert found[3].segments[0].end == 90
 
@@ -411,7 +416,7 @@ def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
 
 def test_a_short_recording_is_one_segment(digits):
     samples, said, _ = concatenated(1.5, 8)
-    assert len(samples) < LONGEST_SECONDS * 8000
+    assert len(samples) < LONGEST_CHUNK_SECONDS * 8000
     transcript = digits.transcribe(wav(samples, 8000))
     (segment,) = transcript.segments
     assert (segment.start, segment.end) == (0, transcript.duration)

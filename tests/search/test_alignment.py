@@ -22,7 +22,7 @@ from asr.audio.reading import read_audio
 from asr.cli import cli
 from asr.errors import UserError
 from asr.g2p.model import G2PError, add_pronunciations
-from asr.longform.transcripts import LONGEST_SECONDS
+from asr.longform.cutting import LONGEST_CHUNK_SECONDS
 from asr.recognition.recognizer import open_recognizer
 from asr.search import alignment as aligning
 from asr.search.alignment import AlignmentError, align_text, align_tokens
@@ -343,7 +343,7 @@ def test_a_long_recording_is_aligned_as_its_parts_are():
     model = asr.load("digits", device="cpu")
     samples = read_audio(STRING, model.sample_rate)
     many = 12
-    assert many * len(samples) > LONGEST_SECONDS * model.sample_rate
+    assert many * len(samples) > LONGEST_CHUNK_SECONDS * model.sample_rate
     joined = io.BytesIO()
     soundfile.write(joined, np.tile(samples, many), model.sample_rate, format="WAV", subtype="FLOAT")
     text = "one eight seven two"
