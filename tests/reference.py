@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, product
 
 import numpy as np
@@ -436,3 +436,23 @@ def _cues(text: str, clock: str, numbered: bool) -> Cues:
             raise ValueError("a cue without text, or with a blank line in it")
         cues.append((start, stop, lines))
     return cues
+
+
+def crf_partition(
+    log_probs: np.ndarray, sequence_log_prob: Callable[[list[int]], float]
+) -> tuple[float, np.ndarray]:
+    """The natural log of the sum over all CTC paths, each times the probability of what it collapses to.
+
+    Also how probable each token is in each frame, ``(frames, vocabulary)``. ``log_probs`` is as for
+    ``ctc_log_probability``; there are vocabulary to the power of frames many paths.
+    """
+    frames, vocabulary = log_probs.shape
+    paths = [list(path) for path in product(range(vocabulary), repeat=frames)]
+    scores = np.array(
+        [log_probs[np.arange(frames), path].sum() + sequence_log_prob(collapse(path)) for path in paths]
+    )
+    total = float(np.logaddexp.reduce(scores))
+    occupancies = np.zeros((frames, vocabulary))
+    for path, score in zip(paths, scores, strict=True):
+        occupancies[np.arange(frames), path] += np.exp(score - total)
+    return total, occupancies

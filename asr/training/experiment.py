@@ -99,6 +99,21 @@ class TrainingConfig:
     patience: int = option(
         0, "Stop after this many epochs in a row without improvement; 0 never does. For plateau.", minimum=0
     )
+    criterion: Literal["ctc", "ctc-crf"] = option(
+        "ctc",
+        "ctc-crf (Xiang & Ou 2019) makes the reference more probable than all other token sequences under an "
+        "n-gram model of the training texts; it needs phones or characters and about 5 % more time per step.",
+    )
+    crf_order: int = option(3, "Length of the n-grams in the token model of ctc-crf.", minimum=2, maximum=5)
+    crf_prune: tuple[int, ...] = option(
+        (0,),
+        "Leave out n-grams that occur this often or less, one number per order; the last one also holds for "
+        "higher orders. Time and memory grow with the number of n-grams that remain.",
+        minimum=0,
+    )
+    crf_ctc_weight: float = option(
+        0.1, "Weight of the CTC loss that is added to ctc-crf; 0.01 to 0.1 is usual.", minimum=0
+    )
     intermediate_layer: int = option(
         0,
         "Let this encoder layer (counted from 1) also predict the tokens (Tjandra et al. 2020; Lee & "
@@ -138,6 +153,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "training")
+        if not 1 <= len(self.crf_prune) <= self.crf_order or list(self.crf_prune) != sorted(self.crf_prune):
+            raise ConfigError(
+                f"'training.crf_prune' = {list(self.crf_prune)}: up to {self.crf_order} numbers are needed, "
+                "none smaller than the one before it"
+            )
 
 
 @dataclass(frozen=True)

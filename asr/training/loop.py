@@ -335,7 +335,8 @@ def step(run: Run, update: Plan, batches: list[Batch], stop: bool = False) -> tu
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.zero_grad(set_to_none=True)
-    loss, blanks, frames, stopping = run.ranks.total([*gradient(run, update, batches), float(stop)])
+    sums = run.ranks.total([*gradient(run, update, batches), float(stop)])
+    loss, criterion, blanks, frames, stopping = sums
     metrics: dict[str, Any] = {}
     if progress.step % DETAIL_STEPS == 0:
         metrics["gradient_norms"] = gradient_norms(run.objective)
@@ -354,6 +355,7 @@ def step(run: Run, update: Plan, batches: list[Batch], stop: bool = False) -> tu
     progress.epoch_step += 1
     metrics |= {
         "loss": loss / utterances,
+        "criterion": criterion / utterances,
         "learning_rate": rate,
         "gradient_norm": norm,
         "blank_rate": blanks / max(frames, 1.0),
@@ -372,7 +374,7 @@ def gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
     run.parallel.train()
     utterances = sum(map(len, update))
     own = own_share(run, update)
-    sums = [torch.zeros(3)]
+    sums = [torch.zeros(4)]
     for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
         with nullcontext() if number == len(own) else without_sync(run):
             losses = compute_losses(run, batch.to(run.model.device))
@@ -380,7 +382,8 @@ def gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
             share = run.ranks.size / utterances if indices else 0.0
             (losses.losses.sum() * share).backward()
         if indices:
-            sums.append(torch.stack([losses.ctc.sum(), count_blank_frames(losses), losses.frames.sum()]))
+            own_sums = [losses.ctc.sum(), losses.criterion.sum(), count_blank_frames(losses)]
+            sums.append(torch.stack([*own_sums, losses.frames.sum()]))
     return torch.stack([row.cpu() for row in sums]).double().sum(0).tolist()
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: CTC losses of the output and of an inner layer, and how far two views disagree."""
+"""What training minimises: losses of the output and of an inner layer, and how far two views disagree."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
 from asr.model.precision import autocast
+from asr.training.crf import crf_loss
+from asr.training.denominator import DenominatorGraph
 
 
 class ObjectiveError(UserError):
@@ -26,6 +28,7 @@ class BatchLosses:
 
     losses: Tensor  # (batch,) nats: what is minimised
     ctc: Tensor  # (batch,) nats: the CTC loss of the output alone, without gradient
+    criterion: Tensor  # (batch,) nats: CTC-CRF of the output alone, or the same as ``ctc``; without gradient
     log_probs: Tensor  # (batch, frames, vocabulary), without gradient
     frames: Tensor  # (batch,)
 
@@ -36,6 +39,9 @@ class Objective(nn.Module):
     With ``intermediate_layer`` (from 1; 0: none) the states of that encoder layer go through a
     projection of their own to a second CTC loss, which gets ``weight`` of the sum (Tjandra et al. 2020;
     Lee & Watanabe 2021). The projection is trained and saved in checkpoints; the model ships without it.
+
+    With a ``denominator`` the output is trained by CTC-CRF, and ``ctc_weight`` times its CTC loss is added;
+    the intermediate layer keeps CTC.
 
     A batch may come in two views, masked in different ways: every loss is then the mean of both, and
     ``consistency`` times their ``consistency_loss`` is added.
@@ -50,12 +56,15 @@ class Objective(nn.Module):
         intermediate_layer: int = 0,
         weight: float = 0.3,
         consistency: float = 0.0,
+        ctc_weight: float = 0.1,
     ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
         self.weight = weight
         self.consistency = consistency
+        self.ctc_weight = ctc_weight
+        self.denominator: DenominatorGraph | None = None
         self.intermediate: nn.Linear | None = None
         self._states: Tensor | None = None
         if intermediate_layer:
@@ -81,13 +90,18 @@ class Objective(nn.Module):
         targets = tokens.repeat(views, 1), token_lengths.repeat(views)
         with autocast(features.device, self.precision):
             log_probs, frames = self.model(features, lengths)
-        losses = ctc = ctc_loss(log_probs, frames, *targets).view(views, size).mean(dim=0)
+        each = ctc_loss(log_probs, frames, *targets)
+        losses = criterion = ctc = each.view(views, size).mean(dim=0)
+        if self.denominator is not None:
+            each = crf_loss(each, log_probs, frames, *targets, self.denominator)
+            criterion = each.view(views, size).mean(dim=0)
+            losses = criterion + self.ctc_weight * ctc
         if self.intermediate is not None:
             inner = ctc_loss(self._intermediate_log_probs(log_probs.shape[1]), frames, *targets)
-            losses = (1 - self.weight) * ctc + self.weight * inner.view(views, size).mean(dim=0)
+            losses = (1 - self.weight) * losses + self.weight * inner.view(views, size).mean(dim=0)
         if views == 2:
             losses = losses + self.consistency * consistency_loss(log_probs, frames)
-        return BatchLosses(losses, ctc.detach(), log_probs[:size].detach(), frames[:size])
+        return BatchLosses(losses, ctc.detach(), criterion.detach(), log_probs[:size].detach(), frames[:size])
 
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if self.training:

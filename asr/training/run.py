@@ -38,9 +38,16 @@ from asr.training.batching import (
     training_examples,
 )
 from asr.training.checkpoints import Checkpoint, write_checkpoint
+from asr.training.denominator import (
+    DenominatorGraph,
+    GraphError,
+    build_graph,
+    graph_from_tensors,
+    graph_tensors,
+)
 from asr.training.distributed import Ranks
 from asr.training.evaluation import alignable
-from asr.training.experiment import DataConfig, Experiment
+from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
 
@@ -48,6 +55,7 @@ Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of 
 
 
 OUTPUT_LAYER = "model.projection."
+DENOMINATOR = "denominator."
 SETTLING_FRAMES = 64  # of the made-up utterance
 
 
@@ -208,11 +216,14 @@ def assembled_run(
         training.intermediate_layer,
         training.intermediate_weight,
         training.consistency_weight,
+        training.crf_ctc_weight,
     ).to(device)
     if training.truncate_seconds:
         truncate_recurrence(objective, max(1, round(training.truncate_seconds / model.frame_seconds)))
     with ranks.first_then_others():  # one makes the cache, if there is to be one
         data = prepared_data(experiment, model, tokenizer, train_utterances, valid_utterances)
+    if training.criterion == "ctc-crf":
+        objective.denominator = get_denominator(training, tokenizer, data, checkpoint)
     if checkpoint is None:
         fit_features(experiment, model, data, ranks)
     averages = {name: p.detach().clone() for name, p in objective.named_parameters()}
@@ -234,6 +245,19 @@ def assembled_run(
     if checkpoint is not None:
         restore(run, checkpoint)
     return run
+
+
+def get_denominator(
+    training: TrainingConfig, tokenizer: Tokenizer, data: Data, checkpoint: Checkpoint | None
+) -> DenominatorGraph:
+    """The denominator graph in ``checkpoint``; without one, build that of the training texts."""
+    if checkpoint is None:
+        sequences = [example.tokens for example in data.train if example.tokens is not None]
+        return build_graph(sequences, len(tokenizer), training.crf_order, training.crf_prune)
+    try:
+        return graph_from_tensors(unprefixed(DENOMINATOR, checkpoint.tensors), len(tokenizer))
+    except (GraphError, KeyError) as error:
+        raise TrainingError(f"{checkpoint.path}: does not fit this version or data: {error}") from error
 
 
 def begin_with(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None:
@@ -372,6 +396,9 @@ def described(run: Run) -> Iterator[str]:
             f"{len(run.data.unalignable)} utterances have too few frames for their text and are left out: "
             + ", ".join(example.utterance.id for example in run.data.unalignable)
         )
+    graph = run.objective.denominator
+    if graph is not None:
+        yield f"denominator graph: {len(graph.tokens):,} states, {len(graph.rows):,} arcs"
     training = run.experiment.training
     if training.schedule != "onecycle" and run.total_steps <= training.warmup_steps:
         yield (
@@ -395,6 +422,8 @@ def state_tensors(run: Run) -> dict[str, Tensor]:
     tensors = dict(run.model.modules.state_dict())
     tensors |= prefixed("intermediate.", intermediate_parameters(run))
     tensors |= prefixed("average.", run.averages)
+    if run.objective.denominator is not None:
+        tensors |= prefixed(DENOMINATOR, graph_tensors(run.objective.denominator))
     return tensors | prefixed("optimizer.", optimizer_tensors(run.optimizer))
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,16 @@ from asr.training.batching import plan_epoch
 from asr.training.checkpoints import checkpoints
 from asr.training.evaluation import evaluate
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.loop import LOCK_FILE, gradient, masked_view, own_batches, selection_key, step, train
+from asr.training.loop import (
+    LOCK_FILE,
+    Stopped,
+    gradient,
+    masked_view,
+    own_batches,
+    selection_key,
+    step,
+    train,
+)
 from asr.training.optimisation import average_weights
 from asr.training.run import Run, TrainingError, epoch_updates, prepared_run
 from tests.synthetic import write_tones
@@ -143,6 +153,24 @@ def rank(record: dict[str, float]) -> tuple[float, ...]:
     if record["valid_wer"] >= 1:
         return 1, 1, record["valid_loss"]
     return record["valid_wer"], record["valid_cer"], record["valid_loss"]
+
+
+def test_a_ctc_crf_run_that_stopped_goes_on_as_if_it_never_had(tones, tmp_path, monkeypatch):
+    asked = experiment(tones, criterion="ctc-crf", crf_order=2, consistency_weight=0.2)
+    news: list[str] = []
+    train(asked, tmp_path / "whole", CPU, news.append)
+    assert any(re.fullmatch(r"denominator graph: \d+ states, \d+ arcs", line) for line in news)
+    assert all(r["criterion"] < r["loss"] for r in records(tmp_path / "whole") if "criterion" in r)
+    with monkeypatch.context() as patch:
+        flag = SimpleNamespace(signal_number=0)
+        patch.setattr("asr.training.loop.stop_signal", lambda: nullcontext(flag))
+        patch.setattr("asr.training.loop.show", lambda *_: setattr(flag, "signal_number", signal.SIGTERM))
+        with pytest.raises(Stopped):
+            train(asked, tmp_path / "stopped", CPU, quiet)
+    monkeypatch.setattr("asr.training.run.build_graph", None)  # the graph is that of the checkpoint
+    train(asked, tmp_path / "stopped", CPU, quiet)
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+    assert "denominator.weights" in weights(tmp_path / "whole")
 
 
 def test_where_no_word_is_right_the_loss_decides():

@@ -10,6 +10,8 @@ from torch import nn
 
 from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import ENCODERS, EncoderConfig
+from asr.training.crf import crf_loss
+from asr.training.denominator import build_graph
 from asr.training.objective import Objective, ObjectiveError, consistency_loss, truncate_recurrence
 
 
@@ -101,6 +103,23 @@ def test_two_views_count_half_each_and_their_disagreement_is_added():
     torch.testing.assert_close(together.ctc, (alone[0].ctc + alone[1].ctc) / 2)
     torch.testing.assert_close(together.log_probs, alone[0].log_probs)
     torch.testing.assert_close(together.frames, alone[0].frames)
+
+
+def test_a_denominator_makes_it_ctc_crf_and_the_inner_layer_keeps_ctc():
+    objective = Objective(new_model(), intermediate_layer=2, weight=0.3, ctc_weight=0.05)
+    features, lengths, *targets = new_batch(40, 31)
+    plain = objective(features, lengths, *targets)
+    torch.testing.assert_close(plain.criterion, plain.ctc)
+    objective.denominator = graph = build_graph([[1, 2, 3], [4, 5], [2, 1]], 6)
+    for views in (1, 2):
+        outcome = objective(features.repeat(views, 1, 1), lengths.repeat(views), *targets)
+        expected = crf_loss(plain.ctc, plain.log_probs, plain.frames, *targets, graph)
+        torch.testing.assert_close(outcome.criterion, expected)
+        torch.testing.assert_close(outcome.ctc, plain.ctc)
+        inner = plain.losses - 0.7 * plain.ctc
+        torch.testing.assert_close(outcome.losses, 0.7 * (expected + 0.05 * plain.ctc) + inner)
+        outcome.losses.sum().backward()
+        assert all(bool(p.grad.isfinite().all()) for p in objective.parameters())
 
 
 def test_each_view_is_pulled_towards_the_other_as_a_constant():
