@@ -89,7 +89,7 @@ def read_stated_seconds(file: IO[bytes], kind: str) -> float | None:
     if importlib.util.find_spec("av") is None:
         return None
     with open_container(file, kind) as container:
-        return promised_seconds(container) or None
+        return read_promised_seconds(container) or None
 
 
 def check_whole(file: IO[bytes], kind: str) -> None:
@@ -175,12 +175,12 @@ def read_frames(container: Any, first: Any, frames: Iterator[Any]) -> Iterator[n
             raise MediaError("changes its sampling rate; convert it to WAV or FLAC")
         count += frame.samples
         yield average_channels(frame)
-    promised = promised_seconds(container)
+    promised = read_promised_seconds(container)
     if count / rate < promised - MISSING_SECONDS:
         raise MediaError(f"is truncated: {count / rate:.2f} of {promised:.2f} seconds are there")
 
 
-def promised_seconds(container: Any) -> float:
+def read_promised_seconds(container: Any) -> float:
     """How long the sound is according to its container; 0 where that would be a guess."""
     if container.format.name == "aac":
         return 0.0

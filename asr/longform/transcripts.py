@@ -19,7 +19,7 @@ from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
 from asr.longform.stitching import SpeechSegment, Stitcher
-from asr.transcript.values import Hypothesis, Segment, Transcript, inside
+from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
 
 BATCH_SECONDS = 40.0  # of audio in a batch, however many chunks it could have: they take memory
 POOL = 4  # batches that are read before they are sorted by length
@@ -140,7 +140,7 @@ def make_segments(speech: SpeechSegment, hypothesis: Hypothesis, rate: int) -> l
     if not hypothesis.text:
         return []
     begin, end = speech.begin / rate, speech.end / rate
-    words = inside(hypothesis.words, end - begin)
+    words = clip_words(hypothesis.words, end - begin)
     moved = tuple(replace(word, start=begin + word.start, end=begin + word.end) for word in words)
     return [Segment(begin, end, hypothesis.text, moved)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer
-from asr.transcript.values import Hypothesis, timed_words
+from asr.transcript.values import Hypothesis, make_words
 
 
 def search_greedily(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
@@ -27,7 +27,7 @@ def search_greedily(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: 
         tokens=tokens,
         text=tokenizer.decode(tokens),
         score=float(log_probs.max(axis=1).sum()) if len(best) else 0.0,
-        words=timed_words(
+        words=make_words(
             [tokenizer.surfaces[token] for token in tokens],
             [float(b) * frame_seconds for b, _ in runs],
             [float(e) * frame_seconds for _, e in runs],

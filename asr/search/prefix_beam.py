@@ -25,7 +25,7 @@ from asr.search.prefix_beam_kernel import FREE, SIZE, PrefixBeamState, enlarge_t
 from asr.search.prefix_beam_tables import build_search_tables
 from asr.search.priors import take_off_priors
 from asr.text.tokenizer import Tokenizer
-from asr.transcript.values import Hypothesis, Word, timed_words
+from asr.transcript.values import Hypothesis, Word, make_words
 
 BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned
 MOST_NODES = 512  # of the tree, for every prefix in the beam; then half of the best one is decided upon
@@ -218,7 +218,7 @@ class PrefixBeamStream:
         """The words of ``tokens`` that were aligned with the frames kept."""
         seconds = self._frame_seconds or 0.0
         surfaces = self._decoder.tokenizer.surfaces
-        words = timed_words(
+        words = make_words(
             [surfaces[token] for token in tokens],
             [float(self._first_frame + frame) * seconds for frame in alignment.begins[: len(tokens)]],
             [float(self._first_frame + frame) * seconds for frame in alignment.ends[: len(tokens)]],

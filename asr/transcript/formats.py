@@ -12,159 +12,163 @@ from asr import __version__
 from asr.transcript.values import AlignedText, Segment, Transcript, Word
 
 PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
-READABLE_SECONDS = 0.8  # a cue stays that long where the next one leaves it the time
+READABLE_SECONDS = 0.8  # a cue stays at least this long where the next one leaves it the time
 
 
 @dataclass(frozen=True)
 class Layout:
     """How srt, vtt and tsv cut a transcript into cues."""
 
-    line_width: int = 42  # characters; only a word longer than that goes beyond
-    lines: int = 2  # in a cue
+    line_width: int = 42  # characters; only a longer word exceeds it
+    lines: int = 2  # in a cue, at most
     cue_per_word: bool = False
 
 
 @dataclass(frozen=True)
 class Cue:
-    """Lines of text that are shown together, from ``start`` to ``end`` in milliseconds."""
+    """Lines of text that show together, from ``start`` to ``end`` in milliseconds."""
 
     start: int
     end: int
     lines: tuple[str, ...]
 
 
-def as_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """The text alone, a line per segment."""
     return "\n".join(segment.text for segment in transcript.segments) + "\n"
 
 
-def as_json(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_json(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything, indented for people."""
-    return json.dumps(_keys(transcript), ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(_make_table(transcript), ensure_ascii=False, indent=2) + "\n"
 
 
-def as_jsonl(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_jsonl(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything on one line, so that many transcripts make one file."""
-    return json.dumps(_keys(transcript), ensure_ascii=False) + "\n"
+    return json.dumps(_make_table(transcript), ensure_ascii=False) + "\n"
 
 
-def as_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """SubRip subtitles: numbered cues, a comma before the milliseconds."""
     return "".join(
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n\n"
-        for number, cue in enumerate(cues(transcript, layout), start=1)
+        f"{number}\n{_format_clock(cue.start, ',')} --> {_format_clock(cue.end, ',')}\n"
+        + "\n".join(cue.lines)
+        + "\n\n"
+        for number, cue in enumerate(make_cues(transcript, layout), start=1)
     )
 
 
-def as_vtt(transcript: Transcript, layout: Layout = Layout()) -> str:
-    """WebVTT subtitles (W3C WebVTT, section 4), the three characters with a meaning escaped."""
+def format_vtt(transcript: Transcript, layout: Layout = Layout()) -> str:
+    """WebVTT subtitles (W3C WebVTT, section 4), with its three special characters escaped."""
     return "WEBVTT\n\n" + "".join(
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n" + _escaped("\n".join(cue.lines)) + "\n\n"
-        for cue in cues(transcript, layout)
+        f"{_format_clock(cue.start, '.')} --> {_format_clock(cue.end, '.')}\n"
+        + _escape("\n".join(cue.lines))
+        + "\n\n"
+        for cue in make_cues(transcript, layout)
     )
 
 
-def as_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
     """A table with start and end in milliseconds and the text; a row per segment, or per word."""
     if layout.cue_per_word:
-        rows = [(cue.start, cue.end, *cue.lines) for cue in cues(transcript, layout)]
+        rows = [(cue.start, cue.end, *cue.lines) for cue in make_cues(transcript, layout)]
     else:
-        rows = [(_milliseconds(s.start), _milliseconds(s.end), s.text) for s in transcript.segments]
+        rows = [(_to_milliseconds(s.start), _to_milliseconds(s.end), s.text) for s in transcript.segments]
     return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in rows)
 
 
-def as_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
+def format_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
     """NIST's time-marked words: recording, channel, start, duration, word, confidence."""
-    return _ctm(transcript.audio, (word for segment in transcript.segments for word in segment.words))
+    return _format_ctm(transcript.audio, (word for segment in transcript.segments for word in segment.words))
 
 
 FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
-    "txt": as_txt,
-    "json": as_json,
-    "jsonl": as_jsonl,
-    "srt": as_srt,
-    "vtt": as_vtt,
-    "tsv": as_tsv,
-    "ctm": as_ctm,
+    "txt": format_txt,
+    "json": format_json,
+    "jsonl": format_jsonl,
+    "srt": format_srt,
+    "vtt": format_vtt,
+    "tsv": format_tsv,
+    "ctm": format_ctm,
 }
-JOINABLE = ("txt", "json", "jsonl", "ctm")  # several transcripts one after the other still make sense
+JOINABLE = ("txt", "json", "jsonl", "ctm")  # formats of which several transcripts make one valid file
 
 
 # --- alignments -----------------------------------------------------------------------------------
 
 
-def as_word_ctm(aligned: AlignedText) -> str:
-    """The words of an aligned text as ``as_ctm`` writes them."""
-    return _ctm(aligned.audio, (word.word for word in aligned.words))
+def format_word_ctm(aligned: AlignedText) -> str:
+    """The words of an aligned text as ``format_ctm`` writes them."""
+    return _format_ctm(aligned.audio, (word.word for word in aligned.words))
 
 
-def as_unit_ctm(aligned: AlignedText) -> str:
-    """Characters, pieces or phones as ``as_ctm`` writes words."""
-    return _ctm(aligned.audio, (unit for word in aligned.words for unit in word.units))
+def format_unit_ctm(aligned: AlignedText) -> str:
+    """Characters, pieces or phones as ``format_ctm`` writes words."""
+    return _format_ctm(aligned.audio, (unit for word in aligned.words for unit in word.units))
 
 
-def as_textgrid(aligned: AlignedText) -> str:
+def format_textgrid(aligned: AlignedText) -> str:
     """Praat's TextGrid in its long form: a tier of words, one of their units; silence has no text."""
     tiers = {
         "words": [word.word for word in aligned.words],
         aligned.unit: [unit for word in aligned.words for unit in word.units],
     }
     head = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
-    span = f"xmin = 0\nxmax = {_seconds(aligned.duration)}\n"
+    span = f"xmin = 0\nxmax = {_format_seconds(aligned.duration)}\n"
     body = "".join(
         f'    item [{number}]:\n        class = "IntervalTier"\n        name = "{name}"\n'
-        f"        xmin = 0\n        xmax = {_seconds(aligned.duration)}\n"
-        + _intervals(_without_gaps(marks, aligned.duration))
+        f"        xmin = 0\n        xmax = {_format_seconds(aligned.duration)}\n"
+        + _format_intervals(_fill_gaps(marks, aligned.duration))
         for number, (name, marks) in enumerate(tiers.items(), start=1)
     )
     return f"{head}{span}tiers? <exists>\nsize = {len(tiers)}\nitem []:\n{body}"
 
 
-def as_alignment_json(aligned: AlignedText) -> str:
+def format_alignment_json(aligned: AlignedText) -> str:
     """Everything, indented for people; each word holds its units."""
     words = [asdict(word.word) | {"units": [asdict(unit) for unit in word.units]} for word in aligned.words]
     keys = {"audio": aligned.audio, "text": aligned.text} | asdict(aligned) | {"words": words}
-    return json.dumps(_rounded(keys | {"version": __version__}), ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(_round_numbers(keys | {"version": __version__}), ensure_ascii=False, indent=2) + "\n"
 
 
 ALIGNMENT_FORMATS: dict[str, Callable[[AlignedText], str]] = {
-    "ctm": as_word_ctm,
-    "ctm-units": as_unit_ctm,
-    "textgrid": as_textgrid,
-    "json": as_alignment_json,
+    "ctm": format_word_ctm,
+    "ctm-units": format_unit_ctm,
+    "textgrid": format_textgrid,
+    "json": format_alignment_json,
 }
 
 
-def _without_gaps(marks: Sequence[Word], duration: float) -> Iterator[tuple[float, float, str]]:
+def _fill_gaps(marks: Sequence[Word], duration: float) -> Iterator[tuple[float, float, str]]:
     """Start, end and text from 0 to ``duration``, with an empty text wherever there is no mark."""
     now = 0.0
     for mark in marks:
-        if _seconds(now) != _seconds(mark.start):
+        if _format_seconds(now) != _format_seconds(mark.start):
             yield now, mark.start, ""
         yield mark.start, mark.end, mark.text
         now = mark.end
-    if _seconds(now) != _seconds(duration):
+    if _format_seconds(now) != _format_seconds(duration):
         yield now, duration, ""
 
 
-def _intervals(intervals: Iterable[tuple[float, float, str]]) -> str:
-    """A tier's intervals as Praat writes them; a quotation mark is written twice."""
+def _format_intervals(intervals: Iterable[tuple[float, float, str]]) -> str:
+    """A tier's intervals as Praat writes them; quotation marks are doubled."""
     lines = []
     for number, (start, end, text) in enumerate(intervals, start=1):
         quoted = text.replace('"', '""')
         lines.append(
-            f"        intervals [{number}]:\n            xmin = {_seconds(start)}\n"
-            f'            xmax = {_seconds(end)}\n            text = "{quoted}"\n'
+            f"        intervals [{number}]:\n            xmin = {_format_seconds(start)}\n"
+            f'            xmax = {_format_seconds(end)}\n            text = "{quoted}"\n'
         )
     return f"        intervals: size = {len(lines)}\n" + "".join(lines)
 
 
-def _seconds(seconds: float) -> str:
-    """To a tenth of a millisecond, as in JSON."""
+def _format_seconds(seconds: float) -> str:
+    """Seconds to a tenth of a millisecond, as in JSON."""
     return f"{seconds:.4f}".rstrip("0").rstrip(".")
 
 
-def _ctm(audio: str, words: Iterable[Word]) -> str:
+def _format_ctm(audio: str, words: Iterable[Word]) -> str:
     name = "_".join(Path(audio).stem.split()) or "-"
     return "".join(
         f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
@@ -175,13 +179,13 @@ def _ctm(audio: str, words: Iterable[Word]) -> str:
 # --- cues -----------------------------------------------------------------------------------------
 
 
-def cues(transcript: Transcript, layout: Layout) -> list[Cue]:
+def make_cues(transcript: Transcript, layout: Layout) -> list[Cue]:
     """The transcript cut into cues that neither overlap nor leave the recording."""
     groups = [
         group
         for segment in transcript.segments
         for group in (
-            ([[word]] for word in segment.words) if layout.cue_per_word else wrapped(segment, layout)
+            ([[word]] for word in segment.words) if layout.cue_per_word else wrap_words(segment, layout)
         )
     ]
     starts = [group[0][0].start for group in groups]
@@ -191,21 +195,25 @@ def cues(transcript: Transcript, layout: Layout) -> list[Cue]:
         readable = [start + READABLE_SECONDS for start in starts]
         ends = [max(end, min(limit, after)) for end, limit, after in zip(ends, readable, latest, strict=True)]
     return [
-        Cue(_milliseconds(start), _milliseconds(end), tuple(" ".join(w.text for w in line) for line in group))
+        Cue(
+            _to_milliseconds(start),
+            _to_milliseconds(end),
+            tuple(" ".join(w.text for w in line) for line in group),
+        )
         for start, end, group in zip(starts, ends, groups, strict=True)
     ]
 
 
-def wrapped(segment: Segment, layout: Layout) -> Iterator[list[list[Word]]]:
-    """The words of a segment in lines, so many lines together as a cue has; a pause ends a cue."""
+def wrap_words(segment: Segment, layout: Layout) -> Iterator[list[list[Word]]]:
+    """The words of a segment as the lines of one cue after the other; a pause ends a cue."""
     lines: list[list[Word]] = []
     for word in segment.words:
-        paused = bool(lines) and word.start - lines[-1][-1].end > PAUSE_SECONDS
+        is_paused = bool(lines) and word.start - lines[-1][-1].end > PAUSE_SECONDS
         width = sum(len(other.text) + 1 for other in lines[-1]) + len(word.text) if lines else math.inf
-        if not paused and width <= layout.line_width:
+        if not is_paused and width <= layout.line_width:
             lines[-1].append(word)
             continue
-        if lines and (paused or len(lines) == layout.lines):
+        if lines and (is_paused or len(lines) == layout.lines):
             yield lines
             lines = []
         lines.append([word])
@@ -213,36 +221,36 @@ def wrapped(segment: Segment, layout: Layout) -> Iterator[list[list[Word]]]:
         yield lines
 
 
-def _milliseconds(seconds: float) -> int:
-    """Rounded down, so that nothing that follows something else begins before it or ends too late."""
+def _to_milliseconds(seconds: float) -> int:
+    """Rounded down, so that nothing begins before the end of what precedes it, or ends too late."""
     return math.floor(seconds * 1000 + 1e-6)
 
 
-def _clock(milliseconds: int, point: str) -> str:
+def _format_clock(milliseconds: int, point: str) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def _keys(transcript: Transcript) -> dict[str, object]:
+def _make_table(transcript: Transcript) -> dict[str, object]:
     keys = (
         {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
     )
-    return {key: _rounded(value) for key, value in keys.items()}
+    return {key: _round_numbers(value) for key, value in keys.items()}
 
 
-def _rounded(value: object) -> object:
-    """Times and confidences to four digits: a tenth of a millisecond is past all measuring."""
+def _round_numbers(value: object) -> object:
+    """Times and confidences to four digits: nobody measures less than a tenth of a millisecond."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _round_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [_round_numbers(item) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""What a recogniser hands out: words, hypotheses, segments, transcripts."""
+"""What a recogniser returns: words, hypotheses, segments, transcripts and aligned texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Word:
-    """One word with its times in seconds and how sure the model is of it, 0 to 1."""
+    """One word, its start and end in seconds, and how sure the model is of it, 0 to 1."""
 
     text: str
     start: float
@@ -38,10 +38,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """All that was said in one recording; every output format is written from this.
+    """What was said in one recording; every output format is written from this.
 
-    Segments and words follow each other without overlap, inside the recording; ``settings`` says how
-    the recording was transcribed.
+    ``duration`` is in seconds. Segments and words follow each other without overlap and lie inside the
+    recording; ``settings`` says how it was transcribed.
     """
 
     audio: str
@@ -58,7 +58,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class AlignedWord:
-    """A word of a given text where it is in a recording, and the units that it is spelled with."""
+    """A word of a given text with its place in a recording, and the units that spell it."""
 
     word: Word
     units: tuple[Word, ...]
@@ -66,7 +66,7 @@ class AlignedWord:
 
 @dataclass(frozen=True)
 class AlignedText:
-    """A given text in a recording; ``unit`` says what words are spelled with: characters, pieces, phones."""
+    """A given text in a recording; ``unit`` says what spells its words: characters, pieces or phones."""
 
     audio: str
     duration: float
@@ -80,23 +80,23 @@ class AlignedText:
         return " ".join(aligned.word.text for aligned in self.words)
 
 
-def inside(words: Sequence[Word], duration: float) -> tuple[Word, ...]:
-    """The words with none going on beyond ``duration``: the last frame of a recording may be half empty."""
+def clip_words(words: Sequence[Word], duration: float) -> tuple[Word, ...]:
+    """The words, none ending behind ``duration`` seconds: the last frame of a recording may be half empty."""
     return tuple(replace(word, end=min(word.end, duration)) for word in words)
 
 
-def timed_words(
+def make_words(
     surfaces: Sequence[str],
     starts: Sequence[float],
     ends: Sequence[float],
     confidences: Sequence[float],
 ) -> tuple[Word, ...]:
-    """Words from what each token contributes to the text, with the times of their own tokens.
+    """Put words together from tokens; each word has the times of its own tokens.
 
     Args:
         surfaces: the text of each token; white space separates words wherever in a token it stands.
-        starts, ends: seconds, per token, never going back.
-        confidences: 0 to 1, per token; a word is as sure as the geometric mean of its tokens.
+        starts, ends: seconds, per token, never falling.
+        confidences: 0 to 1, per token; that of a word is the geometric mean over its tokens.
     """
     words: list[Word] = []
     letters = ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asr.search import search_greedily
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
-from asr.transcript.values import Word, timed_words
+from asr.transcript.values import Word, make_words
 from tests.reference import collapse
 
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))
@@ -70,7 +70,7 @@ def test_a_word_is_as_sure_as_its_tokens_together():
 
 
 def test_pieces_with_several_letters_make_words():
-    words = timed_words([" ab", "c", " d e"], [0.0, 1.0, 2.0], [0.5, 1.5, 2.5], [1.0, 1.0, 0.5])
+    words = make_words([" ab", "c", " d e"], [0.0, 1.0, 2.0], [0.5, 1.5, 2.5], [1.0, 1.0, 0.5])
     assert words == (Word("abc", 0.0, 1.5, 1.0), Word("d", 2.0, 2.5, 0.5), Word("e", 2.0, 2.5, 0.5))
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from asr import __version__
 from asr.cli import cli
-from asr.transcript.formats import FORMATS, Layout, cues
-from asr.transcript.values import Segment, Transcript, Word, inside
+from asr.transcript.formats import FORMATS, Layout, make_cues
+from asr.transcript.values import Segment, Transcript, Word, clip_words
 from tests.reference import read_srt, read_vtt
 
 STRING = Path(__file__).parents[2] / "samples" / "digits-lucas.flac"
@@ -49,7 +49,7 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 LAYOUTS = st.builds(Layout, st.integers(1, 50), st.integers(1, 3), st.booleans())
 
 
-def said(transcript: Transcript) -> list[str]:
+def words_of(transcript: Transcript) -> list[str]:
     return [word.text for segment in transcript.segments for word in segment.words]
 
 
@@ -71,7 +71,7 @@ def test_srt_reads_back(transcript, layout):
     written = FORMATS["srt"](transcript, layout)
     read = list(srt.parse(written, ignore_errors=False))
     assert [cue.index for cue in read] == list(range(1, len(read) + 1))
-    assert " ".join(cue.content for cue in read).split() == said(transcript)
+    assert " ".join(cue.content for cue in read).split() == words_of(transcript)
     check_times([(cue.start, cue.end) for cue in read], transcript.duration)
     assert srt.compose(read, reindex=False, strict=True) == written
 
@@ -82,7 +82,7 @@ def test_vtt_reads_back(transcript, layout):
     written = FORMATS["vtt"](transcript, layout)
     assert webvtt.WebVTT.from_string(written).content.split() == written.split()
     read = list(webvtt.WebVTT.from_string(written))
-    escaped = " ".join(said(transcript)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = " ".join(words_of(transcript)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     assert " ".join(cue.raw_text for cue in read).split() == escaped.split()
     times = [(clock(cue.start), clock(cue.end)) for cue in read]
     check_times(times, transcript.duration)
@@ -96,13 +96,13 @@ STRICT = {"srt": read_srt, "vtt": read_vtt}
 @given(transcript=transcripts(), layout=LAYOUTS)
 def test_subtitles_keep_to_the_letter_of_their_format(kind, transcript, layout):
     # The arrow is the one text that SubRip has no way to write.
-    if kind == "srt" and any("-->" in word for word in said(transcript)):
+    if kind == "srt" and any("-->" in word for word in words_of(transcript)):
         return
     read = STRICT[kind](FORMATS[kind](transcript, layout))
     assert [line.split() for _, _, lines in read for line in lines] == [
-        list(line.split()) for cue in cues(transcript, layout) for line in cue.lines
+        list(line.split()) for cue in make_cues(transcript, layout) for line in cue.lines
     ]
-    assert " ".join(line for _, _, lines in read for line in lines).split() == said(transcript)
+    assert " ".join(line for _, _, lines in read for line in lines).split() == words_of(transcript)
     assert not read or read[-1][1] <= transcript.duration * 1000 + 1e-6
 
 
@@ -135,7 +135,7 @@ def test_the_strict_parser_is_strict(text):
 @UNHURRIED
 @given(transcripts(), st.integers(1, 50), st.integers(1, 3))
 def test_cues_keep_to_their_width_and_their_lines(transcript, width, lines):
-    for cue in cues(transcript, Layout(width, lines)):
+    for cue in make_cues(transcript, Layout(width, lines)):
         assert len(cue.lines) <= lines
         assert all(len(line) <= width or " " not in line for line in cue.lines)
 
@@ -143,8 +143,8 @@ def test_cues_keep_to_their_width_and_their_lines(transcript, width, lines):
 @UNHURRIED
 @given(transcripts())
 def test_every_word_can_have_its_own_cue(transcript):
-    found = cues(transcript, Layout(cue_per_word=True))
-    assert [cue.lines for cue in found] == [(word,) for word in said(transcript)]
+    found = make_cues(transcript, Layout(cue_per_word=True))
+    assert [cue.lines for cue in found] == [(word,) for word in words_of(transcript)]
     words = [word for segment in transcript.segments for word in segment.words]
     assert [cue.start for cue in found] == [round(word.start * 1000) for word in words]
     assert [cue.end for cue in found] == [round(word.end * 1000) for word in words]
@@ -155,7 +155,7 @@ def test_every_word_can_have_its_own_cue(transcript):
 def test_tsv_reads_back(transcript, layout):
     written = FORMATS["tsv"](transcript, layout)
     rows = list(csv.DictReader(io.StringIO(written), delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert " ".join(row["text"] for row in rows).split() == said(transcript)
+    assert " ".join(row["text"] for row in rows).split() == words_of(transcript)
     times = [tuple(timedelta(milliseconds=int(row[key])) for key in ("start", "end")) for row in rows]
     check_times(times, transcript.duration)
 
@@ -165,7 +165,7 @@ def test_tsv_reads_back(transcript, layout):
 def test_ctm_has_six_columns_a_word(transcript):
     rows = [line.split(" ") for line in FORMATS["ctm"](transcript, Layout()).splitlines()]
     assert all(row[:2] == ["a_b", "1"] and row[5] == "0.500" and len(row) == 6 for row in rows)
-    assert [row[4] for row in rows] == said(transcript)
+    assert [row[4] for row in rows] == words_of(transcript)
     assert all(float(row[3]) >= 0.001 for row in rows)
     assert sum(float(row[3]) for row in rows) <= transcript.duration + 1e-6 * len(rows)
 
@@ -177,7 +177,7 @@ def test_json_holds_everything(transcript):
     assert line.count("\n") == 1
     keys = json.loads(line)
     assert keys == json.loads(FORMATS["json"](transcript, Layout()))
-    assert [word["text"] for segment in keys["segments"] for word in segment["words"]] == said(transcript)
+    assert [word["text"] for segment in keys["segments"] for word in segment["words"]] == words_of(transcript)
     assert keys["version"] == __version__
     assert keys["model"] == "digits"
 
@@ -189,9 +189,9 @@ def talk(*words: tuple[str, float, float], duration: float = 60.0) -> Transcript
 
 
 def test_a_cue_stays_long_enough_to_be_read_but_not_into_the_next_one():
-    (alone,) = cues(talk(("one", 1.0, 1.04)), Layout())
+    (alone,) = make_cues(talk(("one", 1.0, 1.04)), Layout())
     assert (alone.start, alone.end) == (1000, 1800)
-    first, second = cues(
+    first, second = make_cues(
         talk(("one", 1.0, 1.04), ("two", 1.5, 1.54), duration=1.6), Layout(line_width=3, lines=1)
     )
     assert (first.start, first.end) == (1000, 1500)
@@ -200,7 +200,7 @@ def test_a_cue_stays_long_enough_to_be_read_but_not_into_the_next_one():
 
 def test_a_pause_begins_a_new_cue():
     short, long = ("two", 1.9, 2.0), ("three", 3.1, 3.2)
-    assert [cue.lines for cue in cues(talk(("one", 0.0, 1.0), short, long), Layout())] == [
+    assert [cue.lines for cue in make_cues(talk(("one", 0.0, 1.0), short, long), Layout())] == [
         ("one two",),
         ("three",),
     ]
@@ -231,6 +231,6 @@ def test_subtitles_written_out():
 
 
 def test_a_word_ends_with_its_recording():
-    first, last = inside((Word("one", 0.1, 0.5, 1.0), Word("two", 0.96, 1.04, 1.0)), 1.0)
+    first, last = clip_words((Word("one", 0.1, 0.5, 1.0), Word("two", 0.96, 1.04, 1.0)), 1.0)
     assert (first.start, first.end) == (0.1, 0.5)
     assert (last.start, last.end) == (0.96, 1.0)
