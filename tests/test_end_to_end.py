@@ -137,7 +137,7 @@ def test_json_has_the_text_and_its_times(trained):
 def test_a_finished_run_is_not_trained_again(trained):
     before = (trained / "run" / "model.safetensors").read_bytes()
     again = asr("train", "recipe.toml", "--out", "run", "--data", "data", "--threads", "1", cwd=trained)
-    assert "going on from step" in again.stderr
+    assert "resuming at step" in again.stderr
     assert (trained / "run" / "model.safetensors").read_bytes() == before
 
 

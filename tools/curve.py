@@ -16,12 +16,12 @@ from typing import Any
 
 from asr.core.files import replace_file, write_text
 from asr.errors import UserError
-from asr.training.monitoring import records
+from asr.training.monitoring import read_records
 
 
 def epochs(run: Path) -> list[dict[str, Any]]:
     """The last record of each epoch's end; an epoch that was taken twice, after a kill, has two."""
-    found = {record["epoch"]: record for record in records(run) if "train_loss" in record}
+    found = {record["epoch"]: record for record in read_records(run) if "train_loss" in record}
     if not found:
         raise UserError(f"{run}: no epoch has been finished yet")
     return [found[epoch] for epoch in sorted(found)]

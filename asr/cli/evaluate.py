@@ -116,7 +116,7 @@ def result(
     """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
     from asr.core.config import read_toml
     from asr.model.engine import unwrap_model
-    from asr.training.monitoring import training_speed
+    from asr.training.monitoring import read_training_speed
     from asr.training.report import provenance
 
     folder, acoustic = find_model_folder(model), unwrap_model(recognizer)
@@ -133,7 +133,7 @@ def result(
         "intervals": intervals_to_json(compute_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
-        "training_speed": training_speed(folder),
+        "training_speed": read_training_speed(folder),
         "parameters": sum(p.numel() for p in acoustic.ctc.parameters()),
         "seed": config.get("training", {}).get("seed"),
         **provenance(acoustic.device),

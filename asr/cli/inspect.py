@@ -35,11 +35,11 @@ def inspect(
     layer that is not recurrent has its outputs drawn.
     """
     import asr
-    from asr.training.inspection import draw_inside, liveliest, look_inside
+    from asr.training.inspection import choose_units, draw_inspection, inspect_model
 
     numbers = named_units(units) if units is not None else None
-    inside = look_inside(asr.load(model, "cpu"), audio, layer, backward)
-    draw_inside(inside, numbers or liveliest(inside, count), out)
+    inside = inspect_model(asr.load(model, "cpu"), audio, layer, backward)
+    draw_inspection(inside, numbers or choose_units(inside, count), out)
     text = " ".join(word.text for word in inside.words)
     click.echo(f"{audio}: {inside.place}, {inside.size} units; {inside.unit} {text!r}", err=True)
 

@@ -97,19 +97,19 @@ def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.devic
     """Train in ``out``, or rehearse; with the other processes where torchrun has started several."""
     from asr.errors import UserError
     from asr.training.distributed import device_of_rank, join_process_group
-    from asr.training.dry_run import rehearsal
-    from asr.training.loop import Stopped, train
+    from asr.training.dry_run import dry_run
+    from asr.training.loop import TrainingStopped, train
 
     device = device_of_rank(device)
     with join_process_group(device) as ranks:
         try:
             if out is None:
-                for line in rehearsal(experiment, device, ranks):
+                for line in dry_run(experiment, device, ranks):
                     if ranks.is_first:
                         click.echo(line)
                 return
             train(experiment, out, device, say, sys.stderr.isatty(), ranks)
-        except Stopped as stopped:
+        except TrainingStopped as stopped:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
             if ranks.is_first:

@@ -25,6 +25,9 @@ from asr.errors import UserError
 Config = TypeVar("Config")
 Value = TypeVar("Value")
 
+# Keys that older programs wrote into every config.toml, with the value at which they changed nothing.
+RETIRED = {"features.dither": 0.0, "training.clip_value": 0.0, "training.plateau_factor": 0.5}
+
 
 class ConfigError(UserError):
     """A key that does not exist or a value that cannot be; the text names the key."""
@@ -108,12 +111,16 @@ def from_table(
     ``prefix`` is what stands before its keys where it is a section of ``whole``.
 
     Raises ``ConfigError`` for an unknown key, naming the nearest known one, for a wrong type, and for a
-    number out of bounds.
+    number out of bounds. Keys in ``RETIRED`` are ignored at the value at which they changed nothing.
     """
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
+        if prefix + key in RETIRED:
+            if value != RETIRED[prefix + key]:
+                raise ConfigError(f"{prefix + key!r} is no longer supported; remove it")
+            continue
         if key not in hints:
             raise ConfigError(f"unknown key {prefix + key!r}{_suggest(key, hints, whole or kind)}")
         values[key] = _convert(value, hints[key], prefix + key, whole or kind)

@@ -79,10 +79,14 @@ class AcousticModel:
         Returns:
             ``(batch, frames, vocabulary)`` natural logarithms and ``(batch,)`` frames per utterance.
         """
+        return self.run_network(*self.features(samples.to(self.device), lengths.to(self.device), statistics))
+
+    @torch.no_grad()
+    def run_network(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute log-probs of features, ``(batch, frames, features)`` and ``(batch,)``, as ``log_probs``."""
         training = self.ctc.training
         self.ctc.eval()
         try:
-            features, frames = self.features(samples.to(self.device), lengths.to(self.device), statistics)
             with autocast(self.device, self.compute_type):
                 log_probs, frames = self.ctc(features, frames)
         finally:

@@ -37,7 +37,6 @@ class FeatureConfig:
         0.0, "Upper edge of the highest filter; 0 means half the sampling rate.", minimum=0
     )
     preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples as they are.")
-    dither: float = option(0.0, "Standard deviation of noise added to the samples (full scale 1).", minimum=0)
     floor: float = option(1e-8, "Filter energies below this are raised to it before the logarithm.", above=0)
     deltas: int = option(
         0,
@@ -169,7 +168,7 @@ class Features(nn.Module):
     def extract(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features as ``forward`` does, without normalisation."""
         config = self.config
-        samples = self._prepared(samples.float(), lengths)
+        samples = self._preemphasise(samples.float(), lengths)
         counts = [config.num_windows(n) for n in lengths.tolist()]
         frame_lengths = torch.tensor(counts, dtype=torch.long, device=samples.device)
         windows = max(counts, default=0)
@@ -185,13 +184,8 @@ class Features(nn.Module):
         features = append_deltas(mask_padding(features, frame_lengths), frame_lengths, config.deltas)
         return stack_frames(features, frame_lengths, config.stack, config.skip)
 
-    def _prepared(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """Samples with dither and pre-emphasis, zero beyond the lengths."""
-        if self.config.dither:
-            # The same noise for everybody: what is read twice gives the same features twice.
-            # From numpy, whose draws for a short recording are the first ones for a long recording.
-            noise = np.random.default_rng(0).standard_normal(samples.shape[1], dtype=np.float32)
-            samples = samples + self.config.dither * torch.from_numpy(noise).to(samples)
+    def _preemphasise(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """Apply pre-emphasis and set the samples to zero beyond the lengths."""
         if self.config.preemphasis:
             samples = samples - self.config.preemphasis * F.pad(samples[:, :-1], (1, 0))
         return mask_padding(samples, lengths)

@@ -1,4 +1,4 @@
-"""Which utterances go together, and getting them ready ahead of time."""
+"""Examples, the batches of an epoch, and reading them ahead of time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JITTER = 0.03  # share by which durations are moved to mix examples of nearly th
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance whose duration is known, with its tokens (``None``: it has none in this vocabulary)."""
+    """An utterance with its duration and tokens (``None``: the vocabulary cannot write its text)."""
 
     utterance: Utterance
     duration: float
@@ -38,7 +38,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances padded to one length; samples, because features are made where the model is."""
+    """Utterances padded to one length; samples, because features are computed on the model's device."""
 
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
@@ -46,10 +46,10 @@ class Batch:
     sample_lengths: Tensor  # (batch,) int64
     tokens: Tensor  # (batch, tokens) int64
     token_lengths: Tensor  # (batch,) int64
-    augmentation: Augmentation | None = None  # drawn, not yet done
+    augmentation: Augmentation | None = None  # drawn, not yet applied
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``."""
+        """Copy the batch to ``device``."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("samples", "sample_lengths", "tokens", "token_lengths")
@@ -61,7 +61,7 @@ class Batch:
 def training_examples(
     utterances: Iterable[Utterance], tokenizer: Tokenizer, config: TextConfig
 ) -> list[Example]:
-    """Normalised and tokenised; raises ``TextError`` at a symbol outside the vocabulary."""
+    """Normalise and tokenise utterances; raises ``TextError`` at a symbol outside the vocabulary."""
     normalise = NORMALISERS[config.normaliser]
     return [
         Example(u, measure_duration(u), tuple(tokenizer.encode(normalise(u.text), u.id))) for u in utterances
@@ -71,7 +71,7 @@ def training_examples(
 def evaluation_examples(
     utterances: Iterable[Utterance], tokenizer: Tokenizer, config: TextConfig
 ) -> list[Example]:
-    """As ``training_examples``; a text that has no tokens is still transcribed and scored."""
+    """As ``training_examples``, but keep texts that the vocabulary cannot write: they are scored, too."""
 
     def tokens(utterance: Utterance) -> tuple[int, ...] | None:
         try:
@@ -83,7 +83,7 @@ def evaluation_examples(
 
 
 def measure_duration(utterance: Utterance) -> float:
-    """Seconds, from the manifest or else from the recording."""
+    """Seconds of an utterance, from the manifest or else from the recording."""
     if utterance.duration is not None:
         return utterance.duration
     return audio.measure_duration(utterance.audio) - utterance.start
@@ -97,16 +97,16 @@ def plan_epoch(
     ranks: int = 1,
     ascending: bool = False,
 ) -> Plan:
-    """Which examples make up each batch of an epoch, for all ranks: a pure function of its arguments.
+    """Plan the batches of an epoch for all ranks: a pure function of its arguments.
 
-    Rank ``r`` takes ``plan[r::ranks]``. Every rank has the same number of batches, every example is in
-    one of them, and every epoch has as many (so that a run's steps are known without planning it all).
-    The batches that the ranks work on at the same time hold examples of nearly the same duration, so
-    that nobody waits long; where there are fewer examples than ranks, some are left empty.
+    Rank ``r`` takes ``plan[r::ranks]``. Every rank has the same number of batches, every example is in one of
+    them, and every epoch has the same number (so that a run's steps are known without planning all of it).
+    The batches that the ranks work on at the same time hold examples of nearly the same duration, so that
+    no rank waits long; where there are fewer examples than ranks, some batches are empty.
 
-    Examples are sorted by duration moved at random by up to ``JITTER``, so that their company changes
-    while little is padding, then cut into batches of ``batch_sizes``. The batches are shuffled, or
-    taken from short to long when ``ascending``.
+    Examples are sorted by their duration times a random factor of up to ``JITTER``, so that batches differ
+    from epoch to epoch while little is padding, then cut into batches of ``batch_sizes``. The batches are
+    shuffled, or taken from short to long when ``ascending``.
     """
     generator = np.random.default_rng((seed, epoch))
     jittered = np.asarray(durations) * generator.uniform(1 - JITTER, 1 + JITTER, len(durations))
@@ -118,30 +118,30 @@ def plan_epoch(
 
 
 def batch_sizes(durations: Sequence[float], batch_seconds: float, ranks: int = 1) -> list[int]:
-    """How many examples each batch of an epoch has, from short ones to long ones.
+    """The number of examples in each batch of an epoch, from short examples to long ones.
 
-    However the jitter falls, the example that comes ``n``-th is longer by no more than
-    ``(1 + JITTER) / (1 - JITTER)`` than the ``n``-th by duration: cut with that much to spare, no
-    batch of several exceeds ``batch_seconds``. The number of batches is a multiple of ``ranks``.
+    Whatever the jitter, the example that comes ``n``-th is longer by no more than ``(1 + JITTER) / (1 -
+    JITTER)`` than the ``n``-th by duration: cut with that much to spare, no batch of several exceeds
+    ``batch_seconds``. The number of batches is a multiple of ``ranks``.
     """
     bounds = [duration * (1 + JITTER) / (1 - JITTER) for duration in sorted(durations)]
     sizes = [len(batch) for batch in fill_batches(bounds, range(len(bounds)), batch_seconds)]
     while len(sizes) % ranks:
         largest = max(range(len(sizes)), key=sizes.__getitem__)
-        half = sizes[largest] // 2  # of a single example, one half is nothing
+        half = sizes[largest] // 2  # one half of a single example is empty
         sizes[largest : largest + 1] = [half, sizes[largest] - half]
     return sizes
 
 
 def padding_share(durations: Sequence[float], plan: Plan) -> float:
-    """Which share of the audio in the batches of ``plan`` is padding."""
+    """The share of padding in the batches of ``plan``."""
     lengths = [[durations[i] for i in batch] for batch in plan if batch]
     paid = sum(len(batch) * max(batch) for batch in lengths)
     return 1 - sum(map(sum, lengths)) / paid if paid else 0.0
 
 
 def plan_by_duration(durations: Sequence[float], batch_seconds: float) -> Plan:
-    """Batches for evaluation: every example once, longest first."""
+    """Plan batches for evaluation: every example once, the longest first."""
     return fill_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
 
 
@@ -160,7 +160,7 @@ def fill_batches(durations: Sequence[float], order: Iterable[int], batch_seconds
 
 
 def new_sample_reader(rate: int, keep: bool) -> Reader:
-    """A function that reads an utterance's samples, decoding each recording once when ``keep`` is set."""
+    """A function that reads an utterance's samples; with ``keep`` it decodes each only once."""
 
     def read(path: str, start: float, duration: float | None) -> np.ndarray:
         return audio.read_audio(path, rate, start, duration)
@@ -175,7 +175,7 @@ def load_batch(
     read: Reader,
     draw: Callable[[Sequence[Utterance], Sequence[int]], Augmentation] | None = None,
 ) -> Batch:
-    """Read and pad examples; ``draw`` decides, knowing how many samples each has, how to augment them."""
+    """Read and pad examples; ``draw`` draws their augmentation, given how many samples each has."""
     utterances = [example.utterance for example in examples]
     batch, lengths = padded([read(utterance) for utterance in utterances])
     tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
@@ -191,7 +191,7 @@ def load_batch(
 
 
 def read_ahead(jobs: Iterable[Callable[[], Item]], workers: int, ahead: int = 8) -> Iterator[Item]:
-    """Results of ``jobs`` in their order, up to ``ahead`` of them worked on before they are asked for."""
+    """Yield the results of ``jobs`` in their order, with up to ``ahead`` of them under way in advance."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Item]] = deque()
         try:
@@ -209,7 +209,7 @@ def read_ahead(jobs: Iterable[Callable[[], Item]], workers: int, ahead: int = 8)
 def measure_speakers(
     features: Features, examples: Sequence[Example], read: Reader, batch_seconds: float
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and standard deviation of each speaker's features, measured in one pass on the CPU."""
+    """Measure mean and standard deviation of each speaker's features in one pass, ``(features,)`` each."""
     moments: dict[str, Moments] = {}
     for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)

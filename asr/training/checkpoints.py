@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to go on, written so that a crash at any moment costs little.
+"""Checkpoints: all that a run needs to resume, written so that a crash at any moment costs little.
 
-A checkpoint is a folder ``checkpoints/step-00001234`` with tensors (safetensors), the position (JSON),
-the config that led there (TOML) and the checksums of all three, in the form that ``sha256sum -c``
-reads. It is written under a hidden name, forced onto the disk and renamed; the one before it is kept.
+A checkpoint is a folder ``checkpoints/step-00001234`` with tensors (safetensors), the progress (JSON),
+the config (TOML) and the checksums of all three, in the form that ``sha256sum -c`` reads. It is written
+under a hidden name, synced to the disk and renamed; the one before it is kept.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ KEPT = 2
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be gone on from."""
+    """A checkpoint that a run cannot resume from."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read back."""
+    """A checkpoint as it was read."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -47,29 +47,29 @@ class Checkpoint:
 def write_checkpoint(
     run_folder: Path, step: int, tensors: Mapping[str, Tensor], progress: Mapping[str, Any], config: object
 ) -> Path:
-    """Write the checkpoint of ``step``; the one before it stays, all others go."""
+    """Write the checkpoint of ``step`` and return its folder; the one before it stays, all others go."""
     folder = run_folder / CHECKPOINTS
     final = folder / f"step-{step:08d}"
     temporary = folder / f".{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left half of it
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left a part
     temporary.mkdir(parents=True)
     cpu_tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     save_file(cpu_tensors, temporary / STATE_FILE)
     (temporary / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
     save_config(config, temporary)
-    sums = [f"{checksum(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
+    sums = [f"{hash_file(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
     (temporary / CHECKSUMS_FILE).write_text("".join(sums), encoding="utf-8")
     for file in [*temporary.iterdir(), temporary]:
         sync(file)
-    shutil.rmtree(final, ignore_errors=True)  # saved twice: by the clock and by a signal
+    shutil.rmtree(final, ignore_errors=True)  # it may be saved twice: by the clock and by a signal
     temporary.replace(final)
     sync(folder)
-    tidy(folder, final)
+    remove_old(folder, final)
     return final
 
 
-def tidy(folder: Path, newest: Path) -> None:
-    """Keep ``newest`` and those before it up to ``KEPT``; later ones are of a future that was given up."""
+def remove_old(folder: Path, newest: Path) -> None:
+    """Keep ``newest`` and the ones before it, ``KEPT`` in all; later ones belong to an abandoned future."""
     whole = sorted(folder.glob("step-*"))
     keep = [path for path in whole if path.name <= newest.name][-KEPT:]
     for path in [*whole, *folder.glob(".step-*")]:
@@ -77,17 +77,17 @@ def tidy(folder: Path, newest: Path) -> None:
             shutil.rmtree(path)
 
 
-def checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoints of a run that were written to their end, oldest first."""
+def list_checkpoints(run_folder: Path) -> list[Path]:
+    """List the complete checkpoints of a run, oldest first."""
     return sorted((run_folder / CHECKPOINTS).glob("step-*"))
 
 
 def newest_checkpoint(run_folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is sound; ``None`` for a run that has none yet.
+    """Read the newest sound checkpoint; ``None`` for a run that has none yet.
 
-    ``warn`` is told of every newer one that is not. Raises ``CheckpointError`` when none is left.
+    ``warn`` gets a line about every newer one that is damaged. Raises ``CheckpointError`` when all are.
     """
-    found = checkpoints(run_folder)
+    found = list_checkpoints(run_folder)
     for path in reversed(found):
         try:
             return read_checkpoint(path)
@@ -95,18 +95,18 @@ def newest_checkpoint(run_folder: Path, warn: Callable[[str], None]) -> Checkpoi
             warn(f"{error}; trying the one before")
     if found:
         raise CheckpointError(
-            f"{run_folder / CHECKPOINTS}: every checkpoint is damaged; delete the folder to begin anew"
+            f"{run_folder / CHECKPOINTS}: every checkpoint is damaged; delete the folder to start again"
         )
     return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint; raises ``CheckpointError`` when it is not, byte for byte, what was written."""
+    """Read one checkpoint; raises ``CheckpointError`` unless it is byte for byte what was written."""
     try:
         lines = (path / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
         sums = {name: expected for expected, name in (line.split("  ", 1) for line in lines)}
         for name in (STATE_FILE, PROGRESS_FILE, CONFIG_FILE):
-            if checksum(path / name) != sums.get(name):
+            if hash_file(path / name) != sums.get(name):
                 raise CheckpointError(f"{path}: is damaged: {name} is not what was written")
         progress = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
         return Checkpoint(path, load_file(path / STATE_FILE), progress)
@@ -114,7 +114,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: is damaged: {error}") from error
 
 
-def checksum(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Why a recipe does not learn: ten utterances looked at and learned by heart, and what is wrong in words.
+"""Why a recipe does not learn: a check of its data, then ten utterances to overfit.
 
-A model that cannot learn ten utterances by heart will not learn ten thousand. Each fault found here is
-one sentence that names what was seen and what to change.
+A model that cannot overfit ten utterances will not learn ten thousand. Each fault is one sentence that
+says what was seen and what to change.
 """
 
 from __future__ import annotations
@@ -21,45 +21,46 @@ from asr.model.ctc import frames_needed
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonicalise, learn_tokenizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import Example, Reader, training_examples
-from asr.training.evaluation import alignable
+from asr.training.evaluation import is_alignable
 from asr.training.experiment import Experiment
-from asr.training.loop import own_batches, step, validated
-from asr.training.run import Run, assembled_run, epoch_updates, read_manifests
+from asr.training.run import Run, assemble_run, epoch_updates, read_manifests
+from asr.training.selection import validate
+from asr.training.steps import load_own_batches, take_step
 
 UTTERANCES = 10
-LEARNED = 0.05  # CER below which ten utterances are known by heart
-LOOK_STEPS = 25  # between two looks at the transcripts
+OVERFIT_CER = 0.05  # the CER up to which ten utterances count as overfitted
+LOOK_STEPS = 25  # between two validations
 SILENT_PEAK = 1e-3  # 60 dB below full scale
 BLANK_RATE = 0.98
-NAMES = 3  # ids told before "and more"
+NAMES = 3  # ids listed before "and more"
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Trace:
-    """How learning by heart went."""
+class OverfitResult:
+    """How training on the few utterances went."""
 
     losses: list[float]  # nats per utterance, of each step
     blank_rate: float  # of the last step
     cer: float | None
-    texts: dict[str, str]  # what the model makes of the utterances in the end
+    texts: dict[str, str]  # the model's transcripts at the end, by utterance id
 
     @property
-    def diverged(self) -> bool:
-        """Whether the loss left for infinity, or is far above where it began."""
+    def has_diverged(self) -> bool:
+        """Whether the loss became infinite, or is far above where it began."""
         return not all(map(math.isfinite, self.losses)) or self.losses[-1] > 2 * self.losses[0]
 
     @property
-    def learned(self) -> bool:
-        """Whether the utterances are known by heart."""
-        return self.cer is not None and self.cer <= LEARNED
+    def has_overfitted(self) -> bool:
+        """Whether the model overfits the utterances."""
+        return self.cer is not None and self.cer <= OVERFIT_CER
 
 
 def diagnose(experiment: Experiment, device: torch.device, say: Say, steps: int = 300) -> list[str]:
-    """Everything found wrong with a recipe and its data; nothing when it learns ten utterances by heart.
+    """List everything wrong with a recipe and its data; nothing when it overfits ten utterances.
 
-    ``say`` is given news. Raises a ``UserError`` for what makes it impossible to begin.
+    ``say`` gets lines of news. Raises ``UserError`` for what makes it impossible to start.
     """
     train = read_manifests(experiment.data, experiment.data.train)
     valid = read_manifests(experiment.data, experiment.data.valid)
@@ -75,21 +76,22 @@ def diagnose(experiment: Experiment, device: torch.device, say: Say, steps: int 
     examples = training_examples(ten, tokenizer, experiment.text)
     say(f"{len(train)} training utterances, {len(tokenizer)} tokens; looking at {len(ten)}")
     faults = [
-        *foreign_symbols(tokenizer, valid, normalise),
-        *empty_texts(train, normalise),
-        *crowded(model, examples),
+        *check_symbols(tokenizer, valid, normalise),
+        *check_texts(train, normalise),
+        *check_lengths(model, examples),
     ]
-    usable = [e for e in examples if alignable(e, frames_of(model, e))]
+    usable = [e for e in examples if is_alignable(e, count_frames(model, e))]
     if not usable:
         return faults
-    heard = [example.utterance for example in usable]
-    run = assembled_run(undisturbed(experiment, steps), Path("doctor"), device, tokenizer, heard, heard)
-    faults += silent(run.data.train, run.data.read)
-    return faults + unlearned(experiment, learned_by_heart(run, steps, say))
+    few = [example.utterance for example in usable]
+    plain = without_regularisation(experiment, steps)
+    run = assemble_run(plain, Path("doctor"), device, tokenizer, few, few)
+    faults += check_silence(run.data.train, run.data.read)
+    return faults + explain_failure(experiment, overfit(run, steps, say))
 
 
-def undisturbed(experiment: Experiment, steps: int) -> Experiment:
-    """The recipe without what makes learning by heart harder: augmentation, dropout, decay, a schedule."""
+def without_regularisation(experiment: Experiment, steps: int) -> Experiment:
+    """The recipe without what makes overfitting harder: augmentation, dropout, decay, a schedule."""
     encoder = replace(experiment.encoder, dropout=0.0, input_dropout=0.0, recurrent_dropout=0.0, zoneout=0.0)
     training = replace(
         experiment.training,
@@ -105,26 +107,26 @@ def undisturbed(experiment: Experiment, steps: int) -> Experiment:
     return replace(experiment, encoder=encoder, training=training, augment=AugmentConfig())
 
 
-def learned_by_heart(run: Run, steps: int, say: Say) -> Trace:
-    """Train on the run's few utterances until they are known or ``steps`` are over."""
+def overfit(run: Run, steps: int, say: Say) -> OverfitResult:
+    """Train on the run's few utterances until the model overfits them or ``steps`` are over."""
     losses: list[float] = []
     metrics = {"blank_rate": 0.0}
     evaluation = None
     while len(losses) < steps:
         updates = epoch_updates(run)
-        loaded = own_batches(run, updates)
+        loaded = load_own_batches(run, updates)
         for update in updates:
-            metrics, _ = step(run, update, [next(loaded) for _ in update])
+            metrics, _ = take_step(run, update, [next(loaded) for _ in update])
             losses.append(metrics["loss"])
             if len(losses) % LOOK_STEPS == 0:
-                evaluation = validated(run)
+                evaluation = validate(run)
                 say(f"step {len(losses)}: loss {losses[-1]:.3f}, {evaluation.summary}")
-        known = evaluation is not None and (evaluation.comparison.rates["cer"] or 0.0) <= LEARNED / 10
-        if known or not math.isfinite(losses[-1]):
+        done = evaluation is not None and (evaluation.comparison.rates["cer"] or 0.0) <= OVERFIT_CER / 10
+        if done or not math.isfinite(losses[-1]):
             break
         run.progress.epoch += 1
-    evaluation = validated(run)
-    return Trace(
+    evaluation = validate(run)
+    return OverfitResult(
         losses=losses,
         blank_rate=float(metrics["blank_rate"]),
         cer=evaluation.comparison.rates["cer"],
@@ -135,10 +137,10 @@ def learned_by_heart(run: Run, steps: int, say: Say) -> Trace:
 # --- what can be wrong with the data --------------------------------------------------------------
 
 
-def foreign_symbols(
+def check_symbols(
     tokenizer: Tokenizer, utterances: Sequence[Utterance], normalise: Callable[[str], str]
 ) -> Iterator[str]:
-    """Validation texts that the vocabulary of the training texts cannot write."""
+    """Report validation texts with symbols that no training text has."""
     symbols: Counter[str] = Counter()
     names = []
     for utterance in utterances:
@@ -151,73 +153,73 @@ def foreign_symbols(
         if tokenizer.lexicon is not None:
             yield (
                 f"lexicon too small: {len(names)} of {len(utterances)} validation texts have words that it "
-                f"lacks ({listed}), in {some(names)}; make it of all manifests with asr lexicon"
+                f"lacks ({listed}), in {name_some(names)}; make it of all manifests with asr lexicon"
             )
             return
         yield (
             f"vocabulary mismatch: {len(names)} of {len(utterances)} validation texts have symbols that no "
-            f"training text has ({listed}), in {some(names)}; choose a text.normaliser that removes the "
+            f"training text has ({listed}), in {name_some(names)}; choose a text.normaliser that removes the "
             "difference (letters-v1 for English), or train on texts that have them"
         )
 
 
-def empty_texts(utterances: Sequence[Utterance], normalise: Callable[[str], str]) -> Iterator[str]:
-    """Training utterances of which the normaliser leaves nothing."""
+def check_texts(utterances: Sequence[Utterance], normalise: Callable[[str], str]) -> Iterator[str]:
+    """Report training texts of which the normaliser leaves nothing."""
     names = [u.id for u in utterances if not canonicalise(normalise(u.text))]
     if names:
         yield (
             f"no text: nothing is left of {len(names)} of {len(utterances)} training texts after "
-            f"normalisation ({some(names)}); is the text.normaliser meant for this language?"
+            f"normalisation ({name_some(names)}); is text.normaliser the right one for this language?"
         )
 
 
-def crowded(model: AcousticModel, examples: Sequence[Example]) -> Iterator[str]:
-    """Utterances with fewer frames than CTC needs for their tokens."""
-    frames = [frames_of(model, example) for example in examples]
-    short = [(e, n) for e, n in zip(examples, frames, strict=True) if not alignable(e, n)]
+def check_lengths(model: AcousticModel, examples: Sequence[Example]) -> Iterator[str]:
+    """Report utterances with fewer frames than CTC needs for their tokens."""
+    frames = [count_frames(model, example) for example in examples]
+    short = [(e, n) for e, n in zip(examples, frames, strict=True) if not is_alignable(e, n)]
     if short:
         example, count = short[0]
         needed = frames_needed(example.tokens or ())
         yield (
             f"too few frames: {len(short)} of {len(examples)} utterances have fewer frames than their tokens "
             f"need ({example.utterance.id}: {example.duration:.2f} s are {count} frames, its text needs "
-            f"{needed}); a frame lasts {1000 * model.frame_seconds:g} ms: use a front_end that divides "
-            "time less, a shorter hop or bpe tokens; or the texts belong to other recordings"
+            f"{needed}); a frame lasts {1000 * model.frame_seconds:g} ms: use a front_end that leaves more "
+            "frames, a shorter hop or bpe tokens; or the texts belong to other recordings"
         )
 
 
-def frames_of(model: AcousticModel, example: Example) -> int:
-    """Rows of log-probs that an utterance gives."""
+def count_frames(model: AcousticModel, example: Example) -> int:
+    """Count the rows of log-probs of an utterance."""
     return model.num_frames(int(example.duration * model.sample_rate))
 
 
-def silent(examples: Sequence[Example], read: Reader) -> Iterator[str]:
-    """Utterances in which there is nothing to hear."""
+def check_silence(examples: Sequence[Example], read: Reader) -> Iterator[str]:
+    """Report utterances that are silent."""
     peaks = {e.utterance.id: float(np.abs(read(e.utterance)).max(initial=0.0)) for e in examples}
     names = [name for name, peak in peaks.items() if peak < SILENT_PEAK]
     if names:
         yield (
             f"silent audio: {len(names)} of {len(examples)} utterances stay 60 dB below full scale or more "
-            f"({some(names)}); listen to them: is the channel, the offset or the file the right one?"
+            f"({name_some(names)}); listen to them: are the channel, the offset and the file the right ones?"
         )
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few of many names."""
+def name_some(names: Sequence[str]) -> str:
+    """List the first few of many names."""
     more = len(names) - NAMES
     return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-# --- what can be wrong with the learning ----------------------------------------------------------
+# --- what can be wrong with the training ----------------------------------------------------------
 
 
-def unlearned(experiment: Experiment, trace: Trace) -> list[str]:
-    """Why the utterances are not known by heart; nothing when they are."""
+def explain_failure(experiment: Experiment, trace: OverfitResult) -> list[str]:
+    """Explain why the model does not overfit the utterances; nothing when it does."""
     training = experiment.training
     count, first, last = len(trace.losses), trace.losses[0], trace.losses[-1]
-    if trace.learned:
+    if trace.has_overfitted:
         return []
-    if trace.diverged:
+    if trace.has_diverged:
         return [
             f"diverging: the loss went from {first:.1f} to {last:.1f} in {count} steps; lower "
             f"training.learning_rate (it is {training.learning_rate:g}), set training.clip_norm "
@@ -226,12 +228,12 @@ def unlearned(experiment: Experiment, trace: Trace) -> list[str]:
     if trace.blank_rate > BLANK_RATE or not any(trace.texts.values()):
         return [
             f"all blank: after {count} steps {100 * trace.blank_rate:.0f} % of the frames say blank and the "
-            f"loss is {last:.1f} (it began at {first:.1f}): the model hears no difference between its "
-            "inputs, is too small or learns too slowly; raise training.learning_rate or encoder.size, or "
-            "look at what asr features draws of the recordings"
+            f"loss is {last:.1f} (it began at {first:.1f}): the model cannot tell its inputs apart, is too "
+            "small or learns too slowly; raise training.learning_rate or encoder.size, or look at the "
+            "recordings with asr features --plot"
         ]
     return [
         f"not learned: after {count} steps {100 * (trace.cer or 0.0):.0f} % of the characters are wrong, the "
         f"loss went from {first:.1f} to {last:.1f}; if it still falls, raise training.learning_rate or "
-        "--steps; if not, the texts may not be those of the recordings"
+        "--steps; if not, the texts may belong to other recordings"
     ]

@@ -1,7 +1,7 @@
 """The processes of a run that torchrun started together; a run by itself is a group of one.
 
-``torchrun --nproc-per-node 8 -m asr train ...`` starts eight times the same program, one a GPU. Each
-finds out its rank and how many there are from the environment, and asks the others through ``Ranks``.
+``torchrun --nproc-per-node 8 -m asr train ...`` starts the same program eight times, one per GPU. Each
+reads its rank and their number from the environment, and talks to the others through ``Ranks``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch.distributed as dist
 
 Item = TypeVar("Item")
 
-# For which a process waits for the others: as long as one of them may decode a large corpus into the cache.
-# That one of them is gone, torchrun notices at once.
+# How long a process waits for the others: one of them may be decoding a large corpus into the cache.
+# torchrun itself notices at once when one of them ends.
 LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of the run, and what they tell each other.
+    """This process's place among those of the run, and how they exchange values.
 
-    Every method but the properties must be called by all of them.
+    All processes must call every method; the properties are free.
     """
 
     rank: int = 0
@@ -35,11 +35,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and news."""
+        """Whether this is the process that writes files and prints news."""
         return self.rank == 0
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the processes, in float64."""
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sum each value over the processes, in float64."""
         if self.size == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64)
@@ -47,7 +47,7 @@ class Ranks:
         return sums.tolist()
 
     def gather(self, value: Item) -> list[Item]:
-        """What each process has, in the order of their ranks."""
+        """Gather the value of each process, in the order of ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -55,13 +55,13 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Go on when all of them have come here."""
+        """Wait until all of them are here."""
         if self.size > 1:
             dist.barrier()
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """A block that the others enter when the first process has left it."""
+        """Let the others enter the block when the first process has left it."""
         if not self.is_first:
             self.wait()
         yield
@@ -69,7 +69,7 @@ class Ranks:
             self.wait()
 
     def broadcast(self, value: Item) -> Item:
-        """What the first process has."""
+        """Return the value of the first process to all of them."""
         if self.size == 1:
             return value
         values = [value]
@@ -79,13 +79,13 @@ class Ranks:
 
 @contextmanager
 def join_process_group(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, for as long as the block lasts."""
+    """Join the processes that torchrun started, for the block; a process alone is a group of one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # Gloo carries what is said between the processes, NCCL the gradients of GPUs.
+    # Gloo carries the values that processes exchange, NCCL the gradients of GPUs.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -95,7 +95,7 @@ def join_process_group(device: torch.device) -> Iterator[Ranks]:
 
 
 def device_of_rank(device: torch.device) -> torch.device:
-    """The GPU of this process where ``device`` means any; other devices are as they are."""
+    """This process's GPU where ``device`` is any GPU; other devices stay as they are."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device

@@ -33,42 +33,42 @@ from asr.transcript.values import Hypothesis
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model makes of a set of examples."""
+    """The results of a model on a set of examples."""
 
     hypotheses: dict[str, Hypothesis]
     comparison: Comparison
     loss: float | None  # nats per utterance, over those that CTC can align
     audio_seconds: float
-    compute_seconds: float  # from samples in memory to hypotheses
+    compute_seconds: float  # from samples in memory to hypotheses, decoding of files excluded
 
     @property
     def rtf(self) -> float:
-        """Processing time per time of audio, decoding of files left out."""
+        """The real-time factor: computing time per time of audio."""
         return self.compute_seconds / max(self.audio_seconds, 1e-9)
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """For logs: validation loss, WER and CER as fractions."""
+        """Validation loss, and WER and CER as shares, for logs."""
         rates = self.comparison.rates
         return {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
 
     @property
     def reliability(self) -> list[ConfidenceBin]:
-        """Words of similar confidence, and which share of them is right."""
-        return bin_by_confidence(*words_right(self.comparison, self.hypotheses))
+        """Words grouped by confidence, and the share of right ones in each group."""
+        return bin_by_confidence(*judge_words(self.comparison, self.hypotheses))
 
     @property
     def summary(self) -> str:
-        """For people: whatever of the metrics could be measured."""
+        """The metrics that could be measured, for people."""
         rates = self.comparison.rates
         parts = [f"{name.upper()} {100 * rate:.2f} %" for name, rate in rates.items() if rate is not None]
         return ", ".join(parts if self.loss is None else [f"loss {self.loss:.4f}", *parts])
 
 
-def words_right(
+def judge_words(
     comparison: Comparison, hypotheses: Mapping[str, Hypothesis]
 ) -> tuple[list[float], list[bool]]:
-    """The confidence of every word of the hypotheses, and whether the alignment finds it right."""
+    """The confidence of every word of the hypotheses, and whether the alignment says it is right."""
     confidences: list[float] = []
     right: list[bool] = []
     for name, hypothesis in hypotheses.items():
@@ -88,9 +88,9 @@ def evaluate(
 ) -> Evaluation:
     """Transcribe every example and score it against its normalised text, or against its phones.
 
-    ``statistics`` are those of the speakers, for features that ask for them; they are measured
-    here when they are not given. ``progress`` is told how many utterances were done. Several
-    ``ranks`` share the work; each of them gets the whole result.
+    ``statistics`` are those of the speakers, for features that need them; they are measured here when not
+    given. ``progress`` is called with the number of utterances done since the last call. Several ``ranks``
+    share the work; each of them gets the whole result.
     """
     if statistics is None:
         model = unwrap_model(recognizer)
@@ -98,7 +98,7 @@ def evaluate(
         statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     plan = plan_by_duration([example.duration for example in examples], batch_seconds)
     shares = ranks.gather(
-        evaluated_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
+        evaluate_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
     )
     hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}
     losses = [loss for share in shares for loss in share.losses]
@@ -119,7 +119,7 @@ def evaluate(
 
 @dataclass
 class Share:
-    """What one process found."""
+    """The results of one process."""
 
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)  # nats, of utterances that CTC can align
@@ -127,7 +127,7 @@ class Share:
     compute_seconds: float = 0.0
 
 
-def evaluated_batches(
+def evaluate_batches(
     recognizer: Recognizer,
     examples: Sequence[Example],
     plan: Plan,
@@ -152,13 +152,13 @@ def evaluated_batches(
         share.losses += [
             loss
             for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
-            if alignable(examples[i], count)
+            if is_alignable(examples[i], count)
         ]
         progress(len(batch.ids))
     return share
 
 
-def alignable(example: Example, frames: int) -> bool:
+def is_alignable(example: Example, frames: int) -> bool:
     """Whether CTC can place the example's tokens on so many frames; never when it has no tokens."""
     return example.tokens is not None and frames >= frames_needed(example.tokens)
 
@@ -166,7 +166,10 @@ def alignable(example: Example, frames: int) -> bool:
 def batch_statistics(
     statistics: dict[str, tuple[Tensor, Tensor]], batch: Batch, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation for each utterance of a batch, each ``(batch, features)``."""
+    """Mean and standard deviation of each utterance's speaker, ``(batch, features)`` each.
+
+    ``None`` where there are no ``statistics``.
+    """
     if not statistics:
         return None
     means, stds = zip(*(statistics[speaker] for speaker in batch.speakers), strict=True)

@@ -60,28 +60,20 @@ class TrainingConfig:
     momentum: float = option(
         0.9, "Of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.", minimum=0, below=1
     )
-    schedule: Literal["cosine", "constant", "onecycle", "plateau"] = option(
+    schedule: Literal["cosine", "constant", "onecycle"] = option(
         "cosine",
         "Of the learning rate, after the warm-up: cosine falls to 0 by the last epoch, the safe choice "
         "when the epochs are known; constant for trials and with averaging; onecycle (Smith 2018) for few "
-        "epochs at a high rate; plateau (newbob) when nobody knows how many epochs it takes.",
+        "epochs at a high rate.",
     )
     warmup_steps: int = option(
         100, "Steps over which the rate rises from 0; onecycle rises for 30 %.", minimum=0
-    )
-    plateau_factor: float = option(
-        0.5, "Of the rate, after an epoch that did not improve validation.", above=0, below=1
     )
     weight_decay: float = option(
         0.01, "Decay of matrices towards 0; biases and norms are left alone.", minimum=0
     )
     clip_norm: float = option(
         5.0, "Gradients longer than this are shortened to it; 0 leaves them.", minimum=0
-    )
-    clip_value: float = option(
-        0.0,
-        "No part of a gradient beyond this, 0 for any; for single spikes, as CTC has on short texts.",
-        minimum=0,
     )
     average_decay: float = option(
         0.0,
@@ -97,7 +89,7 @@ class TrainingConfig:
         minimum=1,
     )
     patience: int = option(
-        0, "Stop after this many epochs in a row without improvement; 0 never does. For plateau.", minimum=0
+        0, "Stop after this many epochs in a row without improvement; 0 never does.", minimum=0
     )
     criterion: Literal["ctc", "ctc-crf"] = option(
         "ctc",

@@ -1,4 +1,4 @@
-"""A model as an ONNX file: samples in, log-probs out, for programs without torch.
+"""A model as an ONNX file, from samples to log-probs, for programs without torch.
 
 Features are part of the graph. Its Fourier transform is a convolution with windowed cosines and sines,
 which every runtime has, and differs from ``asr.model.features`` by rounding alone.
@@ -32,7 +32,7 @@ CHECKED_SECONDS = (2.3, 0.7, 1.1)  # a batch of these is held against torch afte
 
 
 class ExportError(UserError):
-    """A model that has no form in ONNX, or whose file is not equal to it."""
+    """A model that ONNX cannot express, or whose file computes something else."""
 
 
 class SamplesToLogProbs(nn.Module):
@@ -63,7 +63,7 @@ class SamplesToLogProbs(nn.Module):
         if config.kind == "mfcc":
             features = features @ self.features.cosines
         features = append_deltas(mask_padding(features, counts), counts, config.deltas)
-        features, counts = stacked(features, counts, config.stack, config.skip)
+        features, counts = slice_stack(features, counts, config.stack, config.skip)
         if config.normalisation == "none":
             return features, counts
         mean, std = self.features.mean[None], self.features.std[None]
@@ -80,7 +80,7 @@ def windowed_waves(features: Features) -> Tensor:
     return waves.float()[:, None]
 
 
-def stacked(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
+def slice_stack(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
     """``asr.model.features.stacked`` with slices, of which ONNX knows how long they are."""
     if stack == skip == 1:
         return features, lengths
@@ -118,7 +118,7 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) ->
                     "log_probs": {0: "batch", 1: "frames"}, "frames": {0: "batch"},
                 },
             )  # fmt: skip
-        add_metadata(temporary, described(model, tokenizer))
+        add_metadata(temporary, describe_model(model, tokenizer))
         difference = largest_difference(model, temporary)
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -129,12 +129,11 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) ->
 
 def check_exportable(model: AcousticModel) -> None:
     """Raise ``ExportError`` for what only torch can do with any number of frames."""
-    encoder, features = model.config.encoder, model.config.features
+    encoder = model.config.encoder
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
         "zoneout": encoder.zoneout > 0,
         "transformer": encoder.kind == "transformer",
-        "dither": features.dither > 0,
     }
     for what, is_so in wrong.items():
         if is_so:
@@ -142,7 +141,7 @@ def check_exportable(model: AcousticModel) -> None:
             raise ExportError(f"{model.name}: its {what} has no form in ONNX; cells that have: {can}")
 
 
-def described(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]:
+def describe_model(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]:
     """What a program must know besides the graph, for the file's metadata."""
     return {
         "sample_rate": str(model.sample_rate),

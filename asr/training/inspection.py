@@ -1,4 +1,4 @@
-"""Seeing inside: what a model hears, what its units do with it and what it says, frame by frame."""
+"""What happens inside a model, frame by frame: features, a layer's units, posteriors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from asr.model.features import padded, unpad
 from asr.recognition.recognizer import Recognizer
 from asr.transcript.values import Word
 
-LIKELY = 0.1  # a token that never gets more probability than this is not drawn
-MOST_NUMBERED = 60  # units with room for their numbers beside them; of more, every second or third has one
+LIKELY = 0.1  # a token whose probability never exceeds this is not drawn
+MOST_NUMBERED = 60  # units whose numbers have room beside them; of more, every second or third has one
 GATES = ("input", "forget", "output", "reset", "update")  # between 0 and 1; the rest has a sign
 
 
 @dataclass(frozen=True)
-class Inside:
+class Inspection:
     """One recording on its way through a model."""
 
     audio: str
@@ -42,12 +42,14 @@ class Inside:
 
     @property
     def size(self) -> int:
-        """Units of the layer."""
+        """The number of units in the layer."""
         return self.activations["hidden"].shape[1]
 
 
 @torch.no_grad()
-def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backward: bool = False) -> Inside:
+def inspect_model(
+    recognizer: Recognizer, audio: str | Path, layer: int = 0, backward: bool = False
+) -> Inspection:
     """Run a recording through a model and keep what happens in one layer.
 
     Args:
@@ -63,7 +65,7 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
     number = layer or len(layers)
     if not 1 <= number <= len(layers):
         raise UserError(f"--layer {layer}: the model {recognizer.name} has layers 1 to {len(layers)}")
-    chosen = layers[number - 1]
+    chosen = model.ctc.encoder.outputs[number - 1]
     if backward and not (isinstance(chosen, RecurrentLayer) and chosen.back is not None):
         raise UserError(f"--backward: the model {recognizer.name} reads from the start only")
     samples = read_audio(audio, recognizer.sample_rate)
@@ -71,23 +73,23 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
         raise UserError(f"{audio}: holds no samples")
     batch, lengths = padded([samples])
     features, frames = model.features(batch.to(model.device), lengths.to(model.device))
-    passed: list[tuple[Any, Any]] = []
-    hook = chosen.register_forward_hook(lambda module, inputs, output: passed.append((inputs, output)))
+    calls: list[tuple[Any, Any]] = []
+    hook = chosen.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))
     try:
-        log_probs, steps = model.log_probs(batch, lengths)
+        log_probs, steps = model.run_network(features, frames)
     finally:
         hook.remove()
     (hypothesis,) = recognizer.search(unpad(log_probs, steps))
     direction = ""
     if isinstance(chosen, RecurrentLayer):
         direction = ", from the end" if backward else ", from the start"
-    return Inside(
+    return Inspection(
         audio=Path(audio).name,
         duration=len(samples) / recognizer.sample_rate,
         kind=model.config.features.kind,
         features=features[0, : int(frames[0])].cpu().numpy(),
         place=f"layer {number} of {len(layers)}{direction}",
-        activations=activations(chosen, *passed[0], backward),
+        activations=collect_activations(chosen, *calls[0], backward),
         log_probs=log_probs[0].cpu().numpy(),
         tokens=recognizer.tokenizer.symbols,
         words=hypothesis.words,
@@ -95,10 +97,13 @@ def look_inside(recognizer: Recognizer, audio: str | Path, layer: int = 0, backw
     )
 
 
-def activations(
+def collect_activations(
     layer: nn.Module, inputs: Sequence[Tensor], output: Tensor, backward: bool
 ) -> dict[str, np.ndarray]:
-    """What a layer's units did by name, each ``(frames, units)``; its output where it has no inside."""
+    """The activations of a layer's units by name, ``(frames, units)`` each.
+
+    Gates, cell and hidden state of a recurrent layer; of any other, its output as the hidden state.
+    """
     states = {"hidden": output}
     if isinstance(layer, RecurrentLayer):
         states = layer.trace(inputs[0], inputs[1], backward)
@@ -106,60 +111,63 @@ def activations(
     return {name: states[name][0].cpu().numpy() for name in names}
 
 
-def liveliest(inside: Inside, count: int) -> list[int]:
-    """The units whose hidden state changes most over the recording, in their order."""
-    movement = inside.activations["hidden"].std(0)
+def choose_units(inspection: Inspection, count: int) -> list[int]:
+    """Choose the ``count`` units whose hidden state changes most over the recording, in their order."""
+    movement = inspection.activations["hidden"].std(0)
     return sorted(np.argsort(-movement, kind="stable")[:count].tolist())
 
 
-def draw_inside(inside: Inside, units: Sequence[int], path: Path) -> None:
-    """Write what ``picture`` draws; the ending of ``path`` chooses the format."""
-    figure = picture(inside, units)
+def draw_inspection(inspection: Inspection, units: Sequence[int], path: Path) -> None:
+    """Write the figure of ``draw_figure``; the ending of ``path`` chooses the format."""
+    figure = draw_figure(inspection, units)
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
-def picture(inside: Inside, units: Sequence[int]) -> Any:
-    """A figure of features, the activations of ``units``, and posteriors with the words above them.
+def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
+    """Draw features, the activations of ``units``, and posteriors with the words above them.
 
     Raises ``UserError`` for a unit that is not there.
     """
-    from matplotlib.figure import Figure  # takes long to come, and few commands need it
+    from matplotlib.figure import Figure  # slow to import, and few commands need it
 
     for unit in units:
-        if not 0 <= unit < inside.size:
-            raise UserError(f"--units {unit}: {inside.place} has units 0 to {inside.size - 1}")
+        if not 0 <= unit < inspection.size:
+            raise UserError(f"--units {unit}: {inspection.place} has units 0 to {inspection.size - 1}")
     units = list(dict.fromkeys(units))
     rows = 0.5 + 0.11 * min(len(units), MOST_NUMBERED)
-    heights = [2.0, *[rows] * len(inside.activations), 1.8]
-    width = max(7.0, min(24.0, 2.5 * inside.duration))
+    heights = [2.0, *[rows] * len(inspection.activations), 1.8]
+    width = max(7.0, min(24.0, 2.5 * inspection.duration))
     figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    panels[0].set_title(f"{inside.audio}: {inside.place}")
-    darkest, brightest = np.percentile(inside.features, [1, 99])  # or one outlier takes all of the colours
+    panels[0].set_title(f"{inspection.audio}: {inspection.place}")
+    # An outlier would take all of the colours.
+    darkest, brightest = np.percentile(inspection.features, [1, 99])
     draw_frames(
-        panels[0], inside.features, inside.duration, f"{inside.kind} feature", vmin=darkest, vmax=brightest,
-        cmap="magma",
+        panels[0], inspection.features, inspection.duration, f"{inspection.kind} feature",
+        vmin=darkest, vmax=brightest, cmap="magma",
     )  # fmt: skip
-    for axes, (name, values) in zip(panels[1:-1], inside.activations.items(), strict=True):
+    for axes, (name, values) in zip(panels[1:-1], inspection.activations.items(), strict=True):
         shown = values[:, units]
         if name in GATES:
-            image = draw_frames(axes, shown, inside.duration, f"{name} gate", vmin=0, vmax=1, cmap="viridis")
+            image = draw_frames(
+                axes, shown, inspection.duration, f"{name} gate", vmin=0, vmax=1, cmap="viridis"
+            )
         else:
             most = float(np.abs(shown).max()) or 1.0
             image = draw_frames(
-                axes, shown, inside.duration, f"{name} state", vmin=-most, vmax=most, cmap="RdBu_r"
+                axes, shown, inspection.duration, f"{name} state", vmin=-most, vmax=most, cmap="RdBu_r"
             )
         every = -(-len(units) // MOST_NUMBERED)
         axes.set_yticks(range(0, len(units), every), map(str, units[::every]), fontsize=6)
         figure.colorbar(image, ax=axes, pad=0.01)
-    draw_posteriors(panels[-1], inside)
-    panels[-1].set(xlim=(0, inside.duration), xlabel="seconds")
+    draw_posteriors(panels[-1], inspection)
+    panels[-1].set(xlim=(0, inspection.duration), xlabel="seconds")
     return figure
 
 
 def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **colours: Any) -> Any:
-    """``(frames, rows)`` as an image over the seconds of a recording."""
+    """Draw ``(frames, rows)`` as an image over the seconds of a recording."""
     axes.set_ylabel(label, fontsize=8)
     return axes.imshow(
         values.T, origin="lower", aspect="auto", interpolation="nearest",
@@ -167,34 +175,34 @@ def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **co
     )  # fmt: skip
 
 
-def draw_posteriors(axes: Any, inside: Inside) -> None:
-    """The probability of every token that ever is likely, its symbol at each of its peaks; the blank in grey.
+def draw_posteriors(axes: Any, inspection: Inspection) -> None:
+    """Draw the probability of every token that is likely somewhere, with its symbol at each peak.
 
-    Words stand above where they were heard.
+    The blank is grey. Words stand above the times at which they were found.
     """
-    probabilities = np.exp(inside.log_probs)
+    probabilities = np.exp(inspection.log_probs)
     frames = len(probabilities)
-    times = (np.arange(frames) + 0.5) * inside.duration / frames
+    times = (np.arange(frames) + 0.5) * inspection.duration / frames
     marker = "o" if frames == 1 else None  # a line needs two
     axes.plot(times, probabilities[:, 0], color="0.75", linewidth=1, marker=marker, label="blank")
     for token in 1 + np.flatnonzero(probabilities[:, 1:].max(0) > LIKELY):
         colour = f"C{token % 10}"
         axes.plot(times, probabilities[:, token], color=colour, linewidth=1.2, marker=marker)
-        for frame in peaks(probabilities[:, token]):
-            symbol = inside.tokens[token].replace("$", r"\$")
+        for frame in find_peaks(probabilities[:, token]):
+            symbol = inspection.tokens[token].replace("$", r"\$")
             height = probabilities[frame, token] + 0.02
             axes.text(times[frame], height, symbol, color=colour, ha="center", va="bottom", fontsize=7)
-    for word in inside.words:
+    for word in inspection.words:
         middle = (word.start + word.end) / 2
         axes.text(middle, 1.17, word.text.replace("$", r"\$"), ha="center", va="bottom", fontsize=9)
         axes.axvspan(word.start, word.end, color="0.5", alpha=0.08, linewidth=0)
     axes.set(ylim=(0, 1.4), yticks=(0, 0.5, 1))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=6)  # beside, where no word can be
-    axes.set_ylabel(f"posterior ({inside.unit} above)", fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=6)  # beside the axes: no word is there
+    axes.set_ylabel(f"posterior ({inspection.unit} above)", fontsize=8)
 
 
-def peaks(values: np.ndarray) -> list[int]:
-    """The highest frame of every stretch of ``values`` above ``LIKELY``."""
+def find_peaks(values: np.ndarray) -> list[int]:
+    """Find the highest frame of every span of ``values`` above ``LIKELY``."""
     above = np.flatnonzero(values > LIKELY)
-    stretches = np.split(above, 1 + np.flatnonzero(np.diff(above) > 1))
-    return [int(stretch[values[stretch].argmax()]) for stretch in stretches if len(stretch)]
+    spans = np.split(above, 1 + np.flatnonzero(np.diff(above) > 1))
+    return [int(span[values[span].argmax()]) for span in spans if len(span)]

@@ -1,4 +1,4 @@
-"""Seeing what happens in a run: ``metrics.jsonl``, TensorBoard, and the signals that ask it to stop."""
+"""Watching a run: ``metrics.jsonl``, TensorBoard, and the signals that ask it to stop."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from asr.training.run import Run
 
 METRICS_FILE = "metrics.jsonl"
 SHOWN_TEXTS = 10
-PIXELS = 4  # to a side of each value in a picture
-ECHO_SECONDS = 1.0  # in which a second signal is taken for the first one passed on
+PIXELS = 4  # the side of each value in a picture
+ECHO_SECONDS = 1.0  # a second signal within this time is taken for the first one passed on
 
 
-# --- what is written ------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Journal:
-    """Where a run writes what happens; all processes but the first have one without files."""
+    """Where a run writes its metrics; all processes but the first have one without files."""
 
     file: BinaryIO | None = None
     tensorboard: Any = None  # a ``SummaryWriter``; ``None`` on machines without TensorBoard
@@ -43,12 +43,12 @@ class Journal:
             self.file.write(json.dumps(record).encode() + b"\n")
             self.file.flush()
         if self.tensorboard is not None:
-            for name, value in scalars(record):
+            for name, value in list_scalars(record):
                 if name != "step":
                     self.tensorboard.add_scalar(name, value, record["step"])
 
     def draw(self, name: str, values: np.ndarray, step: int) -> None:
-        """Show ``(frames, rows)`` in TensorBoard, time to the right, the first row below, high is bright."""
+        """Show ``(frames, rows)`` in TensorBoard: time to the right, first row at the bottom, high bright."""
         if self.tensorboard is not None:
             low, high = float(values.min()), float(values.max())
             shades = 255 * (values.T[::-1] - low) / max(high - low, 1e-9)
@@ -62,11 +62,11 @@ class Journal:
 
 
 @contextmanager
-def journal(run: Run) -> Iterator[Journal]:
-    """The run's journal, open as long as the block lasts.
+def open_journal(run: Run) -> Iterator[Journal]:
+    """Open the run's journal for the block.
 
-    After a kill the records of steps that are taken again stand in ``metrics.jsonl`` twice, the newer
-    ones behind a line with ``"event": "resumed"``.
+    After a kill, ``metrics.jsonl`` has the records of the steps that are taken again twice, the newer ones
+    after a line with ``"event": "resumed"``.
     """
     if not run.ranks.is_first:
         yield Journal()
@@ -76,7 +76,7 @@ def journal(run: Run) -> Iterator[Journal]:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        opened = Journal(file, tensorboard_writer(run))
+        opened = Journal(file, open_tensorboard(run))
         opened.log({"step": run.progress.step, "event": "resumed" if run.progress.step else "started"})
         try:
             yield opened
@@ -85,46 +85,48 @@ def journal(run: Run) -> Iterator[Journal]:
                 opened.tensorboard.close()
 
 
-def show_validation(run: Run, into: Journal, evaluation: Evaluation) -> None:
-    """What the model makes of a few validation utterances: texts of some, pictures of one.
+def show_validation(run: Run, journal: Journal, evaluation: Evaluation) -> None:
+    """Show a few validation utterances in TensorBoard: texts of some, pictures of one.
 
     They are the same ones every time, so that one sees them change.
     """
-    if into.tensorboard is None:
+    if journal.tensorboard is None:
         return
     step = run.progress.step
     references = {e.utterance.id: e.utterance.text for e in run.data.valid[:SHOWN_TEXTS]}
     rows = [
-        f"| {cell(name)} | {cell(text)} | {cell(evaluation.hypotheses[name].text)} |"
-        for name, text in references.items()
+        " ".join(["|", *(f"{escape_cell(text)} |" for text in (name, reference, hypothesis))])
+        for name, reference in references.items()
+        for hypothesis in [evaluation.hypotheses[name].text]
     ]
-    into.write("validation", ["| utterance | reference | hypothesis |", "| --- | --- | --- |", *rows], step)
+    heading = ["| utterance | reference | hypothesis |", "| --- | --- | --- |"]
+    journal.write("validation", [*heading, *rows], step)
     example = sorted(run.data.valid, key=lambda e: e.duration)[len(run.data.valid) // 2]
     batch = load_batch([example], run.data.read).to(run.model.device)
     statistics = batch_statistics(run.valid_statistics, batch, run.model.device)
-    features, _ = run.model.features(batch.samples, batch.sample_lengths, statistics)
-    log_probs, _ = run.model.log_probs(batch.samples, batch.sample_lengths, statistics)
+    features, frames = run.model.features(batch.samples, batch.sample_lengths, statistics)
+    log_probs, _ = run.model.run_network(features, frames)
     if features.shape[1] and log_probs.shape[1]:
-        into.draw("utterance/features", features[0].cpu().numpy(), step)
-        into.draw("utterance/posteriors", log_probs[0].exp().cpu().numpy(), step)
+        journal.draw("utterance/features", features[0].cpu().numpy(), step)
+        journal.draw("utterance/posteriors", log_probs[0].exp().cpu().numpy(), step)
 
 
-def cell(text: str) -> str:
-    """``text`` inside a Markdown table."""
+def escape_cell(text: str) -> str:
+    """Escape ``text`` for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 
-def scalars(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a record, those in tables under ``table/name``."""
+def list_scalars(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """List the numbers of a record by name, those in nested tables as ``table/name``."""
     for name, value in record.items():
         if isinstance(value, dict):
-            yield from scalars(value, f"{prefix}{name}/")
+            yield from list_scalars(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield prefix + name, value
 
 
-def tensorboard_writer(run: Run) -> Any:
-    """A ``SummaryWriter`` for the run, or ``None`` on machines without TensorBoard."""
+def open_tensorboard(run: Run) -> Any:
+    """Open a ``SummaryWriter`` for the run, or return ``None`` on machines without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -132,13 +134,13 @@ def tensorboard_writer(run: Run) -> Any:
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.progress.step + 1)
 
 
-# --- what was written -----------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
-def records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run folder's ``metrics.jsonl``, without the line that a kill cut off.
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read the records of a run folder's ``metrics.jsonl``, without the line that a kill cut off.
 
-    Raises ``ManifestError`` for a file that cannot be read, or a line that is no JSON object.
+    Raises ``ManifestError`` for a file that cannot be read, or a line that is not a JSON object.
     """
     path = folder / METRICS_FILE
     for number, line in read_numbered_lines(path):
@@ -146,35 +148,35 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
             yield parse_object(line, f"{path}:{number}")
 
 
-def training_speed(folder: Path) -> float | None:
-    """Hours of audio that a run's steps heard in an hour, the median over its epochs.
+def read_training_speed(folder: Path) -> float | None:
+    """Hours of audio that a run's steps took per hour, the median over its epochs.
 
-    The time that validation takes is not in it. ``None`` for a model folder without such records:
-    one that was shipped, or trained before they had a speed.
+    The time of validation does not count. ``None`` for a model folder without such records: one that was
+    shipped, or trained before records had a speed.
     """
     if not (folder / METRICS_FILE).exists():
         return None
-    speeds = {r["epoch"]: r["speed"] for r in records(folder) if "loss" in r and "speed" in r}
+    speeds = {r["epoch"]: r["speed"] for r in read_records(folder) if "loss" in r and "speed" in r}
     return round(median(speeds.values()), 1) if speeds else None
 
 
-# --- what is heard --------------------------------------------------------------------------------
+# --- signals --------------------------------------------------------------------------------------
 
 
 @dataclass
 class StopFlag:
-    """Set by a signal, looked at between steps."""
+    """Set by a signal and checked between steps."""
 
     signal_number: int = 0
     set_at: float = 0.0  # of time.monotonic()
 
 
 @contextmanager
-def stop_signal() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into a flag; one that comes a while later ends the program at once.
+def catch_stop_signals() -> Iterator[StopFlag]:
+    """Turn SIGINT and SIGTERM into a flag; a second signal after a while ends the program at once.
 
-    Not one that comes right behind the first: programs that start others (timeout, job schedulers)
-    pass on a signal that the terminal has sent to everybody already.
+    A signal right after the first does not: programs that start others (timeout, job schedulers) pass on
+    what the terminal has already sent to everybody.
     """
     flag = StopFlag()
     before: dict[int, Any] = {}

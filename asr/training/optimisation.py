@@ -1,4 +1,4 @@
-"""How gradients move weights: optimisers, learning rates, clipping, averages of weights."""
+"""How gradients change weights: optimisers, learning rates, clipping, averages of weights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def new_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's memory under flat names."""
+    """The state of the optimiser under flat names."""
     return {
         f"{index}.{name}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
@@ -67,7 +67,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give the optimiser back what ``optimizer_tensors`` took from it."""
+    """Restore the state that ``optimizer_tensors`` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".")
@@ -89,12 +89,12 @@ def cosine(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def constant(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then all of the rate for ever."""
+    """Linear warm-up, then the whole rate to the end."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 def onecycle(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Up from a 25th over 30 % of the run, then down to 0, in half cosines (Smith 2018)."""
+    """Up from 1/25 over 30 % of the run, then down to 0, in half cosines (Smith 2018)."""
     top = ONE_CYCLE_RISE * total_steps
     if step < top:
         return 1 - (1 - ONE_CYCLE_START) * half_cosine(step / top)
@@ -102,7 +102,7 @@ def onecycle(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def half_cosine(share: float) -> float:
-    """From 1 at 0 down to 0 at 1 and beyond."""
+    """Half a cosine: 1 at 0, 0 at 1 and beyond."""
     return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
@@ -110,20 +110,19 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
     "cosine": cosine,
     "constant": constant,
     "onecycle": onecycle,
-    "plateau": constant,  # it falls by the factor that validation decides
 }
 
 
-def compute_learning_rate(step: int, total_steps: int, config: TrainingConfig, factor: float = 1.0) -> float:
-    """The rate of one step; ``factor`` is what validation has left of it."""
-    return factor * config.learning_rate * SCHEDULES[config.schedule](step, total_steps, config.warmup_steps)
+def compute_learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """The learning rate of one step, counted from 0."""
+    return config.learning_rate * SCHEDULES[config.schedule](step, total_steps, config.warmup_steps)
 
 
 # --- gradients ------------------------------------------------------------------------------------
 
 
 def gradient_norms(module: nn.Module) -> dict[str, float]:
-    """Euclidean norm of the gradient of each layer of ``module``."""
+    """The Euclidean norm of the gradient of each layer of ``module``."""
     squares: dict[str, list[Tensor]] = {}
     for name, parameter in module.named_parameters():
         if parameter.grad is not None:
@@ -134,16 +133,14 @@ def gradient_norms(module: nn.Module) -> dict[str, float]:
 
 
 def layer_name(parameter: str) -> str:
-    """The layer that a parameter is in: its path down to the first number, or to its last point."""
+    """The layer of a parameter: its path down to the first number, or to its last dot."""
     parts = parameter.split(".")
     depth = next((i + 1 for i, part in enumerate(parts) if part.isdigit()), len(parts) - 1)
     return ".".join(parts[:depth])
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> float:
-    """Bound gradients by value, then by norm; returns the norm in between (it may not be finite)."""
-    if config.clip_value:
-        torch.nn.utils.clip_grad_value_(parameters, config.clip_value)
+    """Shorten the gradient to ``clip_norm``; returns its norm before that, which may not be finite."""
     return float(torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf))
 
 
@@ -153,8 +150,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], config: TrainingConfig) -
 def update_averages(averages: Mapping[str, Tensor], module: nn.Module, decay: float, updates: int) -> None:
     """Move each average towards the present weight by ``1 - decay``, further in the first updates.
 
-    Without that, the random initial weights would weigh in for long: after ``n`` updates the decay is
-    at most ``(1 + n) / (10 + n)``.
+    Otherwise the random initial weights would count for long: after ``n`` updates the decay is at most
+    ``(1 + n) / (10 + n)``.
     """
     decay = min(decay, (1 + updates) / (10 + updates))
     with torch.no_grad():
@@ -164,7 +161,7 @@ def update_averages(averages: Mapping[str, Tensor], module: nn.Module, decay: fl
 
 @contextmanager
 def replace_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """``module`` with other weights for as long as the block lasts."""
+    """Give ``module`` other weights during the block."""
     parameters = {name: p for name, p in module.named_parameters() if name in weights}
     own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     load_weights(parameters, weights)
@@ -182,7 +179,7 @@ def load_weights(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, T
 
 
 def average_weights(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The average of several models' weights; what is no floating-point number is taken from the first."""
+    """Average the weights of several models; tensors of other than floating-point numbers are the first's."""
     return {
         name: torch.stack([weights[name].double() for weights in several]).mean(0).to(first.dtype)
         if first.is_floating_point()

@@ -1,11 +1,11 @@
-"""A run in memory: its data, its weights, how far it is; put together from a recipe or a checkpoint."""
+"""A run in memory: its data, its weights and its progress, assembled from a recipe or a checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from asr.training.denominator import (
     graph_tensors,
 )
 from asr.training.distributed import Ranks
-from asr.training.evaluation import alignable
+from asr.training.evaluation import is_alignable
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
@@ -56,7 +56,7 @@ Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of 
 
 OUTPUT_LAYER = "model.projection."
 DENOMINATOR = "denominator."
-SETTLING_FRAMES = 64  # of the made-up utterance
+WARM_UP_FRAMES = 64  # of the made-up utterance
 
 
 class TrainingError(UserError):
@@ -67,8 +67,8 @@ class TrainingError(UserError):
 class Progress:
     """Where a run stands; goes into every checkpoint as JSON.
 
-    Random states are not in it, for there are none to keep: what a step draws is decided by the
-    seed, the step and the rank, and what augmentation draws by the seed, the epoch and the utterance.
+    It has no random states, for there are none to keep: seed, step and rank decide what a step draws, and
+    seed, epoch and utterance what augmentation draws.
     """
 
     step: int = 0
@@ -81,14 +81,13 @@ class Progress:
     best: list[float] = field(default_factory=list)  # WER, CER and loss of the selected weights
     best_steps: list[list[float]] = field(default_factory=list)  # [WER, CER, loss, step] of the best few
     stale_epochs: int = 0  # in a row without improvement
-    rate_factor: float = 1.0  # what schedule ``plateau`` has left of the learning rate
-    averaged: bool = False  # the weights of the best few, at the end
-    data: str = ""  # the digest of what is trained on and validated with
+    averaged: bool = False  # whether the weights of the best few were averaged, at the end
+    data: str = ""  # the digest of training and validation data
 
 
 @dataclass(frozen=True)
 class Data:
-    """Examples ready for training, how to read them, and what to augment them with."""
+    """Examples ready for training, how to read them and what to augment them with."""
 
     train: list[Example]
     valid: list[Example]
@@ -108,14 +107,14 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """Changes with any utterance's id, text, duration or place in the order, not with where it lies."""
+        """A digest of ids, texts, durations and order of the utterances, not of where their audio is."""
         known = [[e.utterance.id, e.utterance.text, e.duration] for e in self.train + self.valid]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run in memory: what is learned, with what, how far it is."""
+    """A run in memory: the model, the data and the progress."""
 
     experiment: Experiment
     folder: Path
@@ -133,28 +132,28 @@ class Run:
 
     @property
     def recognizer(self) -> Recognizer:
-        """One with the present weights, whose search is greedy."""
+        """A recogniser with the present weights, whose search is greedy."""
         return wrap_model(self.model, self.tokenizer)
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Updates of the weights; each epoch has as many."""
+        """Updates of the weights in an epoch; every epoch has the same number."""
         sizes = batch_sizes(self.data.durations, self.experiment.training.batch_seconds, self.ranks.size)
         return -(-len(sizes) // self.update_size)
 
     @property
     def total_steps(self) -> int:
-        """Of the whole run."""
+        """Updates of the weights in the whole run."""
         return self.experiment.training.epochs * self.steps_per_epoch
 
     @property
     def update_size(self) -> int:
-        """Batches that make up an update, over all processes."""
+        """Batches in an update, over all processes."""
         return self.ranks.size * self.experiment.training.accumulate
 
 
 def epoch_updates(run: Run) -> list[Plan]:
-    """The batches of each update of the present epoch, those of all processes."""
+    """The batches of each update of the present epoch, for all processes."""
     training, epoch = run.experiment.training, run.progress.epoch
     plan = plan_epoch(
         run.data.durations,
@@ -170,16 +169,17 @@ def epoch_updates(run: Run) -> list[Plan]:
 # --- from a recipe --------------------------------------------------------------------------------
 
 
-def prepared_run(
+def prepare_run(
     experiment: Experiment,
     folder: Path,
     device: torch.device,
     ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
     checkpoint: Checkpoint | None = None,
 ) -> Run:
-    """Data read, vocabulary learned, weights drawn, or taken from ``checkpoint``.
+    """Read the data, learn the vocabulary, and draw the weights or take them from ``checkpoint``.
 
-    Without one, all of it is decided by the experiment alone.
+    Without a checkpoint, the experiment alone decides all of it. Raises ``TrainingError`` for data that
+    cannot be trained on or a checkpoint that does not fit.
     """
     train_utterances = read_manifests(experiment.data, experiment.data.train)
     valid_utterances = read_manifests(experiment.data, experiment.data.valid)
@@ -188,12 +188,12 @@ def prepared_run(
     tokenizer = learn_tokenizer(
         experiment.text, (normalise(u.text) for u in train_utterances), experiment.data.folder
     )
-    return assembled_run(
+    return assemble_run(
         experiment, folder, device, tokenizer, train_utterances, valid_utterances, ranks, checkpoint
     )
 
 
-def assembled_run(
+def assemble_run(
     experiment: Experiment,
     folder: Path,
     device: torch.device,
@@ -203,13 +203,13 @@ def assembled_run(
     ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
     checkpoint: Checkpoint | None = None,
 ) -> Run:
-    """A run on some utterances and a vocabulary."""
+    """Assemble a run from utterances and a vocabulary; raises as ``prepare_run``."""
     training = experiment.training
     torch.manual_seed(training.seed)
     model = new_acoustic_model(experiment.model, len(tokenizer), folder.resolve().name)
     move_to_device(model, device)
     if training.initial and checkpoint is None:
-        begin_with(model, tokenizer, training.initial)
+        load_initial_weights(model, tokenizer, training.initial)
     objective = Objective(
         model.ctc,
         training.precision,
@@ -220,8 +220,8 @@ def assembled_run(
     ).to(device)
     if training.truncate_seconds:
         truncate_recurrence(objective, max(1, round(training.truncate_seconds / model.frame_seconds)))
-    with ranks.first_then_others():  # one makes the cache, if there is to be one
-        data = prepared_data(experiment, model, tokenizer, train_utterances, valid_utterances)
+    with ranks.first_then_others():  # one of them makes the cache, where the recipe has one
+        data = prepare_data(experiment, model, tokenizer, train_utterances, valid_utterances)
     if training.criterion == "ctc-crf":
         objective.denominator = get_denominator(training, tokenizer, data, checkpoint)
     if checkpoint is None:
@@ -234,16 +234,16 @@ def assembled_run(
         model=model,
         tokenizer=tokenizer,
         objective=objective,
-        parallel=in_parallel(objective, model) if ranks.size > 1 else objective,
+        parallel=average_gradients(objective, model) if ranks.size > 1 else objective,
         optimizer=new_optimizer(objective, training),
         averages=averages if training.average_decay else {},
         data=data,
         progress=Progress(ranks=ranks.size, data=data.digest),
-        statistics=asked_statistics(experiment, model, data.train, data.read, ranks),
-        valid_statistics=asked_statistics(experiment, model, data.valid, data.read, ranks),
+        statistics=measure_statistics(experiment, model, data.train, data.read, ranks),
+        valid_statistics=measure_statistics(experiment, model, data.valid, data.read, ranks),
     )
     if checkpoint is not None:
-        restore(run, checkpoint)
+        restore_run(run, checkpoint)
     return run
 
 
@@ -255,13 +255,13 @@ def get_denominator(
         sequences = [example.tokens for example in data.train if example.tokens is not None]
         return build_graph(sequences, len(tokenizer), training.crf_order, training.crf_prune)
     try:
-        return graph_from_tensors(unprefixed(DENOMINATOR, checkpoint.tensors), len(tokenizer))
+        return graph_from_tensors(strip_prefix(DENOMINATOR, checkpoint.tensors), len(tokenizer))
     except (GraphError, KeyError) as error:
         raise TrainingError(f"{checkpoint.path}: does not fit this version or data: {error}") from error
 
 
-def begin_with(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None:
-    """Give ``model`` the weights of another one, the output layer only if their tokens are the same.
+def load_initial_weights(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None:
+    """Load the weights of another model, its output layer only if its tokens are the same.
 
     Raises ``TrainingError`` when their networks differ.
     """
@@ -276,24 +276,24 @@ def begin_with(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None
     )  # fmt: skip
     if unlike:
         raise TrainingError(
-            f"'training.initial' = {initial!r}: its network is another one ({unlike[0]} differs, as do "
-            f"{len(unlike) - 1} more); take over its [encoder] and [features]"
+            f"'training.initial' = {initial!r}: its network differs from this one ({unlike[0]} and "
+            f"{len(unlike) - 1} other tensors); use its [encoder] and [features]"
         )
     modules.load_state_dict(own | weights)
 
 
-def in_parallel(objective: Objective, model: AcousticModel) -> DistributedDataParallel:
-    """The objective with gradients averaged over the processes, in an order that is settled.
+def average_gradients(objective: Objective, model: AcousticModel) -> DistributedDataParallel:
+    """Wrap the objective so that its gradients are averaged over the processes, in a fixed order.
 
-    In its second step DistributedDataParallel sorts the gradients by when they came in the first, and
-    with the order changes how three or more numbers round when they are added. So that a run that
-    goes on adds as one that never stopped, the first step is a made-up one whose gradient is thrown away.
+    In its second step DistributedDataParallel sorts the gradients by their arrival in the first step, and
+    the order changes how sums of three or more numbers round. So that a run that resumes adds like one
+    that never stopped, the first step is a made-up one whose gradient is thrown away.
     """
     parallel = DistributedDataParallel(objective)
     device = model.device
-    lengths = torch.tensor([SETTLING_FRAMES], device=device)
+    lengths = torch.tensor([WARM_UP_FRAMES], device=device)
     one = torch.ones(1, 1, dtype=torch.long, device=device)
-    features = torch.zeros(1, SETTLING_FRAMES, model.config.features.size, device=device)
+    features = torch.zeros(1, WARM_UP_FRAMES, model.config.features.size, device=device)
     parallel.train()
     parallel(features, lengths, one, one[0]).losses.sum().backward()
     objective.zero_grad(set_to_none=True)
@@ -301,55 +301,57 @@ def in_parallel(objective: Objective, model: AcousticModel) -> DistributedDataPa
 
 
 def manifest_paths(config: DataConfig) -> list[Path]:
-    """The manifests of a recipe, those of training first."""
+    """The manifests of a recipe, those for training first."""
     return [Path(config.folder) / name for name in (*config.train, *config.valid)]
 
 
 def read_manifests(config: DataConfig, names: Sequence[str]) -> list[Utterance]:
-    """All utterances of several manifests."""
+    """Read all utterances of several manifests."""
     return [utterance for name in names for utterance in read_manifest(Path(config.folder) / name)]
 
 
 def check_validation(experiment: Experiment, utterances: list[Utterance]) -> None:
-    """See to it that what is decided by validation has something to be decided by."""
+    """Raise ``TrainingError`` for options that need validation in a recipe without validation data."""
     training = experiment.training
     for key, asked in {
-        "schedule": training.schedule == "plateau",
         "patience": training.patience > 0,
         "average_best": training.average_best > 1,
     }.items():
         if asked and not utterances:
             raise TrainingError(
-                f"'training.{key}' = {getattr(training, key)!r} goes by validation, and 'data.valid' is empty"
+                f"'training.{key}' = {getattr(training, key)!r} needs validation, and 'data.valid' is empty"
             )
 
 
-def prepared_data(
+def prepare_data(
     experiment: Experiment,
     model: AcousticModel,
     tokenizer: Tokenizer,
     train: list[Utterance],
     valid: list[Utterance],
 ) -> Data:
-    """Examples of both sets, those that CTC cannot align set aside."""
+    """Make the examples of both sets, and set aside those that CTC cannot align.
+
+    Raises ``TrainingError`` when none is left for training.
+    """
     text = experiment.text
     every = training_examples(train, tokenizer, text)
-    # The fastest speed leaves the fewest frames; who is left out must not depend on a draw.
+    # The fastest speed leaves the fewest frames; a draw must not decide which examples are left out.
     rate = model.sample_rate / max(experiment.augment.speeds)
-    unalignable = [e for e in every if not alignable(e, model.num_frames(int(e.duration * rate)))]
+    unalignable = [e for e in every if not is_alignable(e, model.num_frames(int(e.duration * rate)))]
     left_out = {id(example) for example in unalignable}
     usable = [example for example in every if id(example) not in left_out]
     if not usable:
         raise TrainingError("no training utterance is long enough for its text; try less subsampling")
     validation = evaluation_examples(valid, tokenizer, text)
-    read = chosen_reader(experiment, model, usable + validation)
+    read = choose_reader(experiment, model, usable + validation)
     voices = [example.utterance for example in usable]
     sources = find_sources(experiment.augment, model.sample_rate, voices, read)
     return Data(usable, validation, unalignable, read, sources)
 
 
-def chosen_reader(experiment: Experiment, model: AcousticModel, examples: list[Example]) -> Reader:
-    """From the cache on disk when the recipe names one, or else from the recordings."""
+def choose_reader(experiment: Experiment, model: AcousticModel, examples: list[Example]) -> Reader:
+    """A reader of samples: from the cache on disk if the recipe names one, else from the recordings."""
     data, training = experiment.data, experiment.training
     if training.cache:
         return make_cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
@@ -358,7 +360,7 @@ def chosen_reader(experiment: Experiment, model: AcousticModel, examples: list[E
 
 
 def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks: Ranks) -> None:
-    """Measure the statistics that normalisation ``global`` keeps."""
+    """Measure the mean and standard deviation of normalisation ``global`` on the training data."""
     if experiment.features.normalisation != "global":
         return
     if ranks.is_first:
@@ -371,10 +373,10 @@ def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks
     model.features.std.copy_(std)
 
 
-def asked_statistics(
+def measure_statistics(
     experiment: Experiment, model: AcousticModel, examples: list[Example], read: Reader, ranks: Ranks
 ) -> Statistics:
-    """What normalisation ``speaker`` needs to know of a set of examples; nothing otherwise."""
+    """Measure the speakers' statistics for normalisation ``speaker``; empty for any other."""
     if experiment.features.normalisation != "speaker":
         return {}
     seconds = experiment.training.batch_seconds
@@ -382,14 +384,14 @@ def asked_statistics(
     return ranks.broadcast(measured)
 
 
-def described(run: Run) -> Iterator[str]:
-    """What there is to know before training begins."""
+def describe_run(run: Run) -> Iterator[str]:
+    """Describe a run before its training begins, in lines of news."""
     parameters = sum(p.numel() for p in run.model.ctc.parameters())
-    among = f" in {run.ranks.size} processes" if run.ranks.size > 1 else ""
+    processes = f" in {run.ranks.size} processes" if run.ranks.size > 1 else ""
     yield (
         f"{len(run.data.train)} training utterances, {run.data.hours:.2f} hours; "
         f"{len(run.data.valid)} validation utterances; {len(run.tokenizer)} tokens; "
-        f"{parameters:,} parameters; {run.total_steps} steps on {run.model.device}{among}"
+        f"{parameters:,} parameters; {run.total_steps} steps on {run.model.device}{processes}"
     )
     if run.data.unalignable:
         yield (
@@ -403,7 +405,7 @@ def described(run: Run) -> Iterator[str]:
     if training.schedule != "onecycle" and run.total_steps <= training.warmup_steps:
         yield (
             f"the learning rate rises over training.warmup_steps ({training.warmup_steps}) and will not "
-            f"reach {training.learning_rate:g} in {run.total_steps} steps: set them lower, or train longer"
+            f"reach {training.learning_rate:g} in {run.total_steps} steps: lower it, or train longer"
         )
 
 
@@ -411,46 +413,47 @@ def described(run: Run) -> Iterator[str]:
 
 
 def save_checkpoint(run: Run) -> None:
-    """Write everything needed to go on; among several processes, the first one does."""
+    """Write everything that resuming needs; among several processes, the first one does."""
     if run.ranks.is_first:
         tensors = state_tensors(run)
         write_checkpoint(run.folder, run.progress.step, tensors, asdict(run.progress), run.experiment)
 
 
 def state_tensors(run: Run) -> dict[str, Tensor]:
-    """Weights, statistics, averages and the optimiser's memory under flat names."""
+    """Weights, statistics, averages and the optimiser's state under flat names."""
     tensors = dict(run.model.modules.state_dict())
-    tensors |= prefixed("intermediate.", intermediate_parameters(run))
-    tensors |= prefixed("average.", run.averages)
+    tensors |= add_prefix("intermediate.", intermediate_parameters(run))
+    tensors |= add_prefix("average.", run.averages)
     if run.objective.denominator is not None:
-        tensors |= prefixed(DENOMINATOR, graph_tensors(run.objective.denominator))
-    return tensors | prefixed("optimizer.", optimizer_tensors(run.optimizer))
+        tensors |= add_prefix(DENOMINATOR, graph_tensors(run.objective.denominator))
+    return tensors | add_prefix("optimizer.", optimizer_tensors(run.optimizer))
 
 
-def restore(run: Run, checkpoint: Checkpoint) -> None:
+def restore_run(run: Run, checkpoint: Checkpoint) -> None:
     """Put the state of a checkpoint into ``run``; raises ``TrainingError`` when it does not fit."""
     ranks = checkpoint.progress.get("ranks")
     if ranks != run.ranks.size:
         raise TrainingError(
-            f"{checkpoint.path}: is of a run in {ranks} processes, these are {run.ranks.size}; "
-            "go on with as many, or choose another --out"
+            f"{checkpoint.path}: is of a run in {ranks} processes, and now there are {run.ranks.size}; "
+            "start the same number, or choose another --out"
         )
-    # Runs that were begun before the digest was kept have none.
+    # Runs from before digests were kept have none.
     if checkpoint.progress.get("data", run.data.digest) != run.data.digest:
         raise TrainingError(
             f"{checkpoint.path}: is of a run on other data: utterances, texts or durations in "
-            f"{run.experiment.data.folder} have changed since; choose another --out, or put them back"
+            f"{run.experiment.data.folder} have changed since; choose another --out, or restore them"
         )
     tensors = checkpoint.tensors
     try:
         modules = run.model.modules
         modules.load_state_dict({name: tensors[name] for name in modules.state_dict()})
-        load_weights(intermediate_parameters(run), unprefixed("intermediate.", tensors))
-        averages = unprefixed("average.", tensors)
+        load_weights(intermediate_parameters(run), strip_prefix("intermediate.", tensors))
+        averages = strip_prefix("average.", tensors)
         for name, average in run.averages.items():
             average.copy_(averages[name])
-        restore_optimizer(run.optimizer, unprefixed("optimizer.", tensors))
-        stored = asdict(Progress(**checkpoint.progress))
+        restore_optimizer(run.optimizer, strip_prefix("optimizer.", tensors))
+        known = {field.name for field in fields(Progress)}  # older programs kept more
+        stored = asdict(Progress(**{k: v for k, v in checkpoint.progress.items() if k in known}))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{checkpoint.path}: does not fit this version or data: {error}") from error
     for name, value in (stored | {"data": run.data.digest}).items():
@@ -458,16 +461,16 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
 
 
 def intermediate_parameters(run: Run) -> dict[str, torch.nn.Parameter]:
-    """Weights that are trained but not shipped."""
+    """The weights of the inner projection, which are trained but not shipped."""
     head = run.objective.intermediate
     return {} if head is None else dict(head.named_parameters())
 
 
-def prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The same with ``prefix`` before each name."""
+def add_prefix(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Put ``prefix`` before each name."""
     return {prefix + name: value for name, value in tensors.items()}
 
 
-def unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with ``prefix``, without it."""
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

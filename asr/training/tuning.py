@@ -18,7 +18,7 @@ from asr.search.lexicon_beam import make_beam_search
 from asr.search.priors import measure_log_priors
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
-from asr.training.evaluation import batch_statistics, words_right
+from asr.training.evaluation import batch_statistics, judge_words
 from asr.transcript.values import Hypothesis
 
 
@@ -142,4 +142,4 @@ def judged(
 ) -> tuple[list[float], list[bool]]:
     """The confidence of every word found under ``config``, and whether it is right."""
     hypotheses = decoded(recognizer, speech, config, model)
-    return words_right(compared(speech, hypotheses), hypotheses)
+    return judge_words(compared(speech, hypotheses), hypotheses)

@@ -169,3 +169,13 @@ def test_every_key_of_an_experiment_is_explained():
                 yield field.name
 
     assert not list(unexplained(Experiment()))
+
+
+def test_a_retired_key_is_ignored_where_it_changed_nothing():
+    table = {"features": {"dither": 0.0}, "training": {"clip_value": 0.0, "plateau_factor": 0.5}}
+    assert from_table(Experiment, table) == Experiment()
+
+
+def test_a_retired_key_that_changed_something_is_refused():
+    with pytest.raises(ConfigError, match=r"'features\.dither' is no longer supported; remove it"):
+        from_table(Experiment, {"features": {"dither": 0.1}})

@@ -17,7 +17,7 @@ PLAIN = {"preemphasis": 0.0, "normalisation": "none"}
 CONFIGS = [
     FeatureConfig(),
     FeatureConfig(kind="mfcc", deltas=2),
-    FeatureConfig(sample_rate=8000, n_mels=40, deltas=1, stack=3, skip=2, dither=1e-3),
+    FeatureConfig(sample_rate=8000, n_mels=40, deltas=1, stack=3, skip=2),
     FeatureConfig(stack=2, skip=3, normalisation="none"),
 ]
 
@@ -177,13 +177,6 @@ def test_stacking_joins_and_skips():
     joined, lengths = stack_frames(features, torch.tensor([5]), stack=3, skip=2)
     assert joined.tolist() == [[[1, 2, 3], [3, 4, 5], [5, 0, 0]]]
     assert lengths.tolist() == [3]
-
-
-def test_dither_is_the_same_every_time():
-    features = Features(FeatureConfig(dither=1e-2))
-    samples = speechlike(8000)
-    np.testing.assert_array_equal(alone(features, samples), alone(features, samples))
-    assert not np.allclose(alone(features, samples), alone(Features(FeatureConfig()), samples))
 
 
 @pytest.mark.parametrize(

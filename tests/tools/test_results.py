@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asr.training.monitoring import training_speed
+from asr.training.monitoring import read_training_speed
 from tools import results
 
 ROOT = Path(__file__).parents[2]
@@ -162,8 +162,8 @@ def test_the_speed_of_training_is_that_of_the_middle_epoch_without_its_validatio
         '{"step": 6, "epoch": 3, "loss": 7.0, "speed": 90.04}',
         '{"step": 6, "epo',
     ]
-    assert training_speed(tmp_path) is None
+    assert read_training_speed(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 1, "loss": 9.0}\n')
-    assert training_speed(tmp_path) is None
+    assert read_training_speed(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    assert training_speed(tmp_path) == 40.0
+    assert read_training_speed(tmp_path) == 40.0

@@ -15,7 +15,7 @@ from asr.training.checkpoints import (
     PROGRESS_FILE,
     STATE_FILE,
     CheckpointError,
-    checkpoints,
+    list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
     write_checkpoint,
@@ -29,7 +29,7 @@ def written(folder: Path, step: int) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return [path.name for path in checkpoints(folder)]
+    return [path.name for path in list_checkpoints(folder)]
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

@@ -18,7 +18,7 @@ from asr.core.config import to_toml
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.text.tokenizer import TextConfig
-from asr.training.diagnosis import LEARNED, Trace, diagnose, unlearned
+from asr.training.diagnosis import OVERFIT_CER, OverfitResult, diagnose, explain_failure
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from tests.synthetic import RATE, write_tones
 
@@ -113,26 +113,28 @@ def test_all_blank(tones):
 
 
 def test_what_was_learned_in_part_is_told_in_figures(tones):
-    (fault,) = unlearned(
-        recipe(tones), Trace([30.0, 40.0, 12.3], blank_rate=0.7, cer=0.41, texts={"u": "abc"})
+    (fault,) = explain_failure(
+        recipe(tones), OverfitResult([30.0, 40.0, 12.3], blank_rate=0.7, cer=0.41, texts={"u": "abc"})
     )
     assert fault.startswith("not learned: after 3 steps 41 % of the characters are wrong")
     assert "from 30.0 to 12.3" in fault
 
 
 @pytest.mark.parametrize(
-    ("trace", "word"),
+    ("result", "word"),
     [
-        (Trace([30.0, 1.0], blank_rate=0.7, cer=LEARNED, texts={"u": "abc"}), None),
-        (Trace([30.0, float("nan")], blank_rate=0.7, cer=1.0, texts={"u": "abc"}), "diverging"),
-        (Trace([30.0, 61.0], blank_rate=0.7, cer=1.0, texts={"u": "abc"}), "diverging"),
-        (Trace([30.0, 20.0], blank_rate=0.99, cer=1.0, texts={"u": "a"}), "all blank"),
-        (Trace([30.0, 20.0], blank_rate=0.5, cer=1.0, texts={"u": ""}), "all blank"),
-        (Trace([30.0, 20.0], blank_rate=0.5, cer=None, texts={"u": "a"}), "not learned"),
+        (OverfitResult([30.0, 1.0], blank_rate=0.7, cer=OVERFIT_CER, texts={"u": "abc"}), None),
+        (OverfitResult([30.0, float("nan")], blank_rate=0.7, cer=1.0, texts={"u": "abc"}), "diverging"),
+        (OverfitResult([30.0, 61.0], blank_rate=0.7, cer=1.0, texts={"u": "abc"}), "diverging"),
+        (OverfitResult([30.0, 20.0], blank_rate=0.99, cer=1.0, texts={"u": "a"}), "all blank"),
+        (OverfitResult([30.0, 20.0], blank_rate=0.5, cer=1.0, texts={"u": ""}), "all blank"),
+        (OverfitResult([30.0, 20.0], blank_rate=0.5, cer=None, texts={"u": "a"}), "not learned"),
     ],
 )
 def test_a_trace_is_read(tones, trace, word):
-    assert [fault.split(":")[0] for fault in unlearned(recipe(tones), trace)] == ([word] if word else [])
+    assert [fault.split(":")[0] for fault in explain_failure(recipe(tones), trace)] == (
+        [word] if word else []
+    )
 
 
 def test_the_command_says_what_is_wrong_and_fails(tones, tmp_path):

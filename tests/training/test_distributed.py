@@ -20,12 +20,12 @@ from asr.core.config import to_toml
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.training.batching import Plan, load_batch
-from asr.training.checkpoints import checkpoints
+from asr.training.checkpoints import list_checkpoints
 from asr.training.distributed import Ranks, join_process_group
 from asr.training.evaluation import evaluate
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.loop import gradient, own_share
-from asr.training.run import Run, epoch_updates, prepared_run
+from asr.training.run import Run, epoch_updates, prepare_run
+from asr.training.steps import accumulate_gradient, own_share
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def experiment(tmp_path_factory) -> Experiment:
 def test_alone_everything_is_ones_own():
     alone = Ranks()
     assert alone.is_first
-    assert alone.total([1.5, 2.0]) == [1.5, 2.0]
+    assert alone.sum([1.5, 2.0]) == [1.5, 2.0]
     assert alone.gather("here") == ["here"]
     assert alone.broadcast("yes") == "yes"
     alone.wait()
@@ -71,7 +71,7 @@ def gradient_of(run: Run, update: Plan) -> dict[str, torch.Tensor]:
     own = own_share(run, update)
     filler = [run.data.train[0]]
     batches = [load_batch([run.data.train[i] for i in b] or filler, run.data.read) for b in own]
-    gradient(run, update, batches)
+    accumulate_gradient(run, update, batches)
     return {name: p.grad.clone() for name, p in run.objective.named_parameters()}
 
 
@@ -88,10 +88,10 @@ def work(experiment: Experiment, folder: Path, rank: int, port: int) -> None:
     torch.set_num_threads(1)
     with join_process_group(CPU) as ranks:
         assert (ranks.rank, ranks.size) == (rank, SIZE)
-        assert ranks.total([rank, 1.0]) == [1.0, 2.0]
+        assert ranks.sum([rank, 1.0]) == [1.0, 2.0]
         assert ranks.gather(f"rank {rank}") == ["rank 0", "rank 1"]
         assert ranks.broadcast(rank) == 0
-        run = in_float64(prepared_run(experiment, folder / "run", CPU, ranks))
+        run = in_float64(prepare_run(experiment, folder / "run", CPU, ranks))
         found = {"mean": run.model.features.mean}
         syncs = counted_syncs(run)
         for name, update in updates_of(run).items():
@@ -142,7 +142,7 @@ def found(experiment, tmp_path_factory) -> list[dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def alone(experiment, tmp_path_factory) -> Run:
-    return in_float64(prepared_run(experiment, tmp_path_factory.mktemp("alone") / "run", CPU))
+    return in_float64(prepare_run(experiment, tmp_path_factory.mktemp("alone") / "run", CPU))
 
 
 @pytest.mark.parametrize("name", ["accumulated", "short of examples", "single"])
@@ -167,7 +167,7 @@ def test_gradients_are_exchanged_once_an_update(found):
 
 
 def test_processes_share_an_evaluation(experiment, found, tmp_path):
-    alone = prepared_run(experiment, tmp_path / "run", CPU)
+    alone = prepare_run(experiment, tmp_path / "run", CPU)
     expected = evaluate(alone.recognizer, alone.data.valid, alone.data.read, 3.0)
     assert found[0]["utterances"] == len(alone.data.valid) == 7
     assert float(found[0]["loss"]) == pytest.approx(expected.loss, rel=1e-5)
@@ -187,4 +187,4 @@ def test_torchrun_starts_a_run_in_two_processes(experiment, tmp_path):
     assert alone.returncode == 1
     assert alone.stderr.startswith("asr: ")
     assert "2 processes" in alone.stderr
-    assert len(checkpoints(tmp_path / "run")) == 2
+    assert len(list_checkpoints(tmp_path / "run")) == 2

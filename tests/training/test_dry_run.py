@@ -17,10 +17,11 @@ from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.training.augment import AugmentConfig
 from asr.training.batching import Batch, Plan
-from asr.training.dry_run import largest_batch, rehearsal, weighed
+from asr.training.dry_run import describe_memory, dry_run, find_largest_batch
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.loop import step, train
-from asr.training.run import Run, TrainingError, prepared_run, save_checkpoint
+from asr.training.loop import train
+from asr.training.run import Run, TrainingError, prepare_run, save_checkpoint
+from asr.training.steps import take_step
 from tests.synthetic import write_tones
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def experiment(tmp_path_factory) -> Experiment:
 
 
 def test_the_plan_is_that_of_the_run(experiment, tmp_path):
-    lines = list(rehearsal(experiment, CPU))
+    lines = list(dry_run(experiment, CPU))
     train(experiment, tmp_path / "run", CPU, lambda line: None)
     steps = (tmp_path / "run" / "metrics.jsonl").read_text().count('"loss"')
     assert f"{steps} steps on cpu" in lines[0]
@@ -51,26 +52,26 @@ def test_the_plan_is_that_of_the_run(experiment, tmp_path):
 
 def test_without_the_module_resource_the_peak_of_memory_is_left_out(experiment, monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
-    lines = list(rehearsal(experiment, CPU))
+    lines = list(dry_run(experiment, CPU))
     assert re.match(r"it took [\d.]+ s; its loss is [\d.]+ nats", lines[-1])
 
 
 def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch):
-    run = prepared_run(experiment, Path("rehearsal"), CPU)
+    run = prepare_run(experiment, Path("rehearsal"), CPU)
     durations = run.data.durations
     plan = [(0,), (1, 2), (3, 4, 5)]
     paid = [len(batch) * max(durations[i] for i in batch) for batch in plan]
-    assert largest_batch(run, plan) == plan[paid.index(max(paid))]
-    lines = list(rehearsal(experiment, CPU))
+    assert find_largest_batch(run, plan) == plan[paid.index(max(paid))]
+    lines = list(dry_run(experiment, CPU))
     assert re.match(r"it took [\d.]+ s and [\d,]+ MB at most; its loss is [\d.]+ nats", lines[-1])
     taken: list[Batch] = []
 
     def spy(run: Run, update: Plan, batches: list[Batch]) -> tuple[dict, bool]:
         taken.extend(batches)
-        return step(run, update, batches)
+        return take_step(run, update, batches)
 
-    monkeypatch.setattr("asr.training.dry_run.step", spy)
-    lines = list(rehearsal(experiment, CPU))
+    monkeypatch.setattr("asr.training.dry_run.take_step", spy)
+    lines = list(dry_run(experiment, CPU))
     (batch,) = taken
     assert set(batch.augmentation.speeds) == {0.8}
     longest = float(batch.sample_lengths.max()) / 8000 / 0.8
@@ -81,8 +82,8 @@ def test_the_largest_batch_is_taken_at_the_slowest_speed(experiment, monkeypatch
 def test_what_a_checkpoint_takes_is_foretold(experiment, tmp_path, optimiser):
     config = replace(experiment, encoder=replace(experiment.encoder, size=200))
     config = replace(config, training=replace(config.training, optimiser=optimiser, epochs=1))
-    run = prepared_run(config, tmp_path / "run", CPU)
-    foretold = float(re.search(r"a checkpoint ([\d,]+) MB", weighed(run))[1].replace(",", ""))
+    run = prepare_run(config, tmp_path / "run", CPU)
+    foretold = float(re.search(r"a checkpoint ([\d,]+) MB", describe_memory(run))[1].replace(",", ""))
     for parameter in run.objective.parameters():
         parameter.grad = torch.ones_like(parameter)
     run.optimizer.step()
@@ -95,9 +96,9 @@ def test_a_batch_that_does_not_fit_is_a_clear_error(experiment, monkeypatch):
     def exhausted(*arguments: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("asr.training.dry_run.step", exhausted)
+    monkeypatch.setattr("asr.training.dry_run.take_step", exhausted)
     with pytest.raises(TrainingError, match=r"does not fit into memory: lower training\.batch_seconds"):
-        list(rehearsal(experiment, CPU))
+        list(dry_run(experiment, CPU))
 
 
 @pytest.mark.parametrize("cache", ["", "cache"])
@@ -115,5 +116,5 @@ def test_a_cache_that_is_there_is_read(experiment, tmp_path, monkeypatch):
     folder = str(tmp_path / "cache")
     config = replace(experiment, training=replace(experiment.training, cache=folder))
     train(config, tmp_path / "run", CPU, lambda line: None)
-    monkeypatch.setattr("asr.training.run.sample_reader", None)  # not needed
-    assert "it took" in list(rehearsal(config, CPU))[-1]
+    monkeypatch.setattr("asr.training.run.new_sample_reader", None)  # not needed
+    assert "it took" in list(dry_run(config, CPU))[-1]

@@ -114,7 +114,6 @@ def test_a_program_without_torch_hears_the_same(digits):
         ),
         (ModelConfig(encoder=EncoderConfig(zoneout=0.1, size=8)), "zoneout"),
         (ModelConfig(encoder=EncoderConfig(kind="transformer", size=8)), "transformer"),
-        (ModelConfig(features=FeatureConfig(dither=1e-3)), "dither"),
     ],
 )
 def test_what_onnx_has_no_form_for_is_said(tmp_path, config, says):

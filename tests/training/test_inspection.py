@@ -24,7 +24,14 @@ from asr.model.engine import wrap_model
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.text.tokenizer import BLANK
-from asr.training.inspection import draw_inside, draw_posteriors, liveliest, look_inside, peaks, picture
+from asr.training.inspection import (
+    choose_units,
+    draw_figure,
+    draw_inspection,
+    draw_posteriors,
+    find_peaks,
+    inspect_model,
+)
 from tools.gradients import gradient_norms
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +46,10 @@ def digits():
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("layer", [1, 2])
 def test_the_hidden_states_are_those_that_the_model_computes(digits, layer, backward):
-    inside = look_inside(digits, SAMPLE, layer, backward)
+    inside = inspect_model(digits, SAMPLE, layer, backward)
     outputs = []
     hook = digits.model.encoder.layers[layer - 1].register_forward_hook(lambda m, i, o: outputs.append(o))
-    look_inside(digits, SAMPLE)
+    inspect_model(digits, SAMPLE)
     hook.remove()
     half = outputs[0][0, :, 128:] if backward else outputs[0][0, :, :128]
     np.testing.assert_allclose(inside.activations["hidden"], half.numpy(), atol=1e-5)
@@ -74,12 +81,12 @@ def test_the_gates_of_every_cell_are_shown(digits, tmp_path, cell):
         features=FeatureConfig(sample_rate=8000, n_mels=40),
         encoder=EncoderConfig(cell=cell, layers=1, size=20, front_end="conv4", channels=4),
     )
-    inside = look_inside(with_options(config, digits), SAMPLE, backward=True)
+    inside = inspect_model(with_options(config, digits), SAMPLE, backward=True)
     assert list(inside.activations) == SHOWN[cell]
     for name in SHOWN[cell][:-1]:
         if name != "cell":
             assert 0 < inside.activations[name].min() < inside.activations[name].max() < 1
-    draw_inside(inside, [0, 19], tmp_path / "x.png")
+    draw_inspection(inside, [0, 19], tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
@@ -87,13 +94,13 @@ def test_a_model_without_gates_shows_its_outputs(digits):
     config = ModelConfig(
         features=FeatureConfig(sample_rate=8000, n_mels=40), encoder=EncoderConfig(kind="tdnn", size=8)
     )
-    inside = look_inside(with_options(config, digits), SAMPLE)
+    inside = inspect_model(with_options(config, digits), SAMPLE)
     assert {name: values.shape[1] for name, values in inside.activations.items()} == {"hidden": 8}
 
 
 def test_the_liveliest_units_move_most(digits):
-    inside = look_inside(digits, SAMPLE)
-    chosen = liveliest(inside, 5)
+    inside = inspect_model(digits, SAMPLE)
+    chosen = choose_units(inside, 5)
     movement = inside.activations["hidden"].std(0)
     assert len(chosen) == 5
     assert chosen == sorted(chosen)
@@ -102,7 +109,7 @@ def test_the_liveliest_units_move_most(digits):
 
 def test_words_come_from_the_models_own_search_and_posteriors_are_of_phones():
     recognizer = asr.load("english", "cpu")
-    inside = look_inside(recognizer, ROOT / "samples" / "english-1272.flac")
+    inside = inspect_model(recognizer, ROOT / "samples" / "english-1272.flac")
     assert inside.unit == "words"
     assert (
         " ".join(word.text for word in inside.words)
@@ -111,7 +118,7 @@ def test_words_come_from_the_models_own_search_and_posteriors_are_of_phones():
     assert inside.tokens[0] == BLANK
     assert "AH" in inside.tokens
     assert len(inside.tokens) == inside.log_probs.shape[1]
-    assert look_inside(open_recognizer("english", "cpu", lm="none", beam_size=1), SAMPLE).unit == "phones"
+    assert inspect_model(open_recognizer("english", "cpu", lm="none", beam_size=1), SAMPLE).unit == "phones"
 
 
 @pytest.fixture
@@ -120,7 +127,7 @@ def axes():
 
 
 def test_symbols_stand_at_the_peaks_and_words_above_them(digits, axes):
-    inside = look_inside(digits, SAMPLE)
+    inside = inspect_model(digits, SAMPLE)
     draw_posteriors(axes, inside)
     written = {text.get_text(): text.get_position()[1] for text in axes.texts}
     for word in ("one", "eight", "seven", "two"):
@@ -128,16 +135,16 @@ def test_symbols_stand_at_the_peaks_and_words_above_them(digits, axes):
 
 
 def test_an_outlier_leaves_the_others_their_colours(digits):
-    inside = look_inside(digits, SAMPLE)
+    inside = inspect_model(digits, SAMPLE)
     inside.features[0, 0] = 1e6
-    (image,) = picture(inside, [0]).axes[0].images
+    (image,) = draw_figure(inside, [0]).axes[0].images
     assert image.norm.vmax < 10
 
 
 def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
-    inside = look_inside(digits, SAMPLE)
+    inside = inspect_model(digits, SAMPLE)
     for units, rows in (([3, 3, 3], 1), (range(1, inside.size), inside.size - 1)):
-        figure = picture(inside, units)
+        figure = draw_figure(inside, units)
         for row, label in zip(figure.axes[1].get_yticks(), figure.axes[1].get_yticklabels(), strict=True):
             assert label.get_text() == str(list(dict.fromkeys(units))[int(row)])
         assert figure.axes[1].images[0].get_array().shape[0] == rows
@@ -145,26 +152,26 @@ def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
 
 
 def test_one_frame_is_seen(digits, axes):
-    inside = look_inside(digits, SAMPLE)
+    inside = inspect_model(digits, SAMPLE)
     single = replace(inside, log_probs=inside.log_probs[:1], words=())
     draw_posteriors(axes, single)
     assert {line.get_marker() for line in axes.lines} == {"o"}
 
 
 def test_a_peak_is_the_highest_frame_of_a_stretch():
-    assert peaks(np.array([0.2, 0.9, 0.3, 0.0, 0.05, 0.5])) == [1, 5]
-    assert peaks(np.zeros(3)) == []
+    assert find_peaks(np.array([0.2, 0.9, 0.3, 0.0, 0.05, 0.5])) == [1, 5]
+    assert find_peaks(np.zeros(3)) == []
 
 
 @pytest.mark.parametrize(("options", "named"), [({"layer": 3}, "--layer"), ({"layer": -1}, "--layer")])
 def test_a_layer_that_is_not_there_is_named(digits, options, named):
     with pytest.raises(UserError, match=named):
-        look_inside(digits, SAMPLE, **options)
+        inspect_model(digits, SAMPLE, **options)
 
 
 def test_a_unit_that_is_not_there_is_named(digits, tmp_path):
     with pytest.raises(UserError, match="--units 128"):
-        draw_inside(look_inside(digits, SAMPLE), [0, 128], tmp_path / "x.png")
+        draw_inspection(inspect_model(digits, SAMPLE), [0, 128], tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +186,7 @@ def test_how_to_draw_is_asked_before_anything_is_done(command):
 def test_no_direction_from_the_end_where_there_is_none(digits):
     config = ModelConfig(encoder=EncoderConfig(layers=1, size=4, bidirectional=False))
     with pytest.raises(UserError, match="--backward"):
-        look_inside(with_options(config, digits), SAMPLE, backward=True)
+        inspect_model(with_options(config, digits), SAMPLE, backward=True)
 
 
 # --- commands of docs/family.md -------------------------------------------------------------------

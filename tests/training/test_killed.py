@@ -23,7 +23,7 @@ import torch
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.training.augment import AugmentConfig
-from asr.training.checkpoints import CHECKPOINTS, checkpoints
+from asr.training.checkpoints import CHECKPOINTS, list_checkpoints
 from asr.training.distributed import join_process_group
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.loop import train
@@ -37,7 +37,7 @@ processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory) -> Experiment:
-    """Everything that has a state: dropout, augmentation, momentum, averages, plateau, a second loss."""
+    """Everything that has a state: dropout, augmentation, momentum, averages, a second loss."""
     folder = tmp_path_factory.mktemp("tones")
     write_tones(folder, {"train": 22, "dev": 4}, seed=1)
     return Experiment(
@@ -47,7 +47,7 @@ def experiment(tmp_path_factory) -> Experiment:
         augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50),
         training=TrainingConfig(
             epochs=20, batch_seconds=4.0, accumulate=2, checkpoint_steps=EVERY, warmup_steps=5,
-            learning_rate=5e-3, schedule="plateau", average_decay=0.9, average_best=3,
+            learning_rate=5e-3, schedule="constant", average_decay=0.9, average_best=3,
             intermediate_layer=1, sorted_first_epoch=True,
         ),
     )  # fmt: skip
@@ -127,7 +127,7 @@ def kill_at_birth(life: Life, moments: random.Random) -> None:
 def kill_while_writing(life: Life, moments: random.Random) -> None:
     """Death while a checkpoint is being written: the process is halted there, looked at, and killed."""
     writer, steps = life.members[0].pid, moments.randrange(3)
-    wait_for(lambda: life.new_steps() > steps and bool(checkpoints(life.folder)))
+    wait_for(lambda: life.new_steps() > steps and bool(list_checkpoints(life.folder)))
     while True:
         wait_for(lambda: half_written(life.folder))
         os.kill(writer, signal.SIGSTOP)
@@ -167,7 +167,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_never_was(experiment, tm
     for death in deaths:
         life = Life(experiment, folder, size)
         death(life, moments)
-        behind_a_checkpoint.append(bool(checkpoints(folder)))
+        behind_a_checkpoint.append(bool(list_checkpoints(folder)))
     Life(experiment, folder, size).end()
     assert sum(behind_a_checkpoint) >= kills - 2
     check_resumptions(folder, sum(behind_a_checkpoint))
@@ -190,6 +190,6 @@ def check_resumptions(folder: Path, expected: int) -> None:
 
 def end_of(folder: Path) -> dict[str, bytes]:
     """All bytes that matter at the end of a run: of the model and of its last checkpoint."""
-    newest = checkpoints(folder)[-1]
+    newest = list_checkpoints(folder)[-1]
     files = [folder / "model.safetensors", newest / "state.safetensors", newest / "progress.json"]
     return {file.name: file.read_bytes() for file in files}

@@ -52,9 +52,9 @@ from asr.training.augment import (
 )
 from asr.training.batching import Batch, load_batch
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.loop import compute_losses, own_batches, step
 from asr.training.report import hardware
-from asr.training.run import Run, epoch_updates, prepared_run
+from asr.training.run import Run, epoch_updates, prepare_run
+from asr.training.steps import compute_losses, load_own_batches, take_step
 
 RATE = 16000
 REPEATS = 9  # of each part
@@ -154,7 +154,7 @@ def ways(manifest: Path, folder: Path, options: argparse.Namespace) -> dict[str,
             augment=augment,
             training=TrainingConfig(batch_seconds=options.batch_seconds, cache_hours=0.0, **training),
         )
-        return prepared_run(experiment, folder / name, device)
+        return prepare_run(experiment, folder / name, device)
 
     cache = str(folder / "cache")
     plain, augmented = AugmentConfig(), AUGMENTED
@@ -174,7 +174,7 @@ def resident(run: Run, batches: int) -> Way:
     """The steps that ``run`` would take, all that comes before the model done beforehand."""
     recorder = Recorder()
     recording = replace(run, parallel=recorder)
-    for batch in own_batches(run, epoch_updates(run)[:batches]):
+    for batch in load_own_batches(run, epoch_updates(run)[:batches]):
         compute_losses(recording, batch.to(run.model.device))
     made = [(features, lengths) for features, lengths, _ in recorder.given]
     return Way(
@@ -197,12 +197,12 @@ def take_pass(way: Way, batches: int) -> None:
     updates = epoch_updates(run)[:batches]
     forget_peak(run.model.device)
     started, processor, waiting = time.perf_counter(), time.process_time(), 0.0
-    loaded: Iterator[Batch] = iter(way.resident or own_batches(run, updates))
+    loaded: Iterator[Batch] = iter(way.resident or load_own_batches(run, updates))
     for update in updates:
         asked = time.perf_counter()
         batch = next(loaded)
         waiting += time.perf_counter() - asked
-        step(run, update, [batch])
+        take_step(run, update, [batch])
     way.seconds.append(time.perf_counter() - started)
     way.processor.append(time.process_time() - processor)
     way.waiting.append(waiting)

@@ -1,0 +1,116 @@
+"""Which weights become the model: validation, the best so far, the average of the best few."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from asr.core.files import replace_file
+from asr.model.folder import save_weights
+from asr.text.tokenizer import save_tokenizer
+from asr.training.evaluation import Evaluation, evaluate
+from asr.training.monitoring import Journal
+from asr.training.optimisation import average_weights
+from asr.training.run import Run, save_checkpoint
+
+BEST = "best"
+
+
+def validate(run: Run) -> Evaluation:
+    """Evaluate the present weights on the validation set."""
+    seconds = run.experiment.training.batch_seconds
+    return evaluate(
+        run.recognizer, run.data.valid, run.data.read, seconds, run.valid_statistics, ranks=run.ranks
+    )
+
+
+def select_weights(run: Run, metrics: dict[str, Any]) -> bool:
+    """Save the present weights as the run's model unless earlier ones did better in validation.
+
+    Returns whether they were saved.
+    """
+    progress = run.progress
+    present, measured = rank_metrics(metrics)
+    if run.experiment.training.average_best > 1:
+        remember_best(run, present)
+    if progress.best and measured and present >= progress.best:
+        progress.stale_epochs += 1
+        return False
+    progress.best, progress.stale_epochs = present, 0
+    if run.ranks.is_first:
+        save_model(run)
+    return True
+
+
+def save_model(run: Run) -> None:
+    """Write the present weights and the tokens into the run folder, which makes it a model folder."""
+    save_tokenizer(run.tokenizer, run.folder)
+    save_weights(run.model, run.folder)
+
+
+def rank_metrics(metrics: dict[str, Any]) -> tuple[list[float], bool]:
+    """The WER, CER and loss that weights are compared by, and whether any of them was measured.
+
+    A metric that could not be measured decides nothing; without any, the newest weights win. While at least
+    as many words are wrong as there are, neither WER nor CER tells models apart, and the loss decides.
+    """
+    values = [metrics.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
+    if values[0] is not None and values[0] >= 1:
+        values[:2] = [1.0, 1.0]
+    ranking = [math.inf if value is None else float(value) for value in values]
+    return ranking, any(value is not None for value in values)
+
+
+def remember_best(run: Run, ranking: list[float]) -> None:
+    """Keep the present weights while they are among the best few.
+
+    A run that resumes from before this moment decides the same again, so it does not miss a file that was
+    removed.
+    """
+    progress = run.progress
+    ranked = sorted([*progress.best_steps, [*ranking, float(progress.step)]])
+    progress.best_steps = ranked[: run.experiment.training.average_best]
+    if not run.ranks.is_first:
+        return
+    kept = {best_file(run, entry) for entry in progress.best_steps}
+    present = best_file(run, [float(progress.step)])
+    if present in kept:
+        with replace_file(present) as temporary:
+            state = run.model.modules.state_dict()
+            save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
+    for file in present.parent.glob("*.safetensors"):
+        if file not in kept:
+            file.unlink()
+
+
+def best_file(run: Run, entry: list[float]) -> Path:
+    """The file with the weights of an entry of ``best_steps``."""
+    return run.folder / BEST / f"step-{int(entry[-1]):08d}.safetensors"
+
+
+def average_best(run: Run, journal: Journal) -> str:
+    """Average the best few weights and keep the average as the model if it is at least as good.
+
+    Returns a line of news about the result.
+    """
+    progress = run.progress
+    run.ranks.wait()  # until the first process has written the last of them
+    several = [load_file(best_file(run, entry)) for entry in progress.best_steps]
+    own = {name: value.clone() for name, value in run.model.modules.state_dict().items()}
+    run.model.modules.load_state_dict(average_weights(several))
+    evaluation = validate(run)
+    ranking, _ = rank_metrics(evaluation.metrics)
+    better = ranking <= progress.best
+    if better:
+        progress.best = ranking
+        if run.ranks.is_first:
+            save_model(run)
+    run.model.modules.load_state_dict(own)
+    progress.averaged = True
+    journal.log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
+    save_checkpoint(run)
+    verdict = "kept" if better else "not better, so not kept"
+    return f"average of the best {len(several)}: validation {evaluation.summary} ({verdict})"

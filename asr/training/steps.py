@@ -1,0 +1,152 @@
+"""One update of the weights: its batches, their losses, the gradient."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from asr.model.features import length_mask
+from asr.text.tokenizer import BLANK_TOKEN
+from asr.training.augment import augment_samples, sample_augmentation, spec_augment, utterance_generator
+from asr.training.batching import Batch, Plan, load_batch, read_ahead
+from asr.training.evaluation import batch_statistics
+from asr.training.objective import BatchLosses
+from asr.training.optimisation import clip_gradients, compute_learning_rate, gradient_norms, update_averages
+from asr.training.run import Run
+
+DETAIL_STEPS = 20  # the gradient of each layer is logged once in so many steps
+
+
+def own_share(run: Run, update: Plan) -> Plan:
+    """The batches of an update that this process works on."""
+    return update[run.ranks.rank :: run.ranks.size]
+
+
+def load_own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
+    """Read this process's batches of all ``updates`` ahead of time.
+
+    Where an update has no batch for it, it takes the shortest example, whose loss does not count: the
+    others wait for its gradient all the same.
+    """
+    training = run.experiment.training
+    draw = partial(sample_augmentation, run.data.sources, training.seed, run.progress.epoch)
+    shortest = min(run.data.train, key=lambda example: example.duration)
+    jobs = (
+        partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw)
+        for update in updates
+        for indices in own_share(run, update)
+    )
+    return read_ahead(jobs, training.workers)
+
+
+def take_step(
+    run: Run, update: Plan, batches: list[Batch], stop: bool = False
+) -> tuple[dict[str, Any], bool]:
+    """Update the weights once; returns metrics, and whether any process said ``stop``.
+
+    ``update`` names the batches of all processes, ``batches`` are this one's. The gradient is that of
+    the mean loss over all their utterances.
+    """
+    progress, training = run.progress, run.experiment.training
+    torch.manual_seed(step_seed(training.seed, progress.step, run.ranks.rank))
+    rate = compute_learning_rate(progress.step, run.total_steps, training)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    run.optimizer.zero_grad(set_to_none=True)
+    sums = accumulate_gradient(run, update, batches)
+    loss, criterion, blanks, frames, stopping = run.ranks.sum([*sums, float(stop)])
+    metrics: dict[str, Any] = {}
+    if progress.step % DETAIL_STEPS == 0:
+        metrics["gradient_norms"] = gradient_norms(run.objective)
+    norm = clip_gradients(list(run.objective.parameters()), training)
+    if math.isfinite(norm):
+        run.optimizer.step()
+        if run.averages:
+            update_averages(run.averages, run.objective, training.average_decay, progress.step)
+    else:
+        progress.skipped_steps += 1
+    utterances = sum(map(len, update))
+    if math.isfinite(loss):
+        progress.epoch_loss += loss
+        progress.epoch_utterances += utterances
+    progress.step += 1
+    progress.epoch_step += 1
+    metrics |= {
+        "loss": loss / utterances,
+        "criterion": criterion / utterances,
+        "learning_rate": rate,
+        "gradient_norm": norm,
+        "blank_rate": blanks / max(frames, 1.0),
+    }
+    return metrics, stopping > 0
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of the random draws (dropout) of one step in one process."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+def accumulate_gradient(run: Run, update: Plan, batches: list[Batch]) -> list[float]:
+    """Add up the gradient of an update.
+
+    Returns this process's sums of CTC loss, criterion, blank frames and frames.
+    """
+    run.parallel.train()
+    utterances = sum(map(len, update))
+    own = own_share(run, update)
+    sums = [torch.zeros(4)]
+    for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
+        with nullcontext() if number == len(own) else without_sync(run):
+            result = compute_losses(run, batch.to(run.model.device))
+            # Among several processes gradients are averaged, but the sum over all of them is wanted.
+            share = run.ranks.size / utterances if indices else 0.0
+            (result.losses.sum() * share).backward()
+        if indices:
+            losses = [result.ctc.sum(), result.criterion.sum()]
+            sums.append(torch.stack([*losses, count_blank_frames(result), result.frames.sum()]))
+    return torch.stack([row.cpu() for row in sums]).double().sum(0).tolist()
+
+
+def without_sync(run: Run) -> Any:
+    """A block whose gradients stay in this process until those of the next block."""
+    return run.parallel.no_sync() if isinstance(run.parallel, DistributedDataParallel) else nullcontext()
+
+
+def compute_losses(run: Run, batch: Batch) -> BatchLosses:
+    """Augment a batch and compute its losses, with dropout."""
+    statistics = batch_statistics(run.statistics, batch, run.model.device)
+    samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
+    features, lengths = run.model.features(samples, sample_lengths, statistics)
+    views = 2 if run.experiment.training.consistency_weight else 1
+    features = torch.cat([mask_view(run, batch, features, lengths, view) for view in range(views)])
+    return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths)
+
+
+def mask_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view: int) -> Tensor:
+    """Mask features, ``(batch, frames, features)``, with masks drawn for each utterance and view."""
+    config = run.experiment.augment
+    if not config.frequency_masks and not config.time_masks:
+        return features
+    purpose = "masks" if view == 0 else f"masks {view}"
+    generators = [
+        utterance_generator(run.experiment.training.seed, run.progress.epoch, f"{purpose}/{name}")
+        for name in batch.ids
+    ]
+    hop_ms = 1000 * run.experiment.features.frame_seconds
+    planes = run.experiment.features.planes
+    return spec_augment(features, lengths, config, hop_ms, generators, planes)
+
+
+def count_blank_frames(result: BatchLosses) -> Tensor:
+    """How many frames have the blank as their best token."""
+    inside = length_mask(result.frames, result.log_probs.shape[1])
+    return ((result.log_probs.argmax(dim=2) == BLANK_TOKEN) & inside).sum()
