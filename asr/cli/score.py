@@ -37,6 +37,7 @@ from asr.scoring.systems import (
     compare_system,
     compute_intervals,
     list_speakers,
+    prepare_references,
 )
 from asr.text.normalise import NORMALISERS, Normaliser, add_substitutions, read_substitutions
 
@@ -140,14 +141,14 @@ def score(
     if speaker_from is not None:
         references = take_speakers_from_ids(references, parse_pattern(speaker_from))
     with name_file_in_errors(reference):
-        _ = references.by_id
+        prepared = prepare_references(references, normalise)
     breakdowns = {key: group_utterances(references, key) for key in by}
     systems = []
     for path in hypotheses:
         texts = read_texts(path, hyp_format, hyp_text)
         with name_file_in_errors(path):
             refuse_kaldi_as_lines(references, texts, ref_format, hyp_format)
-            systems.append(compare_system(references, texts, normalise, str(path)))
+            systems.append(compare_system(prepared, texts, str(path)))
     for system in systems:
         if missing := system.raw.missing:
             note = f"no hypothesis for {list_names(missing)}: their words are deletions"

@@ -1,8 +1,8 @@
 """Alignment and counts: the only place where errors are counted.
 
 Texts are compared as they are given, code point by code point: ``é`` in one character differs from
-``é`` in two, and ``The`` from ``the``. Who wants such things ignored normalises both sides first
-(``asr.text.normalise.NORMALISERS``). White space is what ``str.split`` takes for it.
+``é`` in two, and ``The`` from ``the``. To ignore such differences, normalise both sides first
+(``asr.text.normalise.NORMALISERS``). Words are what ``str.split`` makes of a text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat, zip_longest
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,13 +26,13 @@ except ImportError:  # a machine that only trains
 
 Kind = Literal["equal", "substitution", "deletion", "insertion"]
 
-KINDS: dict[str, Kind] = {  # rapidfuzz's names in our words
+KINDS: dict[str, Kind] = {  # from rapidfuzz's names to the field's
     "equal": "equal",
     "replace": "substitution",
     "delete": "deletion",
     "insert": "insertion",
 }
-NAMED_AT_MOST = 5  # ids in an error message
+MOST_NAMES = 5  # ids in an error message
 
 
 class ScoringError(UserError):
@@ -41,10 +41,10 @@ class ScoringError(UserError):
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Counted errors. Scores add up with ``+``, and ``sum(scores, Score())`` is the score of all.
+    """Errors of one or many utterances; they add up with ``+``, from ``ErrorCounts()`` on.
 
-    ``reference_length`` counts items, words or characters; ``wrong_utterances`` are those of the
-    ``utterances`` that have at least one error.
+    ``reference_length`` counts words or characters; ``wrong_utterances`` of the ``utterances`` have at least
+    one error.
     """
 
     substitutions: int = 0
@@ -71,19 +71,19 @@ class ErrorCounts:
 
     @property
     def hits(self) -> int:
-        """Reference items that were recognised."""
+        """Words or characters of the reference that were recognised."""
         return self.reference_length - self.substitutions - self.deletions
 
     @property
     def hypothesis_length(self) -> int:
-        """Items of the hypotheses."""
+        """Words or characters of the hypotheses."""
         return self.hits + self.substitutions + self.insertions
 
     @property
     def error_rate(self) -> float:
-        """Errors per reference item, above 1 when much is inserted.
+        """Errors per word or character of the reference; above 1 when much is inserted.
 
-        Raises ``ScoringError`` on an empty reference.
+        Raises ``ScoringError`` for an empty reference.
         """
         if self.reference_length == 0:
             raise ScoringError("the reference is empty: an error rate is not defined")
@@ -127,17 +127,22 @@ class Operation(NamedTuple):
 
 
 def align_items(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Operation]:
-    """A cheapest alignment of two sequences of items, each error costing 1 (Levenshtein 1966).
+    """Align two sequences at the lowest cost, each error costing 1 (Levenshtein 1966).
 
-    Of several equally cheap ones it is rapidfuzz's. The sum of the errors is the same in all of them,
+    Of several equally cheap alignments it is rapidfuzz's. The sum of the errors is the same in all of them,
     but how many of them are substitutions is not. NIST's ``sclite`` charges 4 for a substitution and 3
     for the others: where both split a sum, it may have a deletion and an insertion for two substitutions
     here. On texts that have little in common it may even count more errors than necessary, because
     three deletions and three insertions (18) are cheaper to it than five substitutions (20).
     """
+    return expand_edits(Levenshtein.editops(reference, hypothesis), reference, hypothesis)
+
+
+def expand_edits(edits: Any, reference: Sequence[str], hypothesis: Sequence[str]) -> list[Operation]:
+    """Turn rapidfuzz's ``Editops`` of two sequences into an operation for each item, equal ones included."""
     return [
         Operation(KINDS[step.tag], left, right)
-        for step in Levenshtein.opcodes(reference, hypothesis)
+        for step in edits.as_opcodes()
         for left, right in zip_longest(
             reference[step.src_start : step.src_end],
             hypothesis[step.dest_start : step.dest_end],
@@ -147,23 +152,30 @@ def align_items(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Ope
 
 
 def count_pair(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
-    """The score of one utterance: the errors of ``aligned``, without the walk past what is equal."""
+    """Count the errors of one utterance."""
     return sum_counts(count_pairs([(reference, hypothesis)]))
 
 
-def count_pairs(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndarray:
-    """The errors of many pairs of reference and hypothesis at once.
+def count_pairs(
+    pairs: Iterable[tuple[Sequence[str], Sequence[str]]], edits: list[Any] | None = None
+) -> np.ndarray:
+    """Count the errors of many pairs of reference and hypothesis at once.
 
-    Returns ``(pairs, 4)`` integers: substitutions, deletions, insertions, reference length.
+    Returns ``(pairs, 4)`` integers: substitutions, deletions, insertions, reference length. rapidfuzz's
+    ``Editops`` of each pair are appended to ``edits``, ``None`` for pairs without errors.
     """
     flat = array("q")
-    noted, editops = flat.extend, Levenshtein.editops  # looked up once: the loop is short
+    extend, editops = flat.extend, Levenshtein.editops  # looked up once: the loop is short
     for reference, hypothesis in pairs:
         length = len(reference)
         if reference == hypothesis:
-            noted((0, 0, 0, length))
+            extend((0, 0, 0, length))
+            if edits is not None:
+                edits.append(None)
             continue
         steps = editops(reference, hypothesis)
+        if edits is not None:
+            edits.append(steps)
         errors, gap = len(steps), length - len(hypothesis)
         # Deletions less insertions make the gap, so that one error beyond it is a substitution; only
         # more of them have to be looked at.
@@ -174,45 +186,54 @@ def count_pairs(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> np.ndar
                 if tag == "replace":
                     substitutions += 1
         deletions = (errors - substitutions + gap) >> 1
-        noted((substitutions, deletions, deletions - gap, length))
+        extend((substitutions, deletions, deletions - gap, length))
     return np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if flat else np.zeros((0, 4), dtype=np.int64)
 
 
 def sum_counts(counts: np.ndarray) -> ErrorCounts:
-    """The score of all the utterances whose ``counts`` are given."""
+    """Add up the rows of ``count_pairs``."""
     substitutions, deletions, insertions, length = counts.sum(axis=0).tolist()
     wrong = int(counts[:, :3].any(axis=1).sum())
     return ErrorCounts(substitutions, deletions, insertions, length, len(counts), wrong)
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text: what stands between white space."""
+    """Split a text into its words, which white space separates."""
     return text.split()
 
 
 def squeeze_spaces(text: str) -> str:
-    """The characters of a text; a run of white space is one space, none at the ends."""
+    """Make every run of white space one space, with none at the ends."""
     return " ".join(text.split())
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All references and their hypotheses, keyed by utterance id, and the errors between them.
+    """All references and their hypotheses, by utterance id, and the errors between them.
 
-    The counts are ``(utterances, 4)``, as ``counts`` returns them, in the order of the references.
+    The counts are ``(utterances, 4)``, as ``count_pairs`` returns them, in the order of the references. Each
+    pair of texts is aligned once.
     """
 
     references: Mapping[str, str]
     hypotheses: Mapping[str, str]
 
-    @cached_property
+    @property
     def word_counts(self) -> np.ndarray:
         """Errors in words, by utterance."""
-        return count_pairs(self._pairs(str.split))  # words_of, without a call in Python for each text
+        return self._word_edits[0]
+
+    @cached_property
+    def _word_edits(self) -> tuple[np.ndarray, list[Any]]:
+        """Errors in words, and the edits of every utterance that has some."""
+        edits: list[Any] = []
+        # str.split is split_words without a call in Python for each text.
+        counts = count_pairs(self._pairs(str.split), edits)
+        return counts, edits
 
     @cached_property
     def character_counts(self) -> np.ndarray:
-        """Errors in characters, by utterance; as slow again as all the rest, so found when asked for."""
+        """Errors in characters, by utterance; as slow again as all the rest, so counted when asked for."""
         return count_pairs(self._pairs(squeeze_spaces))
 
     def _pairs(self, items: Callable[[str], Sequence[str]]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
@@ -231,12 +252,12 @@ class Comparison:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """References without a hypothesis: all their words are deletions."""
+        """Ids of references without a hypothesis, all of whose words are deletions."""
         return tuple(name for name in self.references if name not in self.hypotheses)
 
     @property
     def rates(self) -> dict[str, float | None]:
-        """WER, CER and SER as shares; ``None`` where there is nothing to be wrong about."""
+        """WER, CER and SER as shares; ``None`` where the references have no words."""
         return {
             "wer": self.words.error_rate if self.words.reference_length else None,
             "cer": self.characters.error_rate if self.characters.reference_length else None,
@@ -245,11 +266,11 @@ class Comparison:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """Where in the counts each utterance stands."""
+        """The row of each utterance in the counts."""
         return {name: row for row, name in enumerate(self.references)}
 
     def count_utterance(self, utterance: str) -> ErrorCounts:
-        """The errors in the words of one utterance."""
+        """Count the errors in the words of one utterance."""
         row = self.rows[utterance]
         return sum_counts(self.word_counts[row : row + 1])
 
@@ -261,12 +282,14 @@ class Comparison:
         return [names[row] for row in np.argsort(-errors, kind="stable").tolist() if errors[row]]
 
     def align(self, utterance: str) -> list[Operation]:
-        """The words of one utterance and of its hypothesis side by side."""
-        hypothesis = self.hypotheses.get(utterance, "")
-        return align_items(split_words(self.references[utterance]), split_words(hypothesis))
+        """Align the words of one utterance with those of its hypothesis."""
+        words, edits = split_words(self.references[utterance]), self._word_edits[1][self.rows[utterance]]
+        if edits is None:
+            return [Operation("equal", word, word) for word in words]
+        return expand_edits(edits, words, split_words(self.hypotheses.get(utterance, "")))
 
     def count_by_group(self, groups: Mapping[str, str]) -> dict[str, ErrorCounts]:
-        """The errors in words of each group of utterances, the groups in the order of their names.
+        """Count the errors in words of each group of utterances, groups sorted by name.
 
         ``groups`` names the group of each utterance; utterances without one are left out.
         """
@@ -277,21 +300,21 @@ class Comparison:
         return {group: sum_counts(self.word_counts[rows[group]]) for group in sorted(rows)}
 
     def count_confusions(self) -> Confusions:
-        """How often which words were mistaken for which, left out and put in, in all utterances."""
-        found = Confusions(Counter(), Counter(), Counter())
+        """Count which words were substituted for which, deleted and inserted, in all utterances."""
+        confusions = Confusions(Counter(), Counter(), Counter())
         for name in self.worst_first:
             for kind, reference, hypothesis in self.align(name):
                 if kind == "substitution":
-                    found.substitutions[reference, hypothesis] += 1
+                    confusions.substitutions[reference, hypothesis] += 1
                 elif kind == "deletion":
-                    found.deletions[reference] += 1
+                    confusions.deletions[reference] += 1
                 elif kind == "insertion":
-                    found.insertions[hypothesis] += 1
-        return found
+                    confusions.insertions[hypothesis] += 1
+        return confusions
 
 
 class Confusions(NamedTuple):
-    """Which words were wrong, and how often."""
+    """How often each word was substituted, deleted and inserted."""
 
     substitutions: Counter[tuple[str, str]]  # reference, hypothesis
     deletions: Counter[str]
@@ -311,7 +334,7 @@ def compare_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) 
 
 
 def index_by_id(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Pairs of utterance id and text as a mapping; raises ``ScoringError`` for ids that come twice."""
+    """Map utterance ids to texts; raises ``ScoringError`` for ids that come twice."""
     texts = list(texts)
     repeated = [name for name, count in Counter(name for name, _ in texts).items() if count > 1]
     if repeated:
@@ -320,6 +343,6 @@ def index_by_id(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(map(repr, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")
+    """List the first few names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(map(repr, names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")

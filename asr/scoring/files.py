@@ -1,13 +1,13 @@
-"""The files that ``asr score`` reads: references and hypotheses in the formats of the field, paired.
+"""The files that ``asr score`` reads: texts in the formats of the field, and how they are paired.
 
 ========= ======================================================================================
 format    a text
 ========= ======================================================================================
-``jsonl`` a JSON object a line with ``id`` and ``text``; a manifest, or what ``--hyp-out`` writes
+``jsonl`` a JSON object per line with ``id`` and ``text``; a manifest, or what ``--hyp-out`` writes
 ``kaldi`` ``id word word ...``; ``utt2spk`` and ``segments`` beside the file are read too
 ``trn``   ``word word ... (id)``, as NIST's ``sclite`` reads it
 ``stm``   ``recording channel speaker start end [<labels>] word word ...`` (NIST; references)
-``ctm``   ``recording channel start duration word [confidence]``, a word a line (NIST; hypotheses)
+``ctm``   ``recording channel start duration word [confidence]``, one per line (NIST; hypotheses)
 ``csv``   comma-separated with a line of column names, among them ``id`` and ``text``
 ``tsv``   the same with tabs and without quotes; or, with no such names, ``id`` tab ``text``
 ``lines`` a line is a text; paired by position
@@ -49,11 +49,11 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one file in its order; those of plain lines are called by their numbers.
+    """The texts of one file in its order; the ids of plain lines are their numbers.
 
-    What ``Utterance`` has no field for stands in its ``extra``: ``recording`` and ``channel``, the
-    ``words`` of a CTM file with their times, further columns and keys. ``ignored`` are the stretches
-    that an STM file takes out of the scoring.
+    What ``Utterance`` has no field for is in its ``extra``: ``recording`` and ``channel``, the ``words`` of
+    a CTM file with their times, further columns and keys. ``ignored`` are the stretches that an STM file
+    excludes from scoring.
     """
 
     path: Path
@@ -68,10 +68,14 @@ class Texts:
 
 
 def read_texts(path: Path, format: str | None = None, text_key: str | None = None) -> Texts:
-    """Read a file in one of ``FORMATS``, by its name where none is given.
+    """Read a file in one of ``FORMATS``, guessed from its name where none is given.
 
-    ``text_key`` is the key (jsonl) or the column (csv, tsv) of the text. Raises ``ManifestError`` at
-    the first line that is not as the format wants it.
+    Args:
+        text_key: key (jsonl) or column (csv, tsv) of the text.
+
+    Raises:
+        ManifestError: the file cannot be read, or a line is not in the format.
+        ScoringError: the format cannot be guessed, or has no keys or columns to choose from.
     """
     format = format or guess_format(path)
     if text_key is not None and format not in KEYED_FORMATS:
@@ -87,7 +91,7 @@ def read_texts(path: Path, format: str | None = None, text_key: str | None = Non
 
 
 def guess_format(path: Path) -> str:
-    """The format that a file's name promises; raises ``ScoringError`` when it promises none."""
+    """Guess the format from a file's name; raises ``ScoringError`` for a name that does not tell."""
     if path.name == "text":
         return "kaldi"
     if path.suffix.lower() not in ENDINGS:
@@ -99,7 +103,7 @@ def guess_format(path: Path) -> str:
 
 
 def number_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """All lines with their numbers, without the end of the line and without a byte order mark.
+    """Yield all lines with their numbers, without line ends and without a byte order mark.
 
     A line ends at a line feed, with or without a carriage return before it, and nowhere else: a text
     may hold U+2028 or a form feed. Raises ``ManifestError`` when the file cannot be read as UTF-8.
@@ -110,7 +114,7 @@ def number_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def number_filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:
-    """The lines that are not blank and do not begin with ``comment``."""
+    """Yield the lines that are not blank and do not begin with ``comment``."""
     return (
         (number, line) for number, line in number_lines(path) if line.strip() and not line.startswith(comment)
     )
@@ -130,7 +134,7 @@ def read_jsonl(path: Path, text_key: str | None) -> Iterator[Utterance]:
 
 
 def make_utterance(keys: dict[str, Any], text_key: str, path: Path, number: int) -> Utterance:
-    """The utterance of one line's keys; a number as id is taken as written."""
+    """Make an utterance from one line's keys; an id that is a number is taken as written."""
     where = f"{path}:{number}"
     name, text = keys.pop("id", None), keys.get(text_key)
     audio = keys.pop("audio_filepath", None)
@@ -156,7 +160,7 @@ def make_utterance(keys: dict[str, Any], text_key: str, path: Path, number: int)
 
 
 def parse_seconds(value: object) -> float | None:
-    """A time as it stands in a file; ``None`` for what is not one."""
+    """Read a time in seconds; ``None`` for what is not one."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -178,7 +182,7 @@ def read_tsv(path: Path, text_key: str | None) -> Iterator[Utterance]:
 
 
 def read_rows(rows: Iterable[tuple[int, list[str]]], path: Path, text_key: str | None) -> Iterator[Utterance]:
-    """Rows below a row of column names, or rows of an id and a text."""
+    """Yield the rows below a row of column names, or rows of an id and a text."""
     filled = ((number, row) for number, row in rows if any(cell.strip() for cell in row))
     first = next(filled, None)
     if first is None:
@@ -231,7 +235,7 @@ def read_kaldi(path: Path) -> Iterator[Utterance]:
 
 
 def read_table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]]:
-    """The rows of another file of the same Kaldi data directory, none where there is none."""
+    """Yield the rows of another file of the same Kaldi data directory; none where it does not exist."""
     table = path.with_name(name)
     if path.name != "text" or not table.exists():
         return
@@ -255,7 +259,7 @@ def read_trn(path: Path) -> Iterator[Utterance]:
 
 
 def refuse_alternatives(text: str, where: str) -> None:
-    """Raise ``ManifestError`` for what ``sclite`` would take any of, and we for words."""
+    """Raise ``ManifestError`` for alternatives, of which ``sclite`` accepts any; here they would be words."""
     if re.search(r"(?:^|\s)\{\s.*\s/\s.*\s\}(?:\s|$)", text):
         raise ManifestError(f"{where}: has alternatives ({{ a / b }}): write the one that counts")
 
@@ -287,7 +291,7 @@ def read_stm(path: Path) -> Iterator[Utterance]:
 
 
 def read_ctm(path: Path) -> Iterator[Utterance]:
-    """The words of each recording and channel together, in the order of their times."""
+    """Gather the words of each recording and channel, in the order of their times."""
     tracks: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for number, line in number_filled_lines(path, comment=";;"):
         fields = line.split()
@@ -333,11 +337,11 @@ FORMATS = (*KEYED_FORMATS, *PLAIN_FORMATS)
 
 
 def pair_texts(references: Texts, hypotheses: Texts) -> Texts:
-    """``hypotheses`` under the ids of their references.
+    """Give hypotheses the ids of their references.
 
-    Plain lines are paired by position and then must be as many as the references, the words of a CTM
-    file by the time of their middle with the segments of an STM file, all others by id. Raises
-    ``ScoringError`` for what does not fit.
+    Plain lines are paired by position and must be as many as the references; the words of a CTM file are
+    paired with the segments of an STM file by the time of their middle; all others are paired by id.
+    Raises ``ScoringError`` for files that do not belong together.
     """
     if "lines" in (references.format, hypotheses.format):
         return pair_by_position(references, hypotheses)
@@ -349,7 +353,7 @@ def pair_texts(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def pair_by_position(references: Texts, hypotheses: Texts) -> Texts:
-    """The n-th hypothesis under the id of the n-th reference."""
+    """Give the n-th hypothesis the id of the n-th reference."""
     wanted, found = len(references.utterances), len(hypotheses.utterances)
     if wanted != found:
         raise ScoringError(
@@ -364,9 +368,9 @@ def pair_by_position(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def looks_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
-    """Whether most plain lines begin with ids of the other file, or in both files with the same ones.
+    """Whether most plain lines begin with ids of the other file, or in both files with the same ids.
 
-    In whatever order; two at least, all different and each with a digit, so that no words are taken for ids.
+    In any order; at least two, all different and each with a digit, so that no words are taken for ids.
     """
     if "lines" not in (references.format, hypotheses.format):
         return False
@@ -385,11 +389,11 @@ def looks_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
 
 
 def pair_by_time(references: Texts, hypotheses: Texts) -> Texts:
-    """The words of each recording in the segments of the references, shared out as ``sclite`` does.
+    """Assign the words of each recording to the segments of the references, as ``sclite`` does.
 
-    A word belongs to the segment that holds its middle; between segments to the next one, and behind
-    the last to the last, as an insertion. What lies in ignored segments is left out. Raises
-    ``ScoringError`` for recordings without segments.
+    A word belongs to the segment that holds its middle; between segments to the next one, and after the
+    last to the last, as an insertion. Words in ignored segments are left out. Raises ``ScoringError`` for
+    recordings without segments.
     """
     segments: dict[tuple[str, str], list[Utterance]] = {}
     for segment in sorted([*references.utterances, *references.ignored], key=lambda segment: segment.start):
@@ -415,7 +419,7 @@ def pair_by_time(references: Texts, hypotheses: Texts) -> Texts:
 
 
 def get_track(utterance: Utterance) -> tuple[str, str]:
-    """The recording and the channel that an utterance of an STM or CTM file is from."""
+    """Return the recording and the channel that an utterance of an STM or CTM file is from."""
     return utterance.extra["recording"], utterance.extra["channel"]
 
 
@@ -426,7 +430,7 @@ BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds
 
 
 def name_duration_bucket(duration: float) -> str:
-    """The bucket of a duration, named so that names sort by time."""
+    """Name the bucket of a duration in seconds, so that names sort by time."""
     at = bisect_right(BUCKETS, duration)
     if at == len(BUCKETS):
         return f"{BUCKETS[-1]:>2.0f} s and more"
@@ -434,12 +438,12 @@ def name_duration_bucket(duration: float) -> str:
 
 
 def group_utterances(references: Texts, key: str) -> dict[str, str]:
-    """The group of each utterance: its ``speaker``, ``recording``, ``duration`` bucket or any other key.
+    """Map utterance ids to groups: the ``speaker``, ``recording``, ``duration`` bucket or any other key.
 
     Utterances without the key are left out; raises ``ScoringError`` when none has it.
     """
-    found = {utterance.id: get_group(utterance, key) for utterance in references.utterances}
-    named = {name: group for name, group in found.items() if group is not None}
+    groups = {utterance.id: get_group(utterance, key) for utterance in references.utterances}
+    named = {name: group for name, group in groups.items() if group is not None}
     if not named:
         known = sorted({name for utterance in references.utterances for name in utterance.extra})
         raise ScoringError(
@@ -461,21 +465,21 @@ def get_group(utterance: Utterance, key: str) -> str | None:
 
 
 def take_speakers_from_ids(references: Texts, pattern: re.Pattern[str]) -> Texts:
-    """``references`` with speakers taken from the ids: what the first group of ``pattern`` holds.
+    """Take the speaker of each reference from its id: what the first group of ``pattern`` matches.
 
-    Raises ``ScoringError`` for ids in which it is not found.
+    Raises ``ScoringError`` for ids that do not match.
     """
     matches = {utterance.id: pattern.search(utterance.id) for utterance in references.utterances}
     without = [name for name, match in matches.items() if match is None]
     if without:
         raise ScoringError(f"{references.path}: {pattern.pattern!r} is not found in {list_names(without)}")
     named = [
-        Utterance(u.id, u.audio, u.start, u.duration, u.text, _first_group(matches[u.id]), u.extra)
+        Utterance(u.id, u.audio, u.start, u.duration, u.text, _get_first_group(matches[u.id]), u.extra)
         for u in references.utterances
     ]
     return Texts(references.path, references.format, named)
 
 
-def _first_group(match: re.Match[str] | None) -> str:
+def _get_first_group(match: re.Match[str] | None) -> str:
     assert match is not None
     return match[1] if match.re.groups else match[0]

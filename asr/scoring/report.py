@@ -1,8 +1,8 @@
 """One page about a comparison: totals, tables, and every utterance with its errors to look at and hear.
 
-The page is one file and asks nobody for anything but the recordings, which it plays from where they
-lay. Its policy (CSP) admits its own script and style, by their hashes, and nothing else: what stands in
-a text is shown, never run.
+The page is one file and loads nothing but the recordings, which it plays from where they are. Its policy
+(CSP) admits its own script and style, by their hashes, and nothing else: what is in a text is shown, never
+run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONFUSIONS_SHOWN = 30
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page is made from; ``intervals`` belong to the systems in their order."""
+    """What a page is made from; ``intervals`` are those of the systems, in their order."""
 
     references: Texts
     normaliser: str
@@ -43,12 +43,12 @@ class Report:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page, all of it or nothing."""
+    """Write the page, all of it or nothing, with recordings named relative to it."""
     write_text(path, render_page(report, path.parent))
 
 
 def render_page(report: Report, folder: Path) -> str:
-    """The page as text; recordings are named relative to ``folder``, where it will lie."""
+    """Render the page as HTML for a file in ``folder``, relative to which recordings are named."""
     template = PAGE.read_text(encoding="utf-8")
     policy = "; ".join(
         [
@@ -61,12 +61,12 @@ def render_page(report: Report, folder: Path) -> str:
         ]
     )
     data = json.dumps(gather_contents(report, folder), ensure_ascii=True, separators=(",", ":"))
-    # Inside a script element only "<" could end it, and JSON may write it otherwise.
+    # Inside a script element only "<" could end it, and JSON may escape it.
     return template.replace("{policy}", policy).replace("{data}", data.replace("<", "\\u003c"))
 
 
 def hash_element(template: str, element: str) -> str:
-    """The hash by which a policy admits the one ``element`` of the template that has no attributes."""
+    """Hash the content of the template's one ``element`` without attributes, as a policy admits it."""
     content = re.findall(f"<{element}>(.*?)</{element}>", template, re.DOTALL)
     assert len(content) == 1
     digest = hashlib.sha256(content[0].encode()).digest()
@@ -74,7 +74,7 @@ def hash_element(template: str, element: str) -> str:
 
 
 def gather_contents(report: Report, folder: Path) -> dict[str, Any]:
-    """What the page's script draws from."""
+    """Gather the data that the page's script draws."""
     first = report.systems[0].comparison
     return {
         "reference": str(report.references.path),
@@ -95,22 +95,22 @@ def gather_contents(report: Report, folder: Path) -> dict[str, Any]:
 
 
 def describe_system(system: System, ends: Mapping[str, Interval | None]) -> dict[str, Any]:
-    """Totals and confusions of one system."""
-    found = system.comparison.count_confusions()
+    """Describe one system: totals and confusions."""
+    confusions = system.comparison.count_confusions()
     return {
         "name": system.name,
         "rates": list_rates(system.comparison.words)
         | {"cer": system.comparison.rates["cer"], "raw": system.raw.rates["wer"]},
         "missing": len(system.raw.missing),
         "intervals": {name: interval and asdict(interval) for name, interval in ends.items()},
-        "substitutions": [[*pair, n] for pair, n in found.substitutions.most_common(CONFUSIONS_SHOWN)],
-        "deletions": [[word, n] for word, n in found.deletions.most_common(CONFUSIONS_SHOWN)],
-        "insertions": [[word, n] for word, n in found.insertions.most_common(CONFUSIONS_SHOWN)],
+        "substitutions": [[*pair, n] for pair, n in confusions.substitutions.most_common(CONFUSIONS_SHOWN)],
+        "deletions": [[word, n] for word, n in confusions.deletions.most_common(CONFUSIONS_SHOWN)],
+        "insertions": [[word, n] for word, n in confusions.insertions.most_common(CONFUSIONS_SHOWN)],
     }
 
 
 def list_rates(score: ErrorCounts) -> dict[str, float | int | None]:
-    """The rates and counts of a score; ``None`` where a rate is not defined."""
+    """List rates and counts; ``None`` where a rate is not defined."""
     compared = score.reference_length + score.insertions > 0
     return {
         "wer": score.error_rate if score.reference_length else None,
@@ -126,7 +126,7 @@ def list_rates(score: ErrorCounts) -> dict[str, float | int | None]:
 
 
 def break_down(report: Report, key: str) -> list[dict[str, Any]]:
-    """Rates by group and system; nothing where no reference has the key."""
+    """List rates by group and system; empty where no reference has the key."""
     try:
         of = group_utterances(report.references, key)
     except ScoringError:
@@ -145,7 +145,7 @@ NOTHING: Said = ("", None)
 
 @dataclass(frozen=True)
 class Column:
-    """One place of an interlinear text: a reference word, what each system has there, and when."""
+    """One place of an interlinear text: a reference word, what each system has there, and when it is said."""
 
     reference: str
     hypotheses: list[str]
@@ -153,7 +153,7 @@ class Column:
 
 
 def describe_utterance(report: Report, utterance: Utterance, folder: Path) -> dict[str, Any]:
-    """One utterance; a hypothesis word that is right is written as 1."""
+    """Describe one utterance; a hypothesis word that is right is written as 1."""
     name = utterance.id
     alignments = [system.comparison.align(name) for system in report.systems]
     times = [
@@ -178,7 +178,7 @@ def describe_utterance(report: Report, utterance: Utterance, folder: Path) -> di
 
 
 def link_audio(audio: Path, folder: Path) -> str:
-    """Where a recording lies as seen from ``folder``, or its full name on another drive."""
+    """Return the address of a recording relative to ``folder``, or its full address on another drive."""
     try:
         return quote(Path(os.path.relpath(audio, folder)).as_posix())
     except ValueError:
@@ -188,10 +188,10 @@ def link_audio(audio: Path, folder: Path) -> str:
 def merge_alignments(
     alignments: Sequence[Sequence[Operation]], times: Sequence[Sequence[Span | None]]
 ) -> list[Column]:
-    """Alignments of one reference with several hypotheses as one: a column for every reference word.
+    """Merge the alignments of one reference with several hypotheses: a column for every reference word.
 
-    Words put in by several systems at the same place share columns. The time of a column is that of
-    the first system that has one there.
+    Words that several systems insert at the same place share columns. The time of a column is that of the
+    first system that has one there.
     """
     length = sum(step.kind != "insertion" for step in alignments[0])
     at_words: list[list[Said]] = [[NOTHING] * len(alignments) for _ in range(length)]
@@ -216,17 +216,17 @@ def merge_alignments(
 
 
 def make_column(reference: str, found: Sequence[Said]) -> Column:
-    """A column of words with the first time that is known."""
+    """Make a column of words, with the first time that is known."""
     return Column(reference, [word for word, _ in found], next((span for _, span in found if span), None))
 
 
 def find_word_times(
     hypothesis: Utterance | None, alignment: Sequence[Operation], normalise: Callable[[str], str]
 ) -> list[Span | None]:
-    """When the words of an alignment were said, in seconds of the utterance; ``None`` where unknown.
+    """Find when the words of an alignment are said, in seconds of the utterance; ``None`` where unknown.
 
-    A word that normalisation splits shares its time among the pieces. Where the normalised text is not
-    that of the single words, nobody knows. A deleted word lies between its neighbours.
+    A word that normalisation splits shares its time among the parts. Where the normalised text is not that
+    of the single words, times are unknown. A deleted word lies between its neighbours.
     """
     unknown: list[Span | None] = [None] * len(alignment)
     timed = hypothesis.extra.get("words") if hypothesis is not None else None
@@ -248,13 +248,13 @@ def find_word_times(
 
 
 def share_time(words: Sequence[str], start: float, end: float) -> list[tuple[str, Span]]:
-    """A stretch of time shared out evenly."""
+    """Share a stretch of time evenly among words."""
     step = (end - start) / max(len(words), 1)
     return [(word, (start + n * step, start + (n + 1) * step)) for n, word in enumerate(words)]
 
 
 def find_gap(known: Sequence[Span | None], place: int) -> Span | None:
-    """From the end of the last word before a place to the beginning of the next one behind it."""
+    """Find the stretch from the end of the last word before a place to the start of the next one after it."""
     before = next((span[1] for span in reversed(known[:place]) if span), None)
     behind = next((span[0] for span in known[place + 1 :] if span), None)
     if before is None:

@@ -1,8 +1,8 @@
-"""What a test set can tell: intervals around error rates, and which differences mean something.
+"""What a test set can tell: intervals around error rates, and which differences are significant.
 
-Every number here answers: what if others had been recorded? Utterances of one speaker are not
-independent, so that an interval by utterance is too narrow where speakers differ, and one by speaker is
-to be believed where it is given.
+Every number here answers: what if other utterances had been recorded? Those of one speaker are not
+independent, so an interval by utterance is too narrow where speakers differ; where there is an interval by
+speaker, believe that one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from asr.scoring.counts import Operation
 
 DRAWS = 1000
 LEVEL = 0.95
-GATHERED = 5000  # rows up to which picking them one by one is faster
+PICKED_ROWS = 5000  # up to so many rows, picking them one by one is faster
 FEW_SPEAKERS = 10  # below it an interval by speaker is a rough guess
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a rate, or a difference of two, lies with the confidence ``level``; as shares.
+    """Where a rate, or a difference of two rates, lies with the confidence ``level``; as shares.
 
     ``units`` is the number of utterances or speakers that were drawn from.
     """
@@ -43,14 +43,17 @@ class Interval:
 def bootstrap_interval(
     numerators: np.ndarray, denominators: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
-    """The bootstrap interval of ``sum(numerators) / sum(denominators)`` over units that were drawn together.
+    """Compute the bootstrap interval of ``sum(numerators) / sum(denominators)`` over units drawn together.
 
     Errors over words give a rate (Bisani & Ney 2004), differences of errors over words a paired
     difference. Units are drawn with replacement; the ends are percentiles, moved outwards as far as
     Student's t is wider than the normal distribution, because percentiles alone are too narrow for few
     units (Hesterberg 2015, *What Teachers Should Know about the Bootstrap*, section 5.1).
 
-    ``None`` when there is but one unit, or nothing to divide by.
+    Args:
+        numerators, denominators: ``(units,)``, such as the errors and the words of each utterance.
+
+    Returns ``None`` when there is only one unit, or nothing to divide by.
     """
     units = len(numerators)
     if units < 2 or not denominators.any():
@@ -63,10 +66,10 @@ def bootstrap_interval(
 
 
 def draw_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """The column sums of as many rows as there are, drawn with replacement, ``(draws, columns)``."""
+    """Draw as many rows as there are, with replacement, and sum their columns: ``(draws, columns)``."""
     generator = np.random.default_rng(seed)
     count = len(rows)
-    if count <= GATHERED:
+    if count <= PICKED_ROWS:
         picked = generator.integers(count, size=(draws, count), dtype=np.int32)
         return np.stack([column[picked].sum(axis=1) for column in rows.T], axis=1)
     # Drawing from many rows of which most are alike is drawing how often each kind comes.
@@ -75,12 +78,12 @@ def draw_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 
 def widen_tail(tail: float, units: int) -> float:
-    """The percentile at which an interval of ``units`` drawn units should end instead of at ``tail``."""
+    """Return the percentile at which an interval of ``units`` drawn units ends instead of at ``tail``."""
     return float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, tail)))
 
 
 def sum_by_label(values: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """The sums of ``values`` (rows) over equal labels."""
+    """Sum the rows of ``values`` that have equal labels."""
     names, places = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
     sums = np.zeros((len(names), *values.shape[1:]), dtype=values.dtype)
     np.add.at(sums, places, values)
@@ -105,7 +108,7 @@ class SegmentTest:
 
 
 def run_segment_test(differences: np.ndarray) -> SegmentTest:
-    """The test from the difference of errors in each segment."""
+    """Run the test on the difference of errors in each segment."""
     count = len(differences)
     if count < 2 or not differences.any():
         return SegmentTest(count, 0.0, 1.0)
@@ -117,11 +120,11 @@ def run_segment_test(differences: np.ndarray) -> SegmentTest:
 
 
 def find_segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence[Operation]]]) -> np.ndarray:
-    """Errors of a first system minus those of a second in every segment of every utterance.
+    """Subtract the errors of a second system from those of a first in every segment of every utterance.
 
-    A pair has the alignments of one reference with either hypothesis. A segment ends where both
-    systems have two words in a row right, with nothing put in between; segments without errors do not
-    count. So far apart, the errors of one segment tell nothing about those of the next.
+    A pair has the alignments of one reference with either hypothesis. A segment ends where both systems
+    have two words in a row right, with nothing inserted; segments without errors do not count. So far
+    apart, the errors of one segment are independent of those of the next.
     """
     return np.array(
         [
@@ -133,7 +136,7 @@ def find_segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence
 
 
 def locate_errors(alignment: Sequence[Operation]) -> list[int]:
-    """Errors at each place of a reference: before its first word, at it, before its second, ..."""
+    """Count the errors at each place of a reference: before its first word, at it, before its second, ..."""
     places = [0]
     for step in alignment:
         if step.kind == "insertion":
@@ -144,8 +147,8 @@ def locate_errors(alignment: Sequence[Operation]) -> list[int]:
 
 
 def split_at_matches(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
-    """The errors of two systems in each segment of one utterance, from their ``profile``."""
-    found: list[tuple[int, int]] = []
+    """Count the errors of two systems in each segment of one utterance, from ``locate_errors`` of each."""
+    segments: list[tuple[int, int]] = []
     errors, right = [0, 0], 0
     for place, (one, other) in enumerate(zip(first, second, strict=True)):
         if one or other:
@@ -155,15 +158,17 @@ def split_at_matches(first: Sequence[int], second: Sequence[int]) -> list[tuple[
         elif place % 2:  # a word
             right += 1
             if right == 2 and any(errors):
-                found.append((errors[0], errors[1]))
+                segments.append((errors[0], errors[1]))
                 errors = [0, 0]
-    return [*found, (errors[0], errors[1])] if any(errors) else found
+    return [*segments, (errors[0], errors[1])] if any(errors) else segments
 
 
 @dataclass(frozen=True)
 class SentenceTest:
-    """McNemar's test on sentences, exact (McNemar 1947; Gillick & Cox 1989): only those matter in which
-    one system is right and the other is not."""
+    """McNemar's exact test on sentences (McNemar 1947; Gillick & Cox 1989).
+
+    Only those sentences matter that one system has right and the other has wrong.
+    """
 
     only_first_right: int
     only_second_right: int
@@ -171,7 +176,7 @@ class SentenceTest:
 
 
 def run_sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> SentenceTest:
-    """The test from which sentences either system has wrong."""
+    """Run the test on which sentences either system has wrong, ``(sentences,)`` booleans each."""
     first, second = int((~first_wrong & second_wrong).sum()), int((first_wrong & ~second_wrong).sum())
     p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
     return SentenceTest(first, second, p)
@@ -179,11 +184,11 @@ def run_sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> Sent
 
 @dataclass(frozen=True)
 class Difference:
-    """What there is to say about two systems on the same references.
+    """Two systems on the same references, and whether they differ.
 
-    ``difference`` is the error rate of the first minus that of the second, as a share; ``comparisons``
-    is how many pairs of systems were compared on these references, by which the level of each is
-    divided (Bonferroni), since among many pairs some differ by chance.
+    ``difference`` is the error rate of the first minus that of the second, as a share. ``comparisons`` is
+    how many pairs of systems are compared on these references; the level of each is divided by it
+    (Bonferroni), because among many pairs some differ by chance.
     """
 
     first: str
@@ -197,26 +202,26 @@ class Difference:
 
     @property
     def threshold(self) -> float:
-        """The p below which a test takes a difference for real."""
+        """The p below which a difference is significant."""
         return (1 - LEVEL) / self.comparisons
 
     @property
     def interval(self) -> Interval | None:
-        """The interval to believe: by speaker where speakers are known."""
+        """The interval to believe: by speaker where speakers are known, else by utterance."""
         return self.by_speaker or self.by_utterance
 
     @property
     def is_significant(self) -> bool | None:
-        """Whether both the interval and the segment test say so; ``None`` when they contradict each other."""
+        """Whether the interval and the segment test both say so; ``None`` when they contradict each other."""
         says = {self.words.p < self.threshold, self.interval is not None and self.interval.excludes_zero}
         return says.pop() if len(says) == 1 else None
 
     @property
     def verdict(self) -> str:
-        """The verdict as a sentence or two."""
-        return " ".join([self._verdict(), *self._cautions()])
+        """What to conclude, in a sentence or two."""
+        return " ".join([self._conclude(), *self._list_cautions()])
 
-    def _verdict(self) -> str:
+    def _conclude(self) -> str:
         better, worse = (self.second, self.first) if self.difference > 0 else (self.first, self.second)
         points = f"{100 * abs(self.difference):.2f} points"
         interval = self.interval
@@ -227,26 +232,30 @@ class Difference:
         if self.difference == 0:
             return f"{self.first} and {self.second} have the same word error rate."
         if self.is_significant:
-            return f"The difference means something: {better} beats {worse} by {points} ({evidence})."
+            return f"The difference is significant: {better} beats {worse} by {points} ({evidence})."
         ahead = f"{better} is ahead of {worse} by {points} ({evidence})"
         if self.is_significant is None:
             tests = ["the segment test", "the interval"]
             believes, doubts = tests if self.words.p < self.threshold else reversed(tests)
-            return f"Undecided: {ahead}; {believes} takes that for real, {doubts} does not."
-        return f"The difference means nothing so far: {ahead}; equally good systems differ so by chance."
+            return f"Undecided: {ahead}; {believes} finds that significant, {doubts} does not."
+        return f"The difference is not significant: {ahead}; equally good systems differ this much by chance."
 
-    def _cautions(self) -> list[str]:
+    def _list_cautions(self) -> list[str]:
         cautions = []
         if self.by_speaker is None:
-            cautions.append("The speakers are not known: if there are few, trust it less.")
+            cautions.append("The speakers are not known: if there are few, trust this less.")
         elif self.by_speaker.units < FEW_SPEAKERS:
-            cautions.append(f"There are only {self.by_speaker.units} speakers: others may decide otherwise.")
+            cautions.append(
+                f"There are only {self.by_speaker.units} speakers: others could change the result."
+            )
         if self.comparisons > 1:
-            cautions.append(f"One of {self.comparisons} comparisons, each held to p < {self.threshold:.2g}.")
+            cautions.append(
+                f"One of {self.comparisons} comparisons, each tested at p < {self.threshold:.2g}."
+            )
         return cautions
 
 
 def format_interval(interval: Interval, sign: float = 1.0) -> str:
-    """An interval in points, seen from the system that is ahead."""
+    """Format an interval in points, seen from the system that is ahead."""
     ends = (interval.low, interval.high) if sign >= 0 else (-interval.high, -interval.low)
     return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"

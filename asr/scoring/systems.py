@@ -1,4 +1,4 @@
-"""Systems compared on one set of references: what their scores are, and what they do not tell."""
+"""Systems compared on one set of references: their errors, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ from asr.text.normalise import Normaliser
 
 
 @dataclass(frozen=True)
+class References:
+    """The references that every system is compared with, by utterance id: as they are, and normalised."""
+
+    texts: Texts
+    raw: Mapping[str, str]
+    normalised: Mapping[str, str]
+    normalise: Normaliser
+
+
+@dataclass(frozen=True)
 class System:
     """One file of hypotheses against the references: as they are, and normalised."""
 
@@ -35,49 +45,52 @@ class System:
     utterances: Mapping[str, Utterance]  # the hypotheses with whatever their file says about them
 
 
-def compare_system(references: Texts, hypotheses: Texts, normalise: Normaliser, name: str) -> System:
+def prepare_references(texts: Texts, normalise: Normaliser) -> References:
+    """Normalise the references once for all systems; raises ``ScoringError`` for ids that come twice."""
+    return References(texts, texts.by_id, normalise_texts(texts.by_id, normalise), normalise)
+
+
+def compare_system(references: References, hypotheses: Texts, name: str) -> System:
     """Pair the hypotheses with their references and count their errors.
 
-    Raises ``ScoringError`` when they do not fit together.
+    Raises ``ScoringError`` when they do not belong together.
     """
-    texts = pair_texts(references, hypotheses)
-    raw = compare_texts(references.by_id, texts.by_id)
+    texts = pair_texts(references.texts, hypotheses)
+    raw = compare_texts(references.raw, texts.by_id)
+    normalised = normalise_texts(raw.hypotheses, references.normalise)
     return System(
         name=name,
         raw=raw,
-        comparison=compare_texts(
-            normalise_texts(raw.references, normalise),
-            normalise_texts(raw.hypotheses, normalise),
-        ),
+        comparison=compare_texts(references.normalised, normalised),
         utterances={utterance.id: utterance for utterance in texts.utterances},
     )
 
 
 def normalise_texts(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:
-    """Every text normalised; one that does not change is not kept twice, of which there may be a million."""
-    found = {}
+    """Normalise every text; of a million texts, those that do not change are not kept twice."""
+    results = {}
     for name, text in texts.items():
         changed = normalise(text)
-        found[name] = text if changed == text else changed
-    return found
+        results[name] = text if changed == text else changed
+    return results
 
 
 def find_changes(system: System) -> dict[str, dict[str, Sequence[str]]]:
-    """What normalisation changed: for each utterance the text before and after, on either side."""
-    found: dict[str, dict[str, Sequence[str]]] = {}
+    """Find what normalisation changed: for each utterance and side, the text before and after."""
+    changes: dict[str, dict[str, Sequence[str]]] = {}
     for side in ("references", "hypotheses"):
         before, after = getattr(system.raw, side), getattr(system.comparison, side)
         for name, text in before.items():
             if text != after[name]:
-                found.setdefault(name, {})[side] = (text, after[name])
-    return found
+                changes.setdefault(name, {})[side] = (text, after[name])
+    return changes
 
 
 # Statistics
 
 
 def list_speakers(utterances: Sequence[Utterance]) -> list[str]:
-    """The speaker of every utterance; nothing unless all are known and there are two at least."""
+    """List the speaker of every utterance; empty unless all are known and there are at least two."""
     speakers = [utterance.speaker for utterance in utterances]
     return speakers if all(speakers) and len(set(speakers)) > 1 else []
 
@@ -85,9 +98,11 @@ def list_speakers(utterances: Sequence[Utterance]) -> list[str]:
 def compute_intervals(
     comparison: Comparison, speakers: Sequence[str], draws: int = DRAWS
 ) -> dict[str, Interval | None]:
-    """Bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``.
+    """Compute bootstrap intervals of the word error rate: ``by_utterance`` and, where known, ``by_speaker``.
 
-    ``speakers`` are those of the references, in their order, or nothing.
+    Args:
+        speakers: those of the references, in their order, or none.
+        draws: how often utterances and speakers are drawn.
     """
     counts = comparison.word_counts
     return bootstrap_both_ways(counts[:, :3].sum(axis=1), counts[:, 3], speakers, LEVEL, draws)
@@ -96,18 +111,18 @@ def compute_intervals(
 def bootstrap_both_ways(
     errors: np.ndarray, words: np.ndarray, speakers: Sequence[str], level: float, draws: int
 ) -> dict[str, Interval | None]:
-    """The interval of ``errors`` over ``words``, drawing utterances and drawing speakers."""
-    found = {"by_utterance": bootstrap_interval(errors, words, level, draws), "by_speaker": None}
+    """Compute the interval of ``errors`` over ``words`` by drawing utterances, and by drawing speakers."""
+    intervals = {"by_utterance": bootstrap_interval(errors, words, level, draws), "by_speaker": None}
     if speakers:
         sums = sum_by_label(np.stack([errors, words], axis=1), speakers)
-        found["by_speaker"] = bootstrap_interval(sums[:, 0], sums[:, 1], level, draws)
-    return found
+        intervals["by_speaker"] = bootstrap_interval(sums[:, 0], sums[:, 1], level, draws)
+    return intervals
 
 
 def compare_all_pairs(
     systems: Sequence[System], speakers: Sequence[str], draws: int = DRAWS
 ) -> list[Difference]:
-    """Every pair of systems held against each other; none where the references have no words."""
+    """Compare every pair of systems; none where the references have no words."""
     pairs = list(combinations(systems, 2))
     if not systems or systems[0].comparison.words.reference_length == 0:
         return []
@@ -117,11 +132,11 @@ def compare_all_pairs(
 def compare_two(
     first: System, second: System, speakers: Sequence[str], comparisons: int = 1, draws: int = DRAWS
 ) -> Difference:
-    """Two systems held against each other on their normalised words."""
+    """Compare two systems on their normalised words."""
     one, other = first.comparison, second.comparison
     errors = [comparison.word_counts[:, :3].sum(axis=1) for comparison in (one, other)]
     level = 1 - (1 - LEVEL) / comparisons
-    found = bootstrap_both_ways(errors[0] - errors[1], one.word_counts[:, 3], speakers, level, draws)
+    intervals = bootstrap_both_ways(errors[0] - errors[1], one.word_counts[:, 3], speakers, level, draws)
     names = list(one.references)
     wrong = np.flatnonzero(errors[0] + errors[1]).tolist()
     aligned = ((one.align(names[row]), other.align(names[row])) for row in wrong)
@@ -129,8 +144,8 @@ def compare_two(
         first=first.name,
         second=second.name,
         difference=one.words.error_rate - other.words.error_rate,
-        by_utterance=found["by_utterance"],
-        by_speaker=found["by_speaker"],
+        by_utterance=intervals["by_utterance"],
+        by_speaker=intervals["by_speaker"],
         words=run_segment_test(find_segment_differences(aligned)),
         sentences=run_sentence_test(errors[0] > 0, errors[1] > 0),
         comparisons=comparisons,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import click
 import jiwer
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from asr.cli import cli
 from asr.cli._tables import escape, mark_errors
 from asr.errors import UserError
+from asr.scoring import counts
 from asr.scoring.counts import (
     ErrorCounts,
     Operation,
@@ -478,3 +480,20 @@ def test_the_exit_status_of_the_command(tmp_path, hypothesis, status, error):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, error)
     assert bool(done.stdout) == (status == 0)
+
+
+def test_each_pair_is_aligned_once(monkeypatch):
+    calls = []
+    editops = counts.Levenshtein.editops
+
+    def count_call(reference, hypothesis):
+        calls.append(reference)
+        return editops(reference, hypothesis)
+
+    monkeypatch.setattr(counts, "Levenshtein", SimpleNamespace(editops=count_call))
+    comparison = compare_texts({"a": "one two", "b": "go on"}, {"a": "one three", "b": "go on"})
+    for _ in range(2):
+        assert comparison.words.errors == 1
+        assert comparison.count_confusions().substitutions == {("two", "three"): 1}
+        assert [step.kind for step in comparison.align("b")] == ["equal", "equal"]
+    assert calls == [["one", "two"]]

@@ -1,4 +1,4 @@
-"""Intervals that cover, tests that seldom cry wolf: by simulation, and the segments held to sc_stats."""
+"""Intervals that cover, tests that seldom raise a false alarm: by simulation, and segments as in sc_stats."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ from asr.scoring.significance import (
     sum_by_label,
     widen_tail,
 )
-from asr.scoring.systems import compare_all_pairs, compare_two, compute_intervals, list_speakers
-from asr.scoring.systems import compare_system as compared_texts
+from asr.scoring.systems import (
+    compare_all_pairs,
+    compare_system,
+    compare_two,
+    compute_intervals,
+    list_speakers,
+    prepare_references,
+)
 
 UTTERANCES, SPEAKERS, DRAWS = 300, 40, 1000
 TRUE_RATE = 0.1
@@ -89,7 +95,7 @@ def simulated_flags(generator: np.random.Generator, second_is_worse: float, syst
     return [str(speaker) for speaker in speakers], flags
 
 
-def takes_for_real(
+def finds_significant(
     seed: int, second_is_worse: float = 0.0, systems_differ_by_speaker: float = 0.0
 ) -> list[bool]:
     """Whether the interval by utterance, by speaker, the segment test and McNemar's see a difference."""
@@ -112,9 +118,9 @@ def takes_for_real(
     ]
 
 
-def test_equally_good_systems_are_taken_for_different_one_time_in_twenty():
+def test_equally_good_systems_differ_significantly_one_time_in_twenty():
     by_utterance, by_speaker, words, sentences = np.mean(
-        [takes_for_real(seed) for seed in range(240)], axis=0
+        [finds_significant(seed) for seed in range(240)], axis=0
     )
     assert 0.02 <= by_utterance <= 0.085
     assert 0.02 <= by_speaker <= 0.085
@@ -123,7 +129,7 @@ def test_equally_good_systems_are_taken_for_different_one_time_in_twenty():
 
 
 def test_where_systems_suit_different_speakers_only_the_interval_by_speaker_is_to_be_believed():
-    runs = [takes_for_real(seed, systems_differ_by_speaker=0.8) for seed in range(120)]
+    runs = [finds_significant(seed, systems_differ_by_speaker=0.8) for seed in range(120)]
     by_utterance, by_speaker, words, _ = np.mean(runs, axis=0)
     assert by_speaker <= 0.10
     assert by_utterance > 0.15
@@ -131,7 +137,7 @@ def test_where_systems_suit_different_speakers_only_the_interval_by_speaker_is_t
 
 
 def test_a_worse_system_is_found_out():
-    found = np.mean([takes_for_real(seed, second_is_worse=0.5) for seed in range(20)], axis=0)
+    found = np.mean([finds_significant(seed, second_is_worse=0.5) for seed in range(20)], axis=0)
     assert found[:3].min() >= 0.9
 
 
@@ -246,7 +252,7 @@ def system(texts: dict[str, str], name: str, speakers: bool = True):
     ]
     references = Texts("ref", "trn", utterances)
     hypotheses = Texts(name, "trn", [Utterance(id, "", text=text) for id, text in texts.items()])
-    return references, compared_texts(references, hypotheses, str, name)
+    return references, compare_system(prepare_references(references, str), hypotheses, name)
 
 
 def test_segments_are_those_of_sc_stats(tmp_path):
@@ -292,12 +298,12 @@ def test_segments_are_those_of_sc_stats(tmp_path):
 # In words
 
 
-def test_a_difference_that_means_something_is_said_to():
+def test_a_significant_difference_is_called_so():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 2, 0.10), "second")
     found = compare_two(first, second, list_speakers(references.utterances))
     assert found.is_significant is True
-    assert found.verdict.startswith("The difference means something: second beats first by ")
+    assert found.verdict.startswith("The difference is significant: second beats first by ")
     assert found.difference > 0
     assert found.by_speaker.units == 12
     turned = compare_two(second, first, list_speakers(references.utterances))
@@ -305,18 +311,18 @@ def test_a_difference_that_means_something_is_said_to():
     assert turned.words.p == pytest.approx(found.words.p)
 
 
-def test_a_difference_by_chance_is_said_to_mean_nothing():
+def test_a_difference_by_chance_is_not_significant():
     references, first = system(spoken(240, 1, 0.20), "first")
     _, second = system(spoken(240, 3, 0.20), "second")
     found = compare_two(first, second, list_speakers(references.utterances))
     assert found.is_significant is False
-    assert "means nothing so far" in found.verdict
+    assert "is not significant" in found.verdict
     same = compare_two(first, first, list_speakers(references.utterances))
     assert (same.words.p, same.sentences.p, same.is_significant) == (1.0, 1.0, False)
     assert same.verdict.startswith("first and first have the same word error rate.")
 
 
-def test_what_one_speaker_brought_about_is_undecided():
+def test_what_a_single_speaker_causes_is_undecided():
     texts = spoken(240, 1, 0.10)
     broken = {id: "x " * 12 if id.startswith("s00") else text for id, text in texts.items()}
     references, first = system(texts, "first")
@@ -325,7 +331,7 @@ def test_what_one_speaker_brought_about_is_undecided():
     assert not found.by_speaker.excludes_zero
     assert found.is_significant is None
     assert found.verdict.startswith("Undecided: first is ahead of second by ")
-    assert "the segment test takes that for real, the interval does not" in found.verdict
+    assert "the segment test finds that significant, the interval does not" in found.verdict
 
 
 def test_cautions():
@@ -342,7 +348,7 @@ def test_cautions():
     ]  # fmt: skip
     assert three[0].threshold == pytest.approx(0.05 / 3)
     assert three[0].by_utterance.level == pytest.approx(1 - 0.05 / 3)
-    assert "One of 3 comparisons, each held to p < 0.017." in three[0].verdict
+    assert "One of 3 comparisons, each tested at p < 0.017." in three[0].verdict
 
 
 def test_an_interval_is_around_all_kinds_of_errors():
