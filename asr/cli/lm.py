@@ -35,6 +35,13 @@ NORMALISER = click.option(
 SPLIT = click.option(
     "--split-sentences", is_flag=True, help="TEXT is prose in paragraphs, not one sentence a line."
 )
+BITS = click.option(
+    "--bits",
+    metavar="N",
+    type=click.IntRange(0, 24),
+    default=8,
+    help="Bits of a probability and of a back-off in a binary file; 0 keeps them exact.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 # These take as many numbers as follow them.
@@ -75,6 +82,7 @@ def lm() -> None:
 @lm.command(cls=ManyNumbers)
 @TEXTS
 @OUT
+@BITS
 @click.option("--order", type=click.IntRange(1, 6), default=3, help="Words in the longest n-grams.")
 @click.option(
     "--prune",
@@ -95,6 +103,7 @@ def lm() -> None:
 def train(
     texts: tuple[Path, ...],
     out: Path,
+    bits: int,
     order: int,
     prune: str,
     vocab: int | None,
@@ -118,7 +127,7 @@ def train(
         discount_fallback=fallback,
     )
     model = estimate(sentences(texts, normaliser, split_sentences), config)
-    write(model, out)
+    write(model, out, bits)
 
 
 @lm.command()
@@ -183,9 +192,9 @@ def info(model: Path, as_json: bool) -> None:
     """What is in LM; every byte of a binary file is checked."""
     from asr.lm.storage import load_model
 
-    loaded = load_model(model, verify=True)
+    loaded = load_model(model)
     trie, vocabulary = loaded.trie, loaded.vocabulary
-    unknown = float(trie.log_probs[1 + loaded.unknown])
+    unknown = float(loaded.unigrams[loaded.unknown])
     result: dict[str, Any] = {
         "file": str(model),
         "bytes": model.stat().st_size,
@@ -227,11 +236,12 @@ def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
 @lm.command()
 @MODEL
 @OUT
-def convert(model: Path, out: Path) -> None:
+@BITS
+def convert(model: Path, out: Path, bits: int) -> None:
     """Write LM anew: as ARPA, or as the binary file that opens at once."""
     from asr.lm.storage import load_model
 
-    write(load_model(model, verify=True), out)
+    write(load_model(model), out, bits)
 
 
 def sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Iterator[bytes]:
@@ -249,15 +259,15 @@ def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Numb
         raise click.BadParameter(f"{text!r} is not numbers", param_hint=f"'{option}'") from error
 
 
-def write(model: NgramModel, out: Path) -> None:
+def write(model: NgramModel, out: Path, bits: int) -> None:
     """Write a model in the format that the name asks for, and say so."""
     from asr.lm.arpa import write_arpa
-    from asr.lm.storage import save_model
+    from asr.lm.storage import quantise, save_model
 
     if out.name.endswith((".arpa", ".arpa.gz")):
         write_arpa(model, out)
     else:
-        save_model(model, out)
+        save_model(quantise(model, bits) if bits else model, out)
     counts = " + ".join(f"{count:,}" for count in model.counts)
     click.echo(
         f"{out}: {model.order}-gram model of {len(model.vocabulary):,} words, {counts} n-grams", err=True

@@ -19,9 +19,10 @@ import numpy as np
 
 from asr.core.compiled import compile_function
 from asr.core.files import replace_file
-from asr.lm.building import Level, RepeatedError, add_ngrams, build_trie
+from asr.lm.building import Level, Nodes, RepeatedError, add_ngrams, build_nodes
 from asr.lm.digits import WIDTH, parse_decimal, write_decimal
-from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel, Trie
+from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel
+from asr.lm.packed import pack_nodes, unpack_nodes
 from asr.lm.text import NEWLINE, SPACE, TAB, is_space, open_text
 from asr.lm.vocabulary import (
     UNKNOWN,
@@ -71,15 +72,15 @@ def write_arpa(model: NgramModel, path: str | Path) -> None:
 
 def _format_nodes(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
     """The lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
-    trie, vocabulary = model.trie, model.vocabulary
-    contexts = np.repeat(np.arange(len(trie.backoffs), dtype=np.int32), np.diff(trie.first_child))
+    nodes, vocabulary = unpack_nodes(model.trie), model.vocabulary
+    contexts = np.repeat(np.arange(len(nodes.backoffs), dtype=np.int32), np.diff(nodes.first_child))
     longest = 2 * WIDTH + order * (1 + int(np.diff(vocabulary.bounds).max()))
     step = max(1, (1 << 20) // longest)
     buffer = np.empty(step * longest, np.uint8)
     for first in range(begin, end, step):
         last = min(first + step, end)
         length = _write_lines(
-            trie, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer
+            nodes, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer
         )
         yield buffer[:length].data
 
@@ -190,10 +191,11 @@ class _ArpaReader:
         for level in levels:
             level.words[:] = rank[level.words]
         try:
-            trie, counts = build_trie(levels)
+            nodes, counts = build_nodes(levels)
         except RepeatedError as error:
             raise LanguageModelError(f"{self.name}:{error.line}: this n-gram has a line already") from error
-        return NgramModel(trie, build_vocabulary([words[i] for i in by_bytes]), counts)
+        vocabulary = build_vocabulary([words[i] for i in by_bytes])
+        return NgramModel(pack_nodes(nodes, counts), vocabulary, counts)
 
 
 def quote_line(line: bytes) -> str:
@@ -272,7 +274,7 @@ def _split_line(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarr
 
 @compile_function
 def _write_lines(
-    trie: Trie,
+    nodes: Nodes,
     contexts: np.ndarray,
     letters: np.ndarray,
     bounds: np.ndarray,
@@ -290,18 +292,18 @@ def _write_lines(
     for node in range(first, last):
         ancestor = node
         for i in range(order - 1, -1, -1):
-            ngram[i] = trie.words[ancestor]
+            ngram[i] = nodes.words[ancestor]
             ancestor = contexts[ancestor - 1]
-        place = write_decimal(trie.log_probs[node] / LN10, text, place)
+        place = write_decimal(nodes.log_probs[node] / LN10, text, place)
         for i in range(order):
             text[place] = SPACE if i else TAB
             place += 1
             for letter in letters[bounds[ngram[i]] : bounds[ngram[i] + 1]]:
                 text[place] = letter
                 place += 1
-        if node < len(trie.backoffs):
+        if node < len(nodes.backoffs):
             text[place] = TAB
-            place = write_decimal(trie.backoffs[node] / LN10, text, place + 1)
+            place = write_decimal(nodes.backoffs[node] / LN10, text, place + 1)
         text[place] = NEWLINE
         place += 1
     return place

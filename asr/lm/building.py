@@ -1,13 +1,30 @@
-"""N-grams in any sequence become the trie of ``asr.lm.model``."""
+"""N-grams in any sequence become nodes in order, from which ``asr.lm.packed`` makes a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.core.compiled import compile_function
-from asr.lm.model import Trie, find_word, score_word
+
+
+class Nodes(NamedTuple):
+    """The n-grams of a model, numbered as in ``asr.lm.packed``, in arrays that are easily made.
+
+    first_child: ``(inner + 1,)`` int32; node ``n`` has children ``first_child[n]:first_child[n + 1]``.
+    words: ``(nodes,)`` int32, the last word of each n-gram; -1 for node 0.
+    log_probs: ``(nodes,)`` float32, natural logarithm of P(last word | the words before); 0 for node 0.
+    backoffs: ``(inner,)`` float32, natural logarithm of the back-off weight; 0 where there is none.
+    suffixes: ``(nodes,)`` int32, the n-gram without its first word.
+    """
+
+    first_child: np.ndarray
+    words: np.ndarray
+    log_probs: np.ndarray
+    backoffs: np.ndarray
+    suffixes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,10 @@ class Level:
     first_line: int
 
 
+class MissingSuffixError(Exception):
+    """An n-gram is there, but not without its first word."""
+
+
 class RepeatedError(Exception):
     """An n-gram that is there twice."""
 
@@ -28,8 +49,8 @@ class RepeatedError(Exception):
         self.line = line
 
 
-def build_trie(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
-    """The n-grams of each order, in any sequence, as a trie, and how many there are of each order.
+def build_nodes(levels: list[Level]) -> tuple[Nodes, tuple[int, ...]]:
+    """The n-grams of each order, in any sequence, as nodes, and how many there are of each order.
 
     Raises ``RepeatedError`` for an n-gram that is there twice.
     """
@@ -50,19 +71,35 @@ def build_trie(levels: list[Level]) -> tuple[Trie, tuple[int, ...]]:
         for longer in range(place + 1, len(levels)):
             contexts[longer] = _find_places(bounds, words, contexts[longer], levels[longer].words[:, place])
             if contexts[longer].min(initial=0) < 0:
-                return build_trie(add_missing_contexts(levels))
+                return build_nodes(add_missing_contexts(levels))
         first_child.append(start + bounds[:-1])
         last_words.append(words)
         log_probs.append(level.log_probs[order])
         backoffs.append(level.backoffs[order])
         start, width = start + len(order), len(order)
-    trie = link_trie(
-        np.concatenate([*first_child, [start]]).astype(np.int32),
-        np.concatenate(last_words),
-        np.concatenate(log_probs),
-        np.concatenate(backoffs[:-1]),
-    )
-    return trie, tuple(len(level.words) for level in levels)
+    try:
+        nodes = link_nodes(
+            np.concatenate([*first_child, [start]]).astype(np.int32),
+            np.concatenate(last_words),
+            np.concatenate(log_probs),
+            np.concatenate(backoffs[:-1]),
+        )
+    except MissingSuffixError:
+        return build_nodes(add_missing_suffixes(levels))
+    return nodes, tuple(len(level.words) for level in levels)
+
+
+@compile_function
+def find_word(words: np.ndarray, low: int, high: int, word: int) -> int:
+    """Where ``word`` stands in the sorted ``words[low:high]``, or -1."""
+    end = high
+    while low < high:
+        middle = (low + high) >> 1
+        if words[middle] < word:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and words[low] == word else -1
 
 
 @compile_function
@@ -78,14 +115,30 @@ def _find_places(
 
 def add_missing_contexts(levels: list[Level]) -> list[Level]:
     """The same n-grams and every beginning of one that is not there, its probability NaN."""
+    return _add_missing_parts(levels, slice(None, -1))
+
+
+def add_missing_suffixes(levels: list[Level]) -> list[Level]:
+    """The same n-grams and every end of one that is not there, its probability NaN."""
+    return _add_missing_parts(levels, slice(1, None))
+
+
+def _add_missing_parts(levels: list[Level], part: slice) -> list[Level]:
     levels = list(levels)
     for order in range(len(levels) - 1, 1, -1):
-        contexts = set(map(tuple, levels[order].words[:, :-1].tolist()))
-        missing = sorted(contexts - set(map(tuple, levels[order - 1].words.tolist())))
-        levels[order - 1] = add_ngrams(
-            levels[order - 1], np.array(missing, np.int32).reshape(-1, order), np.nan
-        )
+        missing = find_missing_rows(levels[order].words[:, part], levels[order - 1].words)
+        levels[order - 1] = add_ngrams(levels[order - 1], missing, np.nan)
     return levels
+
+
+def find_missing_rows(wanted: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The different rows of ``wanted`` that ``present`` lacks, both ``(rows, columns)`` of numbers from 0."""
+    both = np.concatenate([wanted, present])
+    keys = np.zeros(len(both), np.int64)
+    for column in both.T:  # two columns become one number, which is again from 0 to less than the rows
+        keys = np.unique(keys * (int(both.max(initial=0)) + 1) + column, return_inverse=True)[1]
+    first = np.unique(keys[: len(wanted)], return_index=True)[1]
+    return wanted[first[~np.isin(keys[first], keys[len(wanted) :])]]
 
 
 def add_ngrams(level: Level, words: np.ndarray, log_prob: float) -> Level:
@@ -98,41 +151,64 @@ def add_ngrams(level: Level, words: np.ndarray, log_prob: float) -> Level:
     )
 
 
-def link_trie(
+def link_nodes(
     first_child: np.ndarray, words: np.ndarray, log_probs: np.ndarray, backoffs: np.ndarray
-) -> Trie:
-    """The trie of nodes that are in order; probabilities that are NaN are put in by backing off."""
-    states = np.zeros(len(words), np.int32)
-    suffixes = np.zeros(len(backoffs), np.int32)
-    trie = Trie(first_child, words, log_probs, states, backoffs, suffixes)
-    _link(trie)
-    for array in trie:
-        array.setflags(write=False)
-    return trie
+) -> Nodes:
+    """The nodes with their suffixes; probabilities that are NaN are put in by backing off.
+
+    Raises ``MissingSuffixError`` when an n-gram without its first word is no n-gram of the model.
+    """
+    suffixes = np.zeros(len(words), np.int32)
+    nodes = Nodes(first_child, words, log_probs, backoffs, suffixes)
+    if not _link(nodes):
+        raise MissingSuffixError
+    return nodes
+
+
+def complete_nodes(
+    first_child: np.ndarray,
+    words: np.ndarray,
+    log_probs: np.ndarray,
+    backoffs: np.ndarray,
+    counts: tuple[int, ...],
+) -> tuple[Nodes, tuple[int, ...]]:
+    """As ``linked``, with what suffixes are missing put in; and how many n-grams of each order there are."""
+    try:
+        return link_nodes(first_child, words, log_probs, backoffs), counts
+    except MissingSuffixError:
+        loose = Nodes(first_child, words, log_probs, backoffs, np.zeros(0, np.int32))
+        return build_nodes(add_missing_suffixes(list_levels(loose, counts)))
 
 
 @compile_function
-def _link(trie: Trie) -> None:
-    """Fill ``states``, ``suffixes`` and missing probabilities, shorter n-grams first."""
-    inner = len(trie.backoffs)
-    for parent in range(inner):
-        context = trie.suffixes[parent]
-        place, end = trie.first_child[context], trie.first_child[context + 1]
-        for node in range(trie.first_child[parent], trie.first_child[parent + 1]):
-            word, suffix = trie.words[node], 0
-            if parent > 0:
-                # Most n-grams are there without their first word; the words of a context are sorted, so
-                # that each one is sought behind the one before.
-                same = 1 + word if context == 0 else find_word(trie.words, place, end, word)
-                if same >= 0:
-                    place, suffix = same, trie.states[same]
-                else:
-                    _, suffix = score_word(trie, context, word)
-            if np.isnan(trie.log_probs[node]):
-                trie.log_probs[node] = trie.backoffs[parent] + score_word(trie, context, word)[0]
-            live = node < inner and (
-                trie.first_child[node] < trie.first_child[node + 1] or trie.backoffs[node] != 0.0
-            )
-            trie.states[node] = node if live else suffix
-            if node < inner:
-                trie.suffixes[node] = suffix
+def _link(nodes: Nodes) -> bool:
+    """Fill ``suffixes`` and missing probabilities, shorter n-grams first; False where a suffix is missing."""
+    for parent in range(1, len(nodes.backoffs)):
+        context = nodes.suffixes[parent]
+        place, end = nodes.first_child[context], nodes.first_child[context + 1]
+        for node in range(nodes.first_child[parent], nodes.first_child[parent + 1]):
+            # The words of a context are sorted, so that each one is sought behind the one before.
+            word = nodes.words[node]
+            place = 1 + word if context == 0 else find_word(nodes.words, place, end, word)
+            if place < 0:
+                return False
+            nodes.suffixes[node] = place
+            if np.isnan(nodes.log_probs[node]):
+                nodes.log_probs[node] = nodes.backoffs[parent] + nodes.log_probs[place]
+    return True
+
+
+def list_levels(nodes: Nodes, counts: tuple[int, ...]) -> list[Level]:
+    """The n-grams of nodes as a file has them."""
+    contexts = np.repeat(np.arange(len(nodes.backoffs)), np.diff(nodes.first_child))
+    levels, begin = [], 1
+    words = np.zeros((1, 0), np.int32)
+    for order, count in enumerate(counts):
+        end = begin + count
+        parents = contexts[begin - 1 : end - 1] - (begin - counts[order - 1] if order else 0)
+        words = np.column_stack([words[parents], nodes.words[begin:end]])
+        inner = order + 1 < len(counts)
+        backoffs = nodes.backoffs[begin:end] if inner else np.zeros(count, np.float32)
+        levels.append(Level(words, nodes.log_probs[begin:end], backoffs, 0))
+        begin = end
+    return levels

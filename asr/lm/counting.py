@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_function
-from asr.lm.model import find_word
+from asr.lm.building import find_word
 from asr.lm.text import NEWLINE, is_space
 from asr.lm.vocabulary import (
     BEGIN,

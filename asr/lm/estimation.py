@@ -15,9 +15,10 @@ import numpy as np
 from asr.core.compiled import compile_function
 from asr.core.config import option
 from asr.errors import UserError
-from asr.lm.building import link_trie
+from asr.lm.building import complete_nodes
 from asr.lm.counting import Corpus, NgramCounts, count_ngrams, read_corpus
 from asr.lm.model import MAX_ORDER, NgramModel
+from asr.lm.packed import pack_nodes
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
 
 FALLBACK = (0.5, 1.0, 1.5)  # the discounts that lmplz falls back to when it is told to
@@ -115,15 +116,14 @@ def assemble_model(
             if order:
                 backoffs.append(np.log(weights[order][contexts]).astype(np.float32))
         contexts, start = keep, start + int(np.count_nonzero(keep))
-    trie = link_trie(
+    nodes, counts = complete_nodes(
         np.concatenate([*first_child, [start]]).astype(np.int32),
         np.concatenate(words),
         np.minimum(np.concatenate(log_probs), 0),
         np.concatenate(backoffs),
+        tuple(int(np.count_nonzero(keep)) for keep in kept),
     )
-    return NgramModel(
-        trie, prune_vocabulary(vocabulary, kept[0]), tuple(int(np.count_nonzero(keep)) for keep in kept)
-    )
+    return NgramModel(pack_nodes(nodes, counts), prune_vocabulary(vocabulary, kept[0]), counts)
 
 
 def prune_vocabulary(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:

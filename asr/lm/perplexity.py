@@ -10,7 +10,8 @@ import numpy as np
 from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.lm.counting import number_words
-from asr.lm.model import NgramModel, Trie, score_word
+from asr.lm.model import NgramModel
+from asr.lm.packed import Trie, score_word
 from asr.lm.text import SPACES
 from asr.lm.vocabulary import build_table
 

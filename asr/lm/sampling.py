@@ -6,19 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from asr.lm.model import NgramModel, score_word
+from asr.core.compiled import compile_function
+from asr.lm.model import NgramModel
+from asr.lm.packed import Trie, score_word
 from asr.lm.vocabulary import BEGIN
 
 
 def predict_next(model: NgramModel, state: int) -> np.ndarray:
     """Natural log P(word | state) of every word of the vocabulary, float64."""
-    trie = model.trie
-    if state == 0:
-        return trie.log_probs[1 : 1 + len(model.vocabulary)].astype(np.float64)
-    log_probs = predict_next(model, trie.suffixes[state]) + trie.backoffs[state]
-    children = slice(trie.first_child[state], trie.first_child[state + 1])
-    log_probs[trie.words[children]] = trie.log_probs[children]
+    log_probs = np.empty(len(model.vocabulary))
+    _fill_log_probs(model.trie, state, log_probs)
     return log_probs
+
+
+@compile_function
+def _fill_log_probs(trie: Trie, state: int, log_probs: np.ndarray) -> None:
+    for word in range(len(log_probs)):
+        log_probs[word] = score_word(trie, state, word)[0]
 
 
 def sample_sentences(model: NgramModel, count: int, seed: int, longest: int = 100) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""Models on disk: a binary file that is mapped into memory, so that it opens in no time.
+"""Models on disk: a binary file that is mapped into memory.
 
-Processes that open the same file share its memory. The file is a header (magic, version, counts,
-checksums), then the arrays one after the other, little-endian, each at a multiple of 64 bytes; their
-lengths follow from the counts. Opening checks the header and the size; ``verify`` reads every byte.
+Processes that open the same file share its memory. The file is a header (magic, version, order, n-grams of
+each order, lengths, checksums), then the arrays one after the other, little-endian, each at a multiple of
+64 bytes. Opening reads every byte once: checksums tell a damaged file, and no number reaches compiled code
+before it is known to lead to a place that is there. Files of version 1, of whole arrays, are still read.
 """
 
 from __future__ import annotations
@@ -11,38 +12,50 @@ import mmap
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from asr.core.files import replace_file
 from asr.lm.arpa import read_arpa
-from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel, Trie
+from asr.lm.building import complete_nodes
+from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
+from asr.lm.packed import COUNT, FIELDS, Trie, is_sound, pack_nodes, unpack_nodes
 from asr.lm.vocabulary import Vocabulary
 
 MAGIC = b"asr n-gram model"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
+QUANTISED_BITS = 8  # of a probability or a back-off in binary files, unless somebody asks for others
 
-# Magic, version, order, n-grams of each order, bytes of all words, checksums of the arrays and of the header.
-HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqII")
+# Magic, version, order, n-grams of each order; the length of all words, of the trie's bits (in 64s) and of
+# its values; checksums of the arrays and of the header.
+HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqqqII")
+FIRST_HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqII")  # of version 1
 
 
-def load_model(path: str | Path, verify: bool = False) -> NgramModel:
+def load_model(path: str | Path) -> NgramModel:
     """The model of a binary file, which ``open_model`` opens, or of an ARPA file, which is read."""
     try:
         with Path(path).open("rb") as file:
             binary = file.read(len(MAGIC)) == MAGIC
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be read: {error.strerror}") from error
-    return open_model(path, verify) if binary else read_arpa(path)
+    return open_model(path) if binary else read_arpa(path)
+
+
+def quantise(model: NgramModel, bits: int) -> NgramModel:
+    """The model with its probabilities and back-offs in so many bits."""
+    return NgramModel(
+        pack_nodes(unpack_nodes(model.trie), model.counts, bits), model.vocabulary, model.counts
+    )
 
 
 def save_model(model: NgramModel, path: str | Path) -> None:
     """Write the binary file."""
-    arrays = [*model.trie, model.vocabulary.bounds, model.vocabulary.letters]
+    arrays = [model.trie.layout, model.trie.bits, model.trie.values]
+    arrays += [model.vocabulary.bounds.astype(np.uint32), model.vocabulary.letters]
     with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER.size))
         checksum = 0
@@ -55,8 +68,8 @@ def save_model(model: NgramModel, path: str | Path) -> None:
         file.write(_pack_header(model, checksum))
 
 
-def open_model(path: str | Path, verify: bool = False) -> NgramModel:
-    """Map the binary file at ``path``; with ``verify``, read all of it and check its checksum.
+def open_model(path: str | Path) -> NgramModel:
+    """Map the binary file at ``path``.
 
     Raises ``LanguageModelError`` when it is no such file, or one that was cut off or changed.
     """
@@ -67,35 +80,128 @@ def open_model(path: str | Path, verify: bool = False) -> NgramModel:
         raise LanguageModelError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if content[: len(MAGIC)] != MAGIC:
         raise LanguageModelError(f"{path}: is not a binary language model of this program")
-    damaged = LanguageModelError(f"{path}: is damaged or cut off: make or copy it again")
-    if len(content) < HEADER.size or zlib.crc32(content[: HEADER.size - 4]) != _read_header_checksum(content):
-        raise damaged
-    _, version, order, *counts, letters, checksum, _ = HEADER.unpack(content[: HEADER.size])
-    if version != VERSION or sys.byteorder != "little":
+    version = int.from_bytes(content[len(MAGIC) : len(MAGIC) + 4], "little")
+    if version not in (1, VERSION) or sys.byteorder != "little":
         raise LanguageModelError(
-            f"{path}: has format {version}, this program and computer read {VERSION}: make it again"
+            f"{path}: has format {version}, this program and computer read up to {VERSION}: make it again"
         )
-    arrays = list(_lay_out_arrays(tuple(counts[:order]), letters))
-    begin, length, dtype = arrays[-1]
-    if len(content) != begin + length * dtype.itemsize:
-        raise damaged
-    mapped = [np.frombuffer(content, dtype, length, begin) for begin, length, dtype in arrays]
-    if verify and checksum != _compute_checksum(mapped):
-        raise damaged
-    *trie, bounds, blob = mapped
-    return NgramModel(Trie(*trie), Vocabulary(blob, bounds), tuple(counts[:order]))
+    model = _map_arrays(content) if version == VERSION else _convert_first_version(content)
+    if model is None:
+        raise LanguageModelError(f"{path}: is damaged or cut off: make or copy it again")
+    return model
+
+
+def _map_arrays(content: mmap.mmap) -> NgramModel | None:
+    """The model of a file, or None when it is damaged."""
+    numbers = _read_header(content, HEADER)
+    if numbers is None:
+        return None
+    order, counts = numbers[0], numbers[1 : 1 + MAX_ORDER]
+    letters, bits, values = numbers[1 + MAX_ORDER : -1]
+    words = counts[0]
+    arrays = _map_sections(
+        content,
+        HEADER.size,
+        [
+            ((1 + order) * FIELDS, np.dtype(np.int64)),
+            (bits, np.dtype(np.uint64)),
+            (values, np.dtype(np.float32)),
+            (words + 1, np.dtype(np.uint32)),
+            (letters, np.dtype(np.uint8)),
+        ],
+    )
+    if arrays is None or _compute_checksum(arrays) != numbers[-1]:
+        return None
+    layout, packed, table, bounds, blob = arrays
+    trie = Trie(packed, layout.reshape(1 + order, FIELDS), table)
+    counts = counts[:order]
+    if (
+        not _are_bounds(bounds, len(blob))
+        or not is_sound(trie, words)
+        or tuple(trie.layout[1:, COUNT]) != counts
+    ):
+        return None
+    return NgramModel(trie, Vocabulary(blob, bounds.astype(np.int64)), counts)
+
+
+def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
+    """The model of a file of version 1, or None when it is damaged."""
+    numbers = _read_header(content, FIRST_HEADER)
+    if numbers is None:
+        return None
+    order, counts, letters = numbers[0], numbers[1 : 1 + MAX_ORDER], numbers[1 + MAX_ORDER]
+    counts = counts[:order]
+    nodes, inner = 1 + sum(counts), 1 + sum(counts[:-1])
+    whole, single = np.dtype(np.int32), np.dtype(np.float32)
+    arrays = _map_sections(
+        content,
+        FIRST_HEADER.size,
+        [
+            (inner + 1, whole),
+            (nodes, whole),
+            (nodes, single),
+            (nodes, whole),
+            (inner, single),
+            (inner, whole),
+            (counts[0] + 1, np.dtype(np.int64)),
+            (letters, np.dtype(np.uint8)),
+        ],
+    )
+    if arrays is None or _compute_checksum(arrays) != numbers[-1]:
+        return None
+    first_child, words, log_probs, _, backoffs, _, bounds, blob = arrays
+    starts = np.cumsum([0, 1, *counts])
+    if (
+        (np.diff(first_child) < 0).any()
+        or any(first_child[start] != end for start, end in pairwise(starts))
+        or words[1:].min(initial=0) < 0
+        or words.max(initial=0) >= counts[0]
+        or not np.isfinite(np.concatenate([log_probs, backoffs])).all()
+        or not _are_bounds(bounds, letters)
+    ):
+        return None
+    arrays = [array.copy() for array in (first_child, words, log_probs, backoffs)]
+    completed, counts = complete_nodes(arrays[0], arrays[1], arrays[2], arrays[3], counts)
+    return NgramModel(pack_nodes(completed, counts), Vocabulary(blob, bounds), counts)
 
 
 def _pack_header(model: NgramModel, checksum: int) -> bytes:
     counts = model.counts + (0,) * (MAX_ORDER - model.order)
-    letters = len(model.vocabulary.letters)
-    header = HEADER.pack(MAGIC, VERSION, model.order, *counts, letters, checksum, 0)[:-4]
+    lengths = len(model.vocabulary.letters), len(model.trie.bits), len(model.trie.values)
+    header = HEADER.pack(MAGIC, VERSION, model.order, *counts, *lengths, checksum, 0)[:-4]
     return header + struct.pack("<I", zlib.crc32(header))
 
 
-def _read_header_checksum(content: Any) -> int:
-    number: int = struct.unpack("<I", content[HEADER.size - 4 : HEADER.size])[0]
-    return number
+def _read_header(content: mmap.mmap, form: struct.Struct) -> tuple[int, ...] | None:
+    """Order, counts, lengths and the arrays' checksum; None when the header is damaged or makes no sense."""
+    if len(content) < form.size:
+        return None
+    *numbers, last = form.unpack(content[: form.size])
+    order, counts, sizes = numbers[2], numbers[3 : 3 + MAX_ORDER], numbers[3:-1]
+    if last != zlib.crc32(content[: form.size - 4]) or not 1 <= order <= MAX_ORDER:
+        return None
+    if min(sizes) < 0 or max(sizes[:-1]) > len(content) or counts[0] == 0 or any(counts[order:]):
+        return None
+    return tuple(numbers[2:])
+
+
+def _map_sections(
+    content: mmap.mmap, place: int, sections: list[tuple[int, np.dtype]]
+) -> list[np.ndarray] | None:
+    """Arrays of the lengths and types of ``sections``; None when the file is not as long as they are."""
+    begins = []
+    for length, dtype in sections:
+        place += -place % ALIGNMENT
+        begins.append(place)
+        place += length * dtype.itemsize
+    if place != len(content):
+        return None
+    return [np.frombuffer(content, d, n, begin) for begin, (n, d) in zip(begins, sections, strict=True)]
+
+
+def _are_bounds(bounds: np.ndarray, letters: int) -> bool:
+    """Whether words between these bounds are all there, one after the other."""
+    return bool(bounds[0] == 0 and bounds[-1] == letters and (bounds[1:] >= bounds[:-1]).all())
 
 
 def _compute_checksum(arrays: list[np.ndarray]) -> int:
@@ -103,24 +209,3 @@ def _compute_checksum(arrays: list[np.ndarray]) -> int:
     for array in arrays:
         checksum = zlib.crc32(array.data.cast("B"), checksum)
     return checksum
-
-
-def _lay_out_arrays(counts: tuple[int, ...], letters: int) -> Iterator[tuple[int, int, np.dtype]]:
-    """Where each array begins, its length and its type, in the order in which they are written."""
-    nodes, inner = 1 + sum(counts), 1 + sum(counts[:-1])
-    whole, single = np.dtype(np.int32), np.dtype(np.float32)
-    place = HEADER.size
-    lengths_and_types: list[tuple[int, np.dtype]] = [
-        (inner + 1, whole),
-        (nodes, whole),
-        (nodes, single),
-        (nodes, whole),
-        (inner, single),
-        (inner, whole),
-        (counts[0] + 1, np.dtype(np.int64)),
-        (letters, np.dtype(np.uint8)),
-    ]
-    for length, dtype in lengths_and_types:
-        place += -place % ALIGNMENT
-        yield place, length, dtype
-        place += length * dtype.itemsize

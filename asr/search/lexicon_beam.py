@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.g2p.model import G2PError, add_pronunciations
-from asr.lm.model import NgramModel, score_word
+from asr.lm.model import NgramModel
+from asr.lm.packed import score_word
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
 from asr.search.config import SearchConfig
@@ -292,7 +293,7 @@ def build_pronunciation_table(
     lengths = np.diff(entries.bounds)
     highest = entries.fees + config.hotword_weight * (entries.heat > 0)
     if model is not None:
-        highest += config.lm_weight * model.trie.log_probs[1 + entries.numbers]
+        highest += config.lm_weight * model.unigrams[entries.numbers]
     tree = build_lexicon_trie(
         entries.tokens[np.repeat(entries.new, lengths)],
         np.append(0, np.cumsum(lengths[entries.new])),

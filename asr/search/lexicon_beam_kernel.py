@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_function, compile_inline, compile_no_alloc
-from asr.lm.model import Trie, score_word
+from asr.lm.packed import Trie, score_word
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.search.hotwords import HotWordAutomaton
 from asr.search.lexicon_trie import ROOT, LexiconTrie

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_inline, compile_no_alloc
-from asr.lm.model import Trie, score_word
+from asr.lm.packed import Trie, score_word
 from asr.search.hotwords import SPACE, HotWordAutomaton
 from asr.search.lexicon_trie import OUT, ROOT, LexiconTrie, find_child
 from asr.text.tokenizer import BLANK_TOKEN

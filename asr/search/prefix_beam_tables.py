@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from asr.lm.model import NgramModel, Trie
+from asr.lm.model import NgramModel
+from asr.lm.packed import make_empty_model
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, build_vocabulary
 from asr.search.config import SearchConfig
 from asr.search.hotwords import SPACE, build_byte_automaton
@@ -18,10 +19,7 @@ from asr.text.tokenizer import Tokenizer
 
 SMALLEST = 1e-37  # of what float32 holds with full precision
 
-KINDS = (np.int32, np.int32, np.float32, np.int32, np.float32, np.int32)
-NO_TRIE = Trie(*(np.zeros(1, kind) for kind in KINDS))
-for _array in NO_TRIE:
-    _array.setflags(write=False)  # as in a model: compiled code sees one type
+NO_TRIE = make_empty_model()
 
 
 def build_search_tables(
@@ -87,7 +85,7 @@ def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> Lexico
     """
     vocabulary = model.vocabulary
     numbers = np.arange(len(vocabulary), dtype=np.int32)
-    log_probs = model.trie.log_probs[1 : len(vocabulary) + 1].copy()
+    log_probs = model.unigrams.copy()
     for special in (BEGIN, END, UNKNOWN):
         number = vocabulary.find(special)
         if number >= 0:
@@ -107,4 +105,4 @@ def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> Lexico
 
 def look_up_unigram(model: NgramModel, word: int) -> float:
     """The log probability of a word without context."""
-    return float(model.trie.log_probs[1 + word])
+    return float(model.unigrams[word])

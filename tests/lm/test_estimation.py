@@ -25,6 +25,7 @@ from asr.lm import counting
 from asr.lm.arpa import read_arpa
 from asr.lm.estimation import FALLBACK, EstimationConfig, EstimationError, estimate
 from asr.lm.model import NgramModel
+from asr.lm.packed import unpack_nodes
 from asr.lm.perplexity import measure_perplexity, measure_sentence_perplexities
 from asr.lm.sampling import predict_next, sample_sentences
 from asr.lm.storage import save_model
@@ -46,7 +47,7 @@ def estimated(sentences: list[list[str]], **options) -> NgramModel:
 
 def ngrams_of(model: NgramModel) -> Ngrams:
     """All n-grams of a model with their probabilities and back-off weights, by walking the trie."""
-    trie, words = model.trie, model.vocabulary.words
+    trie, words = unpack_nodes(model.trie), model.vocabulary.words
     found, waiting = {}, [(0, ())]
     while waiting:
         node, ngram = waiting.pop()
@@ -79,7 +80,7 @@ def test_keys_that_do_not_fit_into_64_bits_give_the_same(sentences, order, bits)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "KEY_BITS", bits)
         again = estimated(sentences, order=order)
-    for array, other in zip(model.trie, again.trie, strict=True):
+    for array, other in zip(unpack_nodes(model.trie), unpack_nodes(again.trie), strict=True):
         np.testing.assert_array_equal(array, other)
 
 
@@ -87,7 +88,7 @@ def test_keys_that_do_not_fit_into_64_bits_give_the_same(sentences, order, bits)
 @given(texts, st.integers(1, 5), thresholds, st.one_of(st.none(), st.integers(1, 6)))
 def test_the_probabilities_of_every_context_sum_to_one(sentences, order, prune, vocabulary_size):
     model = estimated(sentences, order=order, prune=tuple(prune[:order]), vocabulary_size=vocabulary_size)
-    for state in set(model.trie.states.tolist()) | {0}:
+    for state in range(1 + sum(model.counts[:-1])):
         probabilities = np.exp(predict_next(model, state))
         assert probabilities.sum() - probabilities[model.vocabulary.find(BEGIN)] == pytest.approx(1, abs=1e-5)
 
@@ -119,7 +120,7 @@ def test_blocks_and_blank_lines_make_no_difference():
     whole = estimate([text], config)
     parts = estimate([b"go on\n", b"\n", b"on we go\n", b"go\n", b""], config)
     assert whole.vocabulary.words == parts.vocabulary.words == ["</s>", "<s>", "<unk>", "go", "on", "we"]
-    for array, other in zip(whole.trie, parts.trie, strict=True):
+    for array, other in zip(unpack_nodes(whole.trie), unpack_nodes(parts.trie), strict=True):
         np.testing.assert_array_equal(array, other)
 
 
@@ -165,7 +166,8 @@ def test_a_model_is_that_of_lmplz(name, options):
     lmplz = read_arpa(REFERENCE / f"{name}.arpa.gz")
     assert model.vocabulary.words == lmplz.vocabulary.words
     assert model.counts == lmplz.counts
-    for field, array, expected in zip(model.trie._fields, model.trie, lmplz.trie, strict=True):
+    nodes, expected_nodes = unpack_nodes(model.trie), unpack_nodes(lmplz.trie)
+    for field, array, expected in zip(nodes._fields, nodes, expected_nodes, strict=True):
         tolerance = 1e-4 * math.log(10) if field in ("log_probs", "backoffs") else 0
         np.testing.assert_allclose(array, expected, atol=tolerance, rtol=0, err_msg=field)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from asr.errors import UserError
 from asr.lm.arpa import read_arpa, write_arpa
-from asr.lm.model import NgramModel, score_word
-from asr.lm.storage import HEADER, load_model, open_model, save_model
+from asr.lm.model import NgramModel
+from asr.lm.packed import FIELDS, is_sound, score_word, unpack_nodes
+from asr.lm.storage import FIRST_HEADER, HEADER, MAGIC, load_model, open_model, quantise, save_model
 from asr.lm.vocabulary import UNKNOWN, build_vocabulary
 from tests.reference import Ngrams, backoff_log_prob
 
@@ -105,29 +108,145 @@ def test_any_model_scores_as_the_oracle(tmp_path_factory, model, data):
 def test_a_model_survives_writing(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("arpa")
     read = read_text(folder, arpa_text(*model))
-    assume(read.trie.log_probs.max() <= 0)  # what is put in for a missing n-gram may be above 1 here
+    assume(
+        unpack_nodes(read.trie).log_probs.max() <= 0
+    )  # what is put in for a missing n-gram may be above 1 here
     write_arpa(read, folder / "again.arpa.gz")
     save_model(read, folder / "again.lm")
     again, stored = read_arpa(folder / "again.arpa.gz"), load_model(folder / "again.lm")
     for loaded, tolerance in ((again, 1e-6), (stored, 0)):
         assert loaded.counts == read.counts
         assert loaded.vocabulary.words == read.vocabulary.words
-        for array, original in zip(loaded.trie, read.trie, strict=True):
+        for array, original in zip(unpack_nodes(loaded.trie), unpack_nodes(read.trie), strict=True):
             assert array.dtype == original.dtype
             np.testing.assert_allclose(array, original, atol=tolerance, rtol=0)
+    for array, original in zip(stored.trie, read.trie, strict=True):
+        np.testing.assert_array_equal(array, original)
+
+
+@UNHURRIED
+@given(back_off_models(), st.lists(st.sampled_from(WORDS), max_size=20))
+def test_contexts_between_which_a_model_cannot_tell_are_one_state(tmp_path_factory, model, words):
+    read = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model))
+    nodes = unpack_nodes(read.trie)
+    inner = len(nodes.backoffs)
+    live = {0} | {
+        n for n in range(inner) if nodes.first_child[n] < nodes.first_child[n + 1] or nodes.backoffs[n]
+    }
+    state = 0
+    for word in words:
+        _, state = score_word(read.trie, state, read.number(word))
+        assert state in live
 
 
 @UNHURRIED
 @given(back_off_models())
-def test_contexts_between_which_a_model_cannot_tell_are_one_state(tmp_path_factory, model):
-    trie = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model)).trie
-    inner = len(trie.backoffs)
-    live = {0} | {
-        n for n in range(inner) if trie.first_child[n] < trie.first_child[n + 1] or trie.backoffs[n]
-    }
-    assert set(trie.states.tolist()) <= live
-    assert set(trie.suffixes.tolist()) <= live
-    assert (trie.suffixes[1:] < np.arange(1, inner)).all()
+def test_every_ngram_has_its_suffix_and_its_rank_there(tmp_path_factory, model):
+    read = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model))
+    nodes = unpack_nodes(read.trie)
+    contexts = np.repeat(np.arange(len(nodes.backoffs)), np.diff(nodes.first_child))
+
+    def ngram(node: int) -> tuple[int, ...]:
+        return (*ngram(contexts[node - 1]), int(nodes.words[node])) if node else ()
+
+    for node in range(1 + len(read.vocabulary), len(nodes.words)):
+        assert ngram(nodes.suffixes[node]) == ngram(node)[1:]
+
+
+@UNHURRIED
+@given(back_off_models(), st.integers(2, 12))
+def test_rounded_values_are_within_half_a_step(tmp_path_factory, model, bits):
+    read = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model))
+    rounded = unpack_nodes(quantise(read, bits).trie)
+    for values, exact in zip(rounded[2:4], unpack_nodes(read.trie)[2:4], strict=True):
+        ordinary = exact[(exact != 0) & (exact > -100)]
+        step = (ordinary.max(initial=0) - ordinary.min(initial=0)) / ((1 << bits) - 2)
+        assert np.abs(values - exact).max() <= step + 1e-5
+        assert ((values == 0) == (exact == 0)).all()
+        assert len(np.unique(values)) <= 6 * (1 << bits)  # a table for each order
+
+
+def first_version(model: NgramModel) -> bytes:
+    """A model as it was stored before n-grams were packed: whole arrays, two of them not read today."""
+    nodes = unpack_nodes(model.trie)
+    unused = np.zeros(len(nodes.words), np.int32)
+    arrays = [nodes.first_child, nodes.words, nodes.log_probs, unused]
+    arrays += [
+        nodes.backoffs,
+        unused[: len(nodes.backoffs)],
+        model.vocabulary.bounds,
+        model.vocabulary.letters,
+    ]
+    content, checksum = bytes(FIRST_HEADER.size), 0
+    for array in arrays:
+        content += bytes(-len(content) % 64) + array.tobytes()
+        checksum = zlib.crc32(array.tobytes(), checksum)
+    counts = (*model.counts, *[0] * (6 - model.order))
+    start = FIRST_HEADER.pack(MAGIC, 1, model.order, *counts, len(model.vocabulary.letters), checksum, 0)[:-4]
+    return start + struct.pack("<I", zlib.crc32(start)) + content[FIRST_HEADER.size :]
+
+
+def test_a_file_of_the_first_version_is_still_read(tmp_path):
+    read = read_text(tmp_path, SMALL)
+    (tmp_path / "old.lm").write_bytes(first_version(read))
+    old = open_model(tmp_path / "old.lm")
+    assert old.counts == read.counts
+    assert old.vocabulary.words == read.vocabulary.words
+    for array, original in zip(old.trie, read.trie, strict=True):
+        np.testing.assert_array_equal(array, original)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_number_in_a_file_leads_outside_the_arrays(tmp_path, version):
+    """Files with one number changed and right checksums: refused, or they score without reading elsewhere."""
+    read = quantise(read_text(tmp_path, SMALL), 8)
+    path = tmp_path / "hostile.lm"
+    if version == 1:
+        content, header = first_version(read), FIRST_HEADER
+    else:
+        save_model(read, path)
+        content, header = path.read_bytes(), HEADER
+    generator = np.random.default_rng(version)
+    refused = 0
+    for _ in range(400):
+        place = int(generator.integers(len(MAGIC) + 4, len(content)))
+        changed = bytearray(content)
+        changed[place] = int(generator.integers(256))
+        body = with_right_checksums(bytes(changed), header, version)
+        path.write_bytes(body)
+        try:
+            model = open_model(path)
+        except UserError:
+            refused += 1
+            continue
+        assert is_sound(model.trie, len(model.vocabulary))
+        for word in range(len(model.vocabulary)):
+            for state in range(1 + sum(model.counts[:-1])):
+                _, after = score_word(model.trie, state, word)
+                assert 0 <= after < 1 + sum(model.counts[:-1])
+    assert refused > 100
+
+
+def with_right_checksums(content: bytes, header: struct.Struct, version: int) -> bytes:
+    """The content of a file with the checksums that it should have; unchanged where it makes no sense."""
+    numbers = list(header.unpack(content[: header.size]))
+    order, counts = numbers[2], numbers[3:9]
+    letters = numbers[9]
+    if not 1 <= order <= 6 or max(numbers[3:-2]) > 10**6 or min(numbers[3:-2]) < 0:
+        return content
+    if version == 1:
+        nodes, inner = 1 + sum(counts[:order]), 1 + sum(counts[: order - 1])
+        sizes = [4 * (inner + 1), *[4 * nodes] * 3, 4 * inner, 4 * inner, 8 * (counts[0] + 1), letters]
+    else:
+        sizes = [8 * FIELDS * (1 + order), 8 * numbers[10], 4 * numbers[11], 4 * (counts[0] + 1), letters]
+    place, checksum = header.size, 0
+    for size in sizes:
+        place += -place % 64
+        checksum = zlib.crc32(content[place : place + size], checksum)
+        place += size
+    numbers[-2] = checksum
+    start = header.pack(*numbers)[:-4]
+    return start + struct.pack("<I", zlib.crc32(start)) + content[header.size :]
 
 
 def test_a_small_model_by_hand(tmp_path):
@@ -215,12 +334,12 @@ def test_every_changed_byte_of_a_binary_file_is_found(tmp_path):
     path, copy = tmp_path / "small.lm", tmp_path / "copy.lm"
     save_model(read_text(tmp_path, SMALL), path)
     content = path.read_bytes()
-    open_model(path, verify=True)
+    open_model(path)
     filled = HEADER.size + np.flatnonzero(np.frombuffer(content, np.uint8)[HEADER.size :])
     for place in [*range(HEADER.size), *filled.tolist()]:
         copy.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(UserError, match=r"copy\.lm"):
-            open_model(copy, verify=True)
+            open_model(copy)
     for cut in (0, 10, HEADER.size, len(content) - 1):
         copy.write_bytes(content[:cut])
         with pytest.raises(UserError, match=r"copy\.lm"):
