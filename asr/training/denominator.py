@@ -23,8 +23,10 @@ from torch import Tensor
 
 from asr.core.compiled import compile_function, compile_no_alloc
 from asr.errors import UserError
+from asr.lm.building import Nodes, find_word
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
-from asr.lm.model import NgramModel, Trie, find_child, score_word
+from asr.lm.model import NgramModel
+from asr.lm.packed import Trie, score_word, unpack_nodes
 
 MIN_PROBABILITY = 1e-8  # of a token after a state that does not back off
 
@@ -93,7 +95,7 @@ def convert_ngrams(model: NgramModel, vocabulary_size: int) -> DenominatorGraph:
     """
     if model.order < 2:
         raise GraphError("a denominator graph needs an n-gram model of order 2 or more")
-    trie = model.trie
+    trie, nodes = model.trie, unpack_nodes(model.trie)
     words = np.array([model.vocabulary.find(str(token)) for token in range(vocabulary_size)], np.int32)
     unseen = words < 0
     words[unseen] = model.unknown
@@ -113,13 +115,13 @@ def convert_ngrams(model: NgramModel, vocabulary_size: int) -> DenominatorGraph:
     done = 0
     while done < len(keys):
         context, last = keys[done]
-        probs, found, nexts = _score_all(trie, context, words)
+        probs, found, nexts = _score_all(trie, nodes, context, words)
         probabilities.append(np.maximum(probs * shares, MIN_PROBABILITY))
         explicit.append(found & ~unseen)
         targets.append([-1, *(place((int(nexts[w]), w)) for w in range(1, vocabulary_size))])
         finals.append(math.exp(score_word(trie, context, model.end)[0]))
-        behind = int(trie.suffixes[context])
-        same = last > 0 and behind > 0 and not unseen[last] and int(trie.words[behind]) == int(words[last])
+        behind = _find_live_suffix(nodes, context)
+        same = last > 0 and behind > 0 and not unseen[last] and int(nodes.words[behind]) == int(words[last])
         shorter.append(place((behind, last)) if same else -1)
         done += 1
 
@@ -131,7 +133,7 @@ def convert_ngrams(model: NgramModel, vocabulary_size: int) -> DenominatorGraph:
         chosen = np.arange(1, vocabulary_size)
         behind = shorter[state]
         if behind >= 0 and backoffs[behind] == 0 and targets[behind] == targets[state]:
-            backoff = math.exp(float(trie.backoffs[keys[state][0]]))
+            backoff = math.exp(float(nodes.backoffs[keys[state][0]]))
             added = probs - backoff * probabilities[behind]
             if backoff > 0 and (added[explicit[state]] >= 0).all():
                 backoffs[state], suffixes[state] = backoff, behind
@@ -155,8 +157,20 @@ def convert_ngrams(model: NgramModel, vocabulary_size: int) -> DenominatorGraph:
     )
 
 
+def _find_live_suffix(nodes: Nodes, node: int) -> int:
+    """The longest proper suffix that is a state: one with children or a back-off; 0 where there is none."""
+    suffix = int(nodes.suffixes[node])
+    while suffix > 0 and nodes.backoffs[suffix] == 0:
+        if nodes.first_child[suffix] < nodes.first_child[suffix + 1]:
+            break
+        suffix = int(nodes.suffixes[suffix])
+    return suffix
+
+
 @compile_function
-def _score_all(trie: Trie, state: int, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _score_all(
+    trie: Trie, nodes: Nodes, state: int, words: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every word: P(word | state), whether the n-gram exists, and the state after it."""
     probs = np.empty(len(words), np.float64)
     found = np.empty(len(words), np.bool_)
@@ -164,7 +178,8 @@ def _score_all(trie: Trie, state: int, words: np.ndarray) -> tuple[np.ndarray, n
     for i in range(len(words)):
         log_prob, following = score_word(trie, state, words[i])
         probs[i] = math.exp(log_prob)
-        found[i] = find_child(trie, state, words[i]) >= 0
+        first, end = nodes.first_child[state], nodes.first_child[state + 1]
+        found[i] = state == 0 or find_word(nodes.words, first, end, words[i]) >= 0
         nexts[i] = following
     return probs, found, nexts
 
