@@ -7,7 +7,8 @@
 
 A result's file is named `{system}.{set}.json`. A Markdown file asks for a table with a line
 `<!-- results: fsdd -->`, or `<!-- results: fsdd blstm tdnn -->` for these systems only; what stands from
-there to `<!-- end of results -->` is replaced. Systems `{name}-without-{speaker}`, trained without
+there to `<!-- end of results -->` is replaced. `<!-- summary: ... -->`, to `<!-- end of summary -->`, asks for
+the same rows in four columns: system, set, WER and speed. Systems `{name}-without-{speaker}`, trained without
 the speaker they are tested on, are also pooled into one row.
 
 `<!-- comparison: family test-connected -->`, to `<!-- end of comparison -->`, asks for the systems
@@ -33,7 +34,9 @@ from asr.core.files import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(
-    r"(<!-- results: (?P<recipe>\S+)(?P<systems>(?: [^\s>]+)*) -->\n).*?(<!-- end of results -->)", re.S
+    r"(<!-- (?P<kind>results|summary): (?P<recipe>\S+)(?P<systems>(?: [^\s>]+)*) -->\n)"
+    r".*?(?P<end><!-- end of (?P=kind) -->)",
+    re.S,
 )
 COMPARISON = re.compile(
     r"(<!-- comparison: (?P<recipe>\S+) (?P<tested>\S+) -->\n).*?(<!-- end of comparison -->)", re.S
@@ -55,6 +58,7 @@ HEADER = (
     "| system | test set | WER | 95 % interval | substitutions, deletions, insertions | words | CER | SER "
     "| hours | times real time | hardware | commit |\n|" + " --- |" * 12 + "\n"
 )
+SUMMARY_HEADER = "| system | test set | WER | times real time |\n|" + " --- |" * 4 + "\n"
 
 
 def results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -85,14 +89,21 @@ def pooled(group: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def table(recipe: str, systems: Collection[str] = ()) -> str:
+def table(recipe: str, systems: Collection[str] = (), summary: bool = False) -> str:
     """The results of a recipe, or of some of its systems, as a Markdown table, set by set."""
+    make_row = summary_row if summary else row
     rows = [
-        row(name, tested, result)
+        make_row(name, tested, result)
         for (name, tested), result in sorted(results(recipe).items(), key=lambda item: item[0][::-1])
         if not systems or name.split(",")[0] in systems
     ]
-    return HEADER + "".join(rows)
+    return (SUMMARY_HEADER if summary else HEADER) + "".join(rows)
+
+
+def summary_row(system: str, tested: str, result: dict[str, Any]) -> str:
+    """One line of the narrow table."""
+    wer = 100 * error_rate(result["word_counts"])
+    return f"| {system} | {tested} | **{wer:.1f} %** | {1 / result['rtf']:.0f} |\n"
 
 
 def row(system: str, tested: str, result: dict[str, Any]) -> str:
@@ -341,7 +352,12 @@ def shared(one: Any, other: Any) -> float:
 def with_tables(text: str, folder: Path) -> str:
     """The text of a Markdown file in ``folder`` with every table that it asks for made anew."""
     text = PLACE.sub(
-        lambda place: place[1] + table(place["recipe"], place["systems"].split()) + place[4], text
+        lambda place: (
+            place[1]
+            + table(place["recipe"], place["systems"].split(), place["kind"] == "summary")
+            + place["end"]
+        ),
+        text,
     )
     return COMPARISON.sub(
         lambda place: place[1] + comparison(place["recipe"], place["tested"], folder) + place[4], text
@@ -352,7 +368,7 @@ def main() -> None:
     """Write or check the tables and pictures of every Markdown file at the top and beside the recipes."""
     check = "--check" in sys.argv
     stale = []
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("docs/*.md")]):
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("docs/**/*.md")]):
         text = path.read_text(encoding="utf-8")
         new = with_tables(text, path.parent)
         if new != text:

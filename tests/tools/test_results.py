@@ -103,6 +103,20 @@ def test_seeds_are_one_row_with_their_spread_and_one_point(compared_folder):
     assert points[1]["training"] is None
 
 
+def test_a_summary_has_four_columns(compared_folder):
+    path = compared_folder.parents[1] / "docs" / "how-to" / "x.md"
+    path.parent.mkdir(parents=True)
+    path.write_text("<!-- summary: r plain -->\n<!-- end of summary -->\n")
+    results.main()
+    assert path.read_text().splitlines()[1:] == [
+        "| system | test set | WER | times real time |",
+        "| --- | --- | --- | --- |",
+        "| plain | elsewhere | **0.5 %** | 200 |",
+        "| plain | test | **50.0 %** | 200 |",
+        "<!-- end of summary -->",
+    ]
+
+
 def test_speeds_are_those_of_the_machine_that_most_ran_on(compared_folder):
     """Errors are of all seeds; what ran on the other machine alone has no speed beside theirs."""
     write_result(compared_folder / "results", "gated-seed4.test", 10, 0.001, 900.0, hardware="another one")
