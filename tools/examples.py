@@ -12,8 +12,8 @@ A page runs in a folder of its own that has what a clone has, `recordings/` (dig
 - any language with `title="FILE"`: what is in that file. A file that is not there yet is written.
 - `text` straight after a block that runs: what that block prints. A line `...` stands for any lines.
 
-`<!-- not run: REASON -->` before a block leaves it out; `<!-- fails -->` says that its last command must end with
-an error, and what it prints is the message. Training takes one epoch, and `asr doctor` a small network.
+`<!-- not run: REASON -->` before a block leaves it out; `<!-- fails -->` says that its last command must end
+with an error, and what it prints is the message. Training takes one epoch, and `asr doctor` a small network.
 """
 
 from __future__ import annotations
@@ -47,7 +47,14 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 TOLERANCE = 0.05  # of a confidence, or of seconds, between two machines
 QUICK = {  # before the options of the page, which go first
     "train": ("--set", "training.epochs=1"),
-    "doctor": ("--set", "encoder.layers=1", "--set", "encoder.size=48", "--set", "training.learning_rate=1e-2"),
+    "doctor": (
+        "--set",
+        "encoder.layers=1",
+        "--set",
+        "encoder.size=48",
+        "--set",
+        "training.learning_rate=1e-2",
+    ),
 }
 SPLITS = {"train": 12, "dev": 3, "test": 3}
 DIGITS = {
@@ -106,7 +113,7 @@ def lay_out(folder: Path) -> None:
             path = folder / "recordings" / split / f"{split}-{number:02d}"
             shutil.copy(ROOT / "samples" / f"{name}.flac", path.with_suffix(".flac"))
             path.with_suffix(".txt").write_text(DIGITS[name] + "\n", encoding="utf-8")
-    words = "zero one two three four five six seven eight nine".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     draw = random.Random(1)
     lines = [" ".join(draw.choices(words, k=draw.randint(1, 6))) for _ in range(500)]
     (folder / "texts.txt").write_text("".join(line + "\n" for line in lines), encoding="utf-8")

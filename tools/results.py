@@ -7,9 +7,9 @@
 
 A result's file is named `{system}.{set}.json`. A Markdown file asks for a table with a line
 `<!-- results: fsdd -->`, or `<!-- results: fsdd blstm tdnn -->` for these systems only; what stands from
-there to `<!-- end of results -->` is replaced. `<!-- summary: ... -->`, to `<!-- end of summary -->`, asks for
-the same rows in four columns: system, set, WER and speed. Systems `{name}-without-{speaker}`, trained without
-the speaker they are tested on, are also pooled into one row.
+there to `<!-- end of results -->` is replaced. `<!-- summary: ... -->`, to `<!-- end of summary -->`, asks
+for the same rows in four columns: system, set, WER and speed. Systems `{name}-without-{speaker}`, trained
+without the speaker they are tested on, are also pooled into one row.
 
 `<!-- comparison: family test-connected -->`, to `<!-- end of comparison -->`, asks for the systems
 of a recipe side by side on one set: errors and speeds, in a table and in a picture. Systems

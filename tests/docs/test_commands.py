@@ -57,17 +57,20 @@ def test_a_command_that_fails_is_named(tmp_path):
 
 def test_files_are_written_once_and_then_compared(tmp_path):
     page = (
-        '```json title="one/x.json"\n{}\n```\n```sh\npython -c "print(open(\'one/x.json\').read())" > y\n```\n'
+        '```json title="one/x.json"\n{}\n```\n'
+        "```sh\npython -c \"print(open('one/x.json').read())\" > y\n```\n"
         '```text title="y"\n[]\n```\n<!-- not run: it would fail -->\n```sh\nfalse\n```\n'
     )
     ((block, actual),) = run_page(page, tmp_path)
     assert (block.body, actual.strip()) == ("[]\n", "{}")
     assert not is_alike(block.body, actual)
-    assert "\n```text title=\"y\"\n{}\n```\n" in write_outputs(page, [(block, actual)])
+    assert '\n```text title="y"\n{}\n```\n' in write_outputs(page, [(block, actual)])
 
 
 def test_blocks_share_their_names_and_show_their_output(tmp_path):
-    page = "```python\nx = 0.5\n```\n```python\nprint('x is', x)\n```\n\nIt prints\n\n```text\nx is 0.52\n```\n"
+    page = (
+        "```python\nx = 0.5\n```\n```python\nprint('x is', x)\n```\n\nIt prints\n\n```text\nx is 0.52\n```\n"
+    )
     (shown,) = run_page(page, tmp_path)
     assert shown == (read_blocks(page)[2], "x is 0.5\n")
     assert is_alike(shown[0].body, shown[1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,36 +185,6 @@ def test_no_direction_from_the_end_where_there_is_none(digits):
     config = ModelConfig(encoder=EncoderConfig(layers=1, size=4, bidirectional=False))
     with pytest.raises(UserError, match="--backward"):
         inspect_model(with_options(config, digits), SAMPLE, backward=True)
-
-
-# --- commands of docs/family.md -------------------------------------------------------------------
-
-
-def commands() -> list[str]:
-    """Every command line in the tour."""
-    text = (ROOT / "docs" / "family.md").read_text(encoding="utf-8")
-    blocks = text.split("```")[1::2]
-    return [
-        line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()
-    ]
-
-
-def test_every_command_of_the_tour_runs(tmp_path):
-    """One after the other, in a folder that has what a clone has, and docs where their pictures stand."""
-    for part in ("recipes", "tools", "samples"):
-        (tmp_path / part).symlink_to(ROOT / part)
-    (tmp_path / "docs").mkdir()
-    start = {"asr": [sys.executable, "-m", "asr"], "python": [sys.executable]}
-    for command in commands():
-        programme, *arguments = command.split()
-        done = subprocess.run([*start[programme], *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, (command, done.stderr)
-        for part in arguments:
-            if part.endswith(".png"):
-                assert (tmp_path / part).read_bytes().startswith(b"\x89PNG"), command
-    assert {path.name for path in (ROOT / "docs").glob("*.png")} >= {
-        path.name for path in (tmp_path / "docs").iterdir()
-    }
 
 
 # --- gradients over distance ----------------------------------------------------------------------
