@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.cli.outputs import PICTURES
+from asr.cli._options import PICTURES
 from asr.core.files import replace_file
 from asr.model.cells import CELLS, Cell, State
 

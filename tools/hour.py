@@ -24,7 +24,7 @@ from typing import Any
 import click
 import soundfile
 
-from asr.cli.searching import open_with_options, search_options
+from asr.cli._options import open_with_options, search_options
 from asr.data.manifest import Utterance, read_manifest
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import ErrorCounts, compare_texts

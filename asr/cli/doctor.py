@@ -1,4 +1,4 @@
-"""``asr doctor``: why a recipe does not learn, in words."""
+"""``asr doctor``: say why a recipe does not learn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
-from asr.cli.threads import threads_option
-from asr.cli.train import read_experiment, say
+from asr.cli._options import data_option, device_option, recipe_argument, set_option, threads_option
+from asr.cli._progress import print_news
+from asr.cli.train import read_experiment
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@recipe_argument
+@data_option
+@set_option
+@device_option
 @threads_option
-@click.option("--steps", type=click.IntRange(1), default=300, help="Steps in which to learn by heart.")
+@click.option("--steps", type=click.IntRange(1), default=300, help="Steps in which to overfit.")
 def doctor(
     recipe: Path,
     data: str | None,
@@ -26,10 +27,10 @@ def doctor(
     threads: int | None,
     steps: int,
 ) -> None:
-    """Look at ten training utterances of RECIPE, learn them by heart, and say what is wrong.
+    """Check the data of RECIPE, overfit ten of its training utterances, and say what is wrong.
 
-    A recipe that cannot do that will not learn more either. Every fault is a line on stdout, and
-    makes the exit status 1.
+    A recipe that cannot do that will not learn more either. Every fault is a line on stdout and makes the
+    exit status 1.
     """
     import torch
 
@@ -37,11 +38,11 @@ def doctor(
     from asr.model.precision import choose_device
     from asr.training.diagnosis import diagnose
 
-    if threads:
-        torch.set_num_threads(choose_threads(threads))
-    faults = diagnose(read_experiment(recipe, data, assignments), choose_device(device), say, steps)
+    torch.set_num_threads(choose_threads(threads))
+    experiment = read_experiment(recipe, data, assignments)
+    faults = diagnose(experiment, choose_device(device), print_news, steps)
     for fault in faults:
         click.echo(fault)
     if faults:
         sys.exit(1)
-    click.echo("healthy: the utterances are learned by heart")
+    click.echo("healthy: the model overfits the utterances")

@@ -1,9 +1,8 @@
-"""``asr evaluate``: a manifest and a model in, a word error rate out."""
+"""``asr evaluate``: transcribe a manifest and print the error rates of a model."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asr.cli._json import comparison_to_json, intervals_to_json
+from asr.cli._options import (
+    compute_type_option,
+    device_option,
+    model_option,
+    open_with_options,
+    search_options,
+    threads_option,
+)
+from asr.cli._progress import new_utterance_bar
 from asr.cli._tables import format_reliability, format_summary
-from asr.cli.searching import open_with_options, search_options
-from asr.cli.threads import threads_option
-from asr.pretrained import DEFAULT_MODEL, find_model_folder
-from asr.recognition.network import COMPUTE_TYPES
+from asr.pretrained import find_model_folder
 from asr.scoring.counts import ScoringError
 from asr.scoring.systems import compute_intervals, list_speakers
 
@@ -27,15 +32,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@model_option
 @click.option("--hyp-out", type=click.Path(path_type=Path), help="Write the hypotheses as JSONL.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all it takes to redo it.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, provenance included.")
+@device_option
 @threads_option
+@compute_type_option
 @click.option(
-    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
+    "--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio in a batch."
 )
-@click.option("--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio at once.")
 @search_options
 def evaluate(
     manifest: Path,
@@ -48,13 +53,10 @@ def evaluate(
     threads: int | None,
     **search: Any,
 ) -> None:
-    """Transcribe every utterance of MANIFEST and compare with its text.
+    """Transcribe every utterance of MANIFEST and compare it with its text.
 
-    References go through the normaliser that the model was trained with.
+    References are normalised as in the model's training.
     """
-    from tqdm import tqdm
-
-    from asr.core.cores import choose_threads
     from asr.data.manifest import read_manifest
     from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.evaluation import evaluate as evaluated
@@ -62,28 +64,29 @@ def evaluate(
     utterances = read_manifest(manifest)
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
-    cores = choose_threads(threads) if threads else None
-    recognizer = open_with_options(model, device, compute_type, cores, search)
+    recognizer = open_with_options(model, device, compute_type, threads, search)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
     read = new_sample_reader(recognizer.sample_rate, keep=False)
-    with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
+    with new_utterance_bar(len(examples)) as bar:
         evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
     unwritten = None
     if hyp_out is not None:
         try:
             write_hypotheses(hyp_out, evaluation)
         except OSError as error:
-            unwritten = error  # told behind the rates, which are there and shall not be lost with it
+            unwritten = error  # raised after the rates, which must not be lost with it
     comparison = evaluation.comparison
     if as_json:
         by_id = {utterance.id: utterance for utterance in utterances}
         speakers = list_speakers([by_id[name] for name in comparison.references])
-        click.echo(json.dumps(result(recognizer, model, manifest, evaluation, speakers), indent=2))
+        click.echo(
+            json.dumps(evaluation_to_json(recognizer, model, manifest, evaluation, speakers), indent=2)
+        )
     else:
         hours, speed = evaluation.audio_seconds / 3600, 1 / evaluation.rtf
         click.echo("\n".join(format_summary(comparison)))
         if recognizer.unit == "phones":
-            click.echo("words are phones here; with --beam-size or --lm a search finds those of the lexicon")
+            click.echo("words are phones here; --beam-size or --lm searches for the words of the lexicon")
         click.echo("\n".join(format_reliability(evaluation.reliability)))
         click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
     if unwritten is not None:
@@ -93,7 +96,7 @@ def evaluate(
 
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
-    """A JSONL line per utterance: id, text, score (natural log) and words with their times."""
+    """Write a JSONL line per utterance: id, text, score (natural log) and words with their times."""
     from asr.core.files import write_text
 
     lines = (
@@ -106,18 +109,21 @@ def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def result(
+def evaluation_to_json(
     recognizer: Recognizer,
     model: str,
     manifest: Path,
     evaluation: Evaluation,
     speakers: Sequence[str],
 ) -> dict[str, Any]:
-    """The result for files: rates as shares, counts, how far to trust them, and where they came from."""
+    """All of the result: rates as shares, counts, intervals, and where they came from."""
+    import torch
+
     from asr.core.config import read_toml
+    from asr.core.provenance import make_provenance
     from asr.model.engine import unwrap_model
+    from asr.model.precision import describe_device
     from asr.training.monitoring import read_training_speed
-    from asr.training.report import provenance
 
     folder, acoustic = find_model_folder(model), unwrap_model(recognizer)
     config = read_toml(folder / "config.toml")
@@ -136,5 +142,5 @@ def result(
         "training_speed": read_training_speed(folder),
         "parameters": sum(p.numel() for p in acoustic.ctc.parameters()),
         "seed": config.get("training", {}).get("seed"),
-        **provenance(acoustic.device),
+        **make_provenance(describe_device(acoustic.device), torch=torch.__version__),
     }

@@ -1,4 +1,4 @@
-"""``asr export``: a model for programs without torch."""
+"""``asr export``: write a model for programs without torch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from pathlib import Path
 
 import click
 
-from asr.cli.outputs import ending_in
-from asr.pretrained import DEFAULT_MODEL, find_model_folder
+from asr.cli._options import model_option, require_ending
+from asr.pretrained import find_model_folder
 
 
 @click.command()
-@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@model_option
 @click.option("--format", "file_format", default="onnx", type=click.Choice(["onnx"]), help="Of the file.")
 @click.option(
     "-o", "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False, path_type=Path),
-    callback=ending_in(".onnx"), help="Where to write, FILE.onnx.",
+    callback=require_ending(".onnx"), help="Where to write, FILE.onnx.",
 )  # fmt: skip
 def export(model: str, file_format: str, out: Path) -> None:
-    """Write a model as one file that takes samples and gives log-probs, features included.
+    """Write a model as one file from samples to log-probs, features included.
 
-    In ONNX its inputs are samples (batch, samples), float32 of full scale 1, and lengths (batch,), int64;
-    its outputs log_probs (batch, frames, tokens) and frames (batch,). The metadata holds sample_rate,
-    frame_seconds and tokens, the text of each in JSON, the blank first. Needs pip install 'asr[onnx]'.
+    The inputs of an ONNX file are samples (batch, samples), float32 of full scale 1, and lengths (batch,),
+    int64; its outputs are log_probs (batch, frames, tokens) and frames (batch,). The metadata has
+    sample_rate, frame_seconds and tokens, the text of each in JSON, the blank first. It needs
+    pip install 'asr[onnx]'.
     """
     from asr.model.folder import load_acoustic_model
     from asr.text.tokenizer import load_tokenizer

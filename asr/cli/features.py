@@ -1,4 +1,4 @@
-"""``asr features``: the frames that a model would see, as numbers or as a picture."""
+"""``asr features``: write or draw the frames that a model sees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli.outputs import ending_in, picture_path
+from asr.cli._options import PICTURES, require_ending
 
 
 @click.command()
@@ -16,18 +16,18 @@ from asr.cli.outputs import ending_in, picture_path
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    callback=ending_in(".npy"),
+    callback=require_ending(".npy"),
     help="Write (frames, features) as .npy.",
 )
 @click.option(
     "--plot",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    callback=picture_path,
+    callback=require_ending(*PICTURES),
     help="Draw them; .png, .svg or .pdf.",
 )
 @click.option("--model", help="Folder or name of a model whose features to compute.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, as kind=mfcc.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, like kind=mfcc.")
 def features(
     audio: Path, out: Path | None, plot: Path | None, model: str | None, assignments: tuple[str, ...]
 ) -> None:
@@ -42,7 +42,7 @@ def features(
     from asr.core.files import replace_file
     from asr.model.features import FeatureConfig, Features, padded
     from asr.model.folder import load_acoustic_model
-    from asr.training.report import draw_features
+    from asr.training.pictures import draw_features
 
     module = load_acoustic_model(model).features if model else Features(FeatureConfig())
     if assignments:

@@ -1,4 +1,4 @@
-"""``asr inspect``: a picture of what happens inside a model while it listens."""
+"""``asr inspect``: draw what happens inside a model."""
 
 from __future__ import annotations
 
@@ -6,46 +6,45 @@ from pathlib import Path
 
 import click
 
-from asr.cli.outputs import picture_path
-from asr.pretrained import DEFAULT_MODEL
+from asr.cli._options import PICTURES, model_option, require_ending
 
 
 @click.command()
 @click.argument("audio", type=click.Path(path_type=Path))
-@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@model_option
 @click.option(
     "-o",
     "--out",
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
-    callback=picture_path,
+    callback=require_ending(*PICTURES),
     help="A .png, .svg or .pdf.",
 )
-@click.option("--layer", default=0, help="Which encoder layer, 1 is the lowest; 0: the topmost.")
-@click.option("--backward", is_flag=True, help="Of both directions, the one that reads from the end.")
-@click.option("--units", metavar="N,N,...", help="Which units, from 0.  [default: the liveliest]")
-@click.option("--count", default=12, type=click.IntRange(1), help="How many units when none are named.")
+@click.option("--layer", default=0, help="The encoder layer, 1 is the lowest; 0: the topmost.")
+@click.option("--backward", is_flag=True, help="The direction that reads from the end.")
+@click.option("--units", metavar="N,N,...", help="The units, counted from 0.  [default: the most active]")
+@click.option("--count", default=12, type=click.IntRange(1), help="Units to draw if none are named.")
 def inspect(
     audio: Path, model: str, out: Path, layer: int, backward: bool, units: str | None, count: int
 ) -> None:
     """Draw what a model does with AUDIO: features, gates, cell and hidden states, posteriors, words.
 
-    Gates are those the cell has: input, forget and output in an LSTM, reset and update in a GRU. A
-    layer that is not recurrent has its outputs drawn.
+    The gates are those of the cell: input, forget and output in an LSTM, reset and update in a GRU. Of a
+    layer that is not recurrent the outputs are drawn.
     """
     import asr
     from asr.training.inspection import choose_units, draw_inspection, inspect_model
 
-    numbers = named_units(units) if units is not None else None
-    inside = inspect_model(asr.load(model, "cpu"), audio, layer, backward)
-    draw_inspection(inside, numbers or choose_units(inside, count), out)
-    text = " ".join(word.text for word in inside.words)
-    click.echo(f"{audio}: {inside.place}, {inside.size} units; {inside.unit} {text!r}", err=True)
+    numbers = parse_units(units) if units is not None else None
+    inspection = inspect_model(asr.load(model, "cpu"), audio, layer, backward)
+    draw_inspection(inspection, numbers or choose_units(inspection, count), out)
+    text = " ".join(word.text for word in inspection.words)
+    click.echo(f"{audio}: {inspection.place}, {inspection.size} units; {inspection.unit} {text!r}", err=True)
 
 
-def named_units(text: str) -> list[int]:
-    """``3,17`` as numbers."""
+def parse_units(text: str) -> list[int]:
+    """Parse ``3,17`` as numbers; raises ``BadParameter``."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""``asr train``: a recipe in, a run folder out."""
+"""``asr train``: make a run folder from a recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.cli.threads import threads_option
+from asr.cli._options import data_option, device_option, recipe_argument, set_option, threads_option
+from asr.cli._progress import print_news
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +23,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Run folder; an existing one goes on.")
-@click.option("--data", type=str, help="Folder of the manifests, instead of the recipe's data.folder.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@recipe_argument
+@click.option(
+    "-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder; an existing run resumes."
+)
+@data_option
+@set_option
+@device_option
 @threads_option
-@click.option("--dry-run", is_flag=True, help="Print the plan, take the largest batch once, write nothing.")
-@click.option("--print-config", is_flag=True, help="Print the whole config, each key explained, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, try the largest batch once, write nothing.")
+@click.option("--print-config", is_flag=True, help="Print the config with every key explained, and stop.")
 def train(
     recipe: Path,
     out: Path | None,
@@ -40,11 +43,11 @@ def train(
     dry_run: bool,
     print_config: bool,
 ) -> None:
-    """Train a model from RECIPE, a TOML file, or go on with a run that was stopped.
+    """Train a model from RECIPE, a TOML file, or resume a run that was stopped.
 
-    The run folder is a model folder: the weights that did best in validation, the config, the
-    tokens; beside them metrics.jsonl, tensorboard/ and checkpoints/. Ctrl-C saves and stops; the
-    same command again goes on where it stopped, or where it was killed.
+    The run folder is a model folder with the weights that did best in validation, the config and the
+    tokens; beside them are metrics.jsonl, tensorboard/ and checkpoints/. Ctrl-C saves and stops; the same
+    command resumes where the run was stopped or killed.
 
     On several GPUs or machines: torchrun --nproc-per-node N -m asr train ...
     """
@@ -60,13 +63,12 @@ def train(
         return
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out': the run folder.")
-    if threads:
-        torch.set_num_threads(choose_threads(threads))
-    run_to_the_end(experiment, None if dry_run else out, choose_device(device))
+    torch.set_num_threads(choose_threads(threads))
+    run_training(experiment, None if dry_run else out, choose_device(device))
 
 
 def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]) -> Experiment:
-    """A recipe with what the command line says otherwise."""
+    """Read a recipe and override it as the command line asks; raises ``UserError`` naming the culprit."""
     from asr.core.config import from_table, override, read_toml
     from asr.errors import UserError
     from asr.training.experiment import Experiment, with_data_folder
@@ -75,13 +77,13 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
     try:
         experiment = from_table(Experiment, override(table, assignments))
     except UserError as error:
-        blamed = recipe if says(table) == str(error) else "--set"
+        blamed = recipe if find_fault(table) == str(error) else "--set"
         raise UserError(f"{blamed}: {error}") from error
     return with_data_folder(experiment, data)
 
 
-def says(table: dict[str, Any]) -> str:
-    """What is wrong with a recipe as it stands."""
+def find_fault(table: dict[str, Any]) -> str:
+    """What is wrong with a recipe as it stands; nothing where it is sound."""
     from asr.core.config import from_table
     from asr.errors import UserError
     from asr.training.experiment import Experiment
@@ -93,8 +95,8 @@ def says(table: dict[str, Any]) -> str:
     return ""
 
 
-def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.device) -> None:
-    """Train in ``out``, or rehearse; with the other processes where torchrun has started several."""
+def run_training(experiment: Experiment, out: Path | None, device: torch.device) -> None:
+    """Train in ``out``, or make a dry run; several processes where torchrun has started them."""
     from asr.errors import UserError
     from asr.training.distributed import device_of_rank, join_process_group
     from asr.training.dry_run import dry_run
@@ -108,23 +110,16 @@ def run_to_the_end(experiment: Experiment, out: Path | None, device: torch.devic
                     if ranks.is_first:
                         click.echo(line)
                 return
-            train(experiment, out, device, say, sys.stderr.isatty(), ranks)
+            train(experiment, out, device, print_news, sys.stderr.isatty(), ranks)
         except TrainingStopped as stopped:
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # all is saved: there is nothing left to stop
+                signal.signal(number, signal.SIG_IGN)  # everything is saved: there is nothing left to stop
             if ranks.is_first:
-                say(f"stopped at step {stopped.step}; the same command goes on from there")
+                print_news(f"stopped at step {stopped.step}; the same command resumes there")
             sys.exit(128 + stopped.signal_number)
         except UserError:
             if ranks.is_first:
                 raise
-            sys.exit(1)  # the first process says what it is
+            sys.exit(1)  # the first process reports it
         if ranks.is_first:
-            say(f"the model is in {out}")
-
-
-def say(line: str) -> None:
-    """News on stderr, above a progress bar where there is one."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stderr)
+            print_news(f"the model is in {out}")

@@ -1,4 +1,4 @@
-"""``asr transcribe``: recordings in, text out."""
+"""``asr transcribe``: turn recordings into text."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from asr.audio.reading import make_wav_header, read_stated_duration
-from asr.audio.sources import AudioError, Source, is_recording
-from asr.cli.searching import open_with_options, search_options
-from asr.cli.threads import cores_option
-from asr.core.cores import choose_threads
+from asr.audio.reading import make_wav_header
+from asr.audio.sources import AudioError, is_recording
+from asr.cli._options import (
+    compute_type_option,
+    device_option,
+    model_option,
+    open_with_options,
+    search_options,
+    threads_option,
+)
+from asr.cli._progress import new_audio_bar
 from asr.core.files import write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcribe_recordings
-from asr.pretrained import DEFAULT_MODEL
-from asr.recognition.network import COMPUTE_TYPES
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
 from asr.transcript.values import Transcript
 
@@ -36,17 +40,16 @@ if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
 
 STDIN = "-"
-INTERRUPTED = 130  # exit status of what Ctrl-C ended, as shells have it
-PATIENCE_SECONDS = 2.0  # before a bar appears
+INTERRUPTED = 130  # the exit status after Ctrl-C, as in shells
 
 
 class OutputError(UserError):
-    """A file that cannot be written: a full disk, a folder that is not to be written to."""
+    """A file that cannot be written: the disk is full, or the folder read-only."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A recording to transcribe, and what its output is called where no other has that name."""
+class Recording:
+    """A recording to transcribe, and the name of its output where no other recording has that name."""
 
     path: str
     name: Path
@@ -54,22 +57,20 @@ class Found:
 
 @click.command()
 @click.argument("audio", nargs=-1, required=True, type=click.Path())
-@click.option("--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model.")
+@model_option
 @click.option(
     "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
     help="Write a file per recording there, instead of to stdout.",
 )  # fmt: skip
 @click.option(
-    "-f", "--output-format", default="txt", type=click.Choice([*FORMATS, "all"]), help="How to write."
+    "-f", "--output-format", default="txt", type=click.Choice([*FORMATS, "all"]), help="Output format."
 )
-@click.option("--skip-existing", is_flag=True, help="Pass over recordings whose output is in DIR already.")
-@click.option("--word-timestamps", is_flag=True, help="In srt, vtt and tsv: each word on its own.")
+@click.option("--skip-existing", is_flag=True, help="Skip recordings whose output is in DIR already.")
+@click.option("--word-timestamps", is_flag=True, help="In srt, vtt and tsv: one entry per word.")
 @click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
-)
+@device_option
+@compute_type_option
 @click.option(
     "--vad/--no-vad",
     default=LongformConfig.vad,
@@ -79,12 +80,12 @@ class Found:
     "--batch-size",
     default=LongformConfig.batch_size,
     type=click.IntRange(1),
-    help="Segments that are heard together.",
+    help="Segments that the network gets at once.",
 )
-@cores_option
+@threads_option
 @click.option(
     "--rate", type=click.IntRange(1000, 1_000_000),
-    help="Hertz, when stdin holds bare samples: 16-bit, little-endian, one channel.",
+    help="Hertz of bare samples on stdin: 16-bit, little-endian, one channel.",
 )  # fmt: skip
 @search_options
 def transcribe(
@@ -100,15 +101,15 @@ def transcribe(
     compute_type: str,
     vad: bool,
     batch_size: int,
-    threads: int,
+    threads: int | None,
     rate: int | None,
     **search: Any,
 ) -> None:
-    """Turn AUDIO into text: files, folders (and all below them), patterns as 'talks/*.mp3', - for stdin.
+    """Turn AUDIO into text: files, folders (and all below them), patterns like 'talks/*.mp3', - for stdin.
 
-    As txt, one recording gives its text alone, a line per segment; several give a line each: the
-    file's name, a tab and the text. json and jsonl hold the times and the confidence of every word.
-    A recording that cannot be read is named on stderr, the others are done, and the exit status is 1.
+    In txt format, one recording gives its text alone, a line per segment; several give a line each: the
+    file's name, a tab and the text. json and jsonl hold the times and the confidence of every word. A
+    recording that cannot be read is named on stderr, the others are transcribed, and the exit status is 1.
     """
     formats = list(FORMATS) if output_format == "all" else [output_format]
     layout = Layout(max_line_width, max_line_count, word_timestamps)
@@ -116,37 +117,39 @@ def transcribe(
         raise click.UsageError("--rate is for bare samples from stdin: give - as AUDIO.")
     if out is None and (skip_existing or output_format == "all"):
         raise click.UsageError(f"{'--skip-existing' if skip_existing else '-f all'} needs -o DIR.")
-    recordings, failures = found(audio)
+    recordings, failures = find_recordings(audio)
     if out is None and output_format not in JOINABLE and len(recordings) > 1:
         raise click.UsageError(f"Several recordings as {output_format} need -o DIR.")
     for failure in failures:
         click.echo(f"asr: {failure}", err=True)
 
     several = len(audio) > 1 or len(recordings) > 1
-    outputs = {} if out is None else output_files(recordings, out, formats)
+    outputs = {} if out is None else name_outputs(recordings, out, formats)
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
-    tally = Tally(failed=len(failures))
+    tally = TranscriptionTally(failed=len(failures))
     try:
         if recordings:
-            recognizer = ready(model, device, compute_type, threads, search)
+            recognizer = open_for_transcription(model, device, compute_type, threads, search)
             tally.started = time.monotonic()
-            for recording, outcome in heard(recognizer, recordings, LongformConfig(vad, batch_size), rate):
+            config = LongformConfig(vad, batch_size)
+            for recording, outcome in transcribe_all(recognizer, recordings, config, rate):
                 if isinstance(outcome, UserError):
                     click.echo(f"asr: {outcome}", err=True)
                 elif out is None:
-                    click.echo(on_stdout(outcome, output_format, layout, several), nl=False)
+                    click.echo(format_for_stdout(outcome, output_format, layout, several), nl=False)
                 else:
-                    write(outcome, outputs[recording.path], layout)
+                    write_outputs(outcome, outputs[recording.path], layout)
                 if isinstance(outcome, Transcript) and not outcome.text:
-                    click.echo(nothing_heard(outcome, vad), err=True)
+                    click.echo(nothing_transcribe_all(outcome, vad), err=True)
                 tally.add(outcome)
     except KeyboardInterrupt:
-        undone = len(recordings) - tally.recordings
-        click.echo(f"asr: stopped; what is written is whole, recordings left undone: {undone}", err=True)
+        left = len(recordings) - tally.recordings
+        recordings_left = f"{left} recording{'' if left == 1 else 's'} not transcribed"
+        click.echo(f"asr: interrupted: {recordings_left}; files already written are complete", err=True)
         tally.interrupted = True
     if out is not None or sys.stderr.isatty():
-        click.echo(tally.closing_line, err=True)
+        click.echo(tally.summary, err=True)
     if tally.interrupted or tally.failed:
         sys.exit(INTERRUPTED if tally.interrupted else 1)
 
@@ -154,45 +157,47 @@ def transcribe(
 # --- what to transcribe ---------------------------------------------------------------------------
 
 
-def found(arguments: Sequence[str]) -> tuple[list[Found], list[str]]:
-    """The recordings that the arguments mean, in their order, and what is wrong with the others."""
+def find_recordings(arguments: Sequence[str]) -> tuple[list[Recording], list[str]]:
+    """Find the recordings of all arguments, in their order, and what is wrong with the other arguments."""
     recordings, failures = [], []
     for argument in arguments:
-        below = list(recordings_of(argument))
+        below = list(expand_argument(argument))
         recordings += below
         if not below:
-            kind = "folder holds no recordings" if Path(argument).is_dir() else "pattern fits no file"
+            kind = "folder holds no recordings" if Path(argument).is_dir() else "pattern matches no file"
             failures.append(f"{argument}: this {kind}")
     return recordings, failures
 
 
-def recordings_of(argument: str) -> Iterator[Found]:
-    """What one argument means: stdin, all recordings below a folder, the files that fit a pattern, a file."""
+def expand_argument(argument: str) -> Iterator[Recording]:
+    """Expand an argument: stdin, all recordings below a folder, the files that match a pattern, a file."""
     if argument == STDIN:
-        yield Found(STDIN, Path("stdin"))
+        yield Recording(STDIN, Path("stdin"))
     elif Path(argument).is_dir():
         for path in sorted(Path(argument).rglob("*")):
             if is_recording(path) and path.is_file() and not path.name.startswith("."):
-                yield Found(str(path), path.relative_to(argument).with_suffix(""))
+                yield Recording(str(path), path.relative_to(argument).with_suffix(""))
     elif glob.has_magic(argument) and "://" not in argument and not os.path.lexists(argument):
         for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207
             if Path(match).is_file():
-                yield Found(match, Path(Path(match).stem))
+                yield Recording(match, Path(Path(match).stem))
     else:
-        yield Found(argument, Path(Path(argument).stem))
+        yield Recording(argument, Path(Path(argument).stem))
 
 
-def output_files(
-    recordings: Sequence[Found], out: Path, formats: Sequence[str]
+def name_outputs(
+    recordings: Sequence[Recording], out: Path, formats: Sequence[str]
 ) -> dict[str, dict[str, Path]]:
-    """For each recording's path the file of each format, no two the same."""
-    names = distinct_names(list({recording.path: recording for recording in recordings}.values()))
+    """Name the output file of each format for each recording's path, no two the same."""
+    names = make_distinct_names(list({recording.path: recording for recording in recordings}.values()))
     return {path: {kind: out / f"{name}.{kind}" for kind in formats} for path, name in names.items()}
 
 
-def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
-    """A name for each recording's path: the short one if they all differ, else the path below the
-    folder that holds them all, with the ending where it takes that."""
+def make_distinct_names(recordings: Sequence[Recording]) -> dict[str, Path]:
+    """Make a name for each recording's path: the short one if all differ, else the path below their folder.
+
+    The ending is kept where names would be equal without it.
+    """
     # abspath: links keep their own names, and .. must not lead out of the output folder.
     paths = [Path(os.path.abspath(recording.path)) for recording in recordings]  # noqa: PTH100
     levels = zip(*(path.parent.parts for path in paths), strict=False)
@@ -206,39 +211,41 @@ def distinct_names(recordings: Sequence[Found]) -> dict[str, Path]:
     return {recording.path: name for recording, name in zip(recordings, names, strict=True)}
 
 
-# --- hearing it -----------------------------------------------------------------------------------
+# --- transcribing ---------------------------------------------------------------------------------
 
 
-def ready(model: str, device: str, compute_type: str, threads: int, search: dict[str, Any]) -> Recognizer:
-    """The recogniser with its search, on so many ``threads``; 0 means all cores there are."""
-    # At its end Python would look for garbage among all there is, which with torch takes half a second. Only
-    # here: training must let go of what its processes share before they end.
+def open_for_transcription(
+    model: str, device: str, compute_type: str, threads: int | None, search: dict[str, Any]
+) -> Recognizer:
+    """Open a recogniser for the whole run of the program."""
+    # At its end Python would search all objects for garbage, which with torch takes half a second. Only
+    # here: training must release what its processes share before they end.
     atexit.register(gc.freeze)
-    recognizer = open_with_options(model, device, compute_type, choose_threads(threads), search)
+    recognizer = open_with_options(model, device, compute_type, threads, search)
     if recognizer.unit == "phones":
-        click.echo("greedy search hears phones, not words: --beam-size 2 or more finds words", err=True)
+        click.echo("greedy search finds phones, not words: --beam-size 2 or more finds words", err=True)
     return recognizer
 
 
-def heard(
-    recognizer: Recognizer, recordings: Sequence[Found], config: LongformConfig, rate: int | None
-) -> Iterator[tuple[Found, Transcript | AudioError]]:
-    """Each recording with what was said in it, or why it cannot be read; a terminal shows how far it is."""
-    with stdin_copied(rate, STDIN in [recording.path for recording in recordings]) as stdin:
+def transcribe_all(
+    recognizer: Recognizer, recordings: Sequence[Recording], config: LongformConfig, rate: int | None
+) -> Iterator[tuple[Recording, Transcript | AudioError]]:
+    """Yield each recording with its transcript, or why it cannot be read; a terminal shows the progress."""
+    with copy_stdin(rate, STDIN in [recording.path for recording in recordings]) as stdin:
         sources = [stdin if recording.path == STDIN else recording.path for recording in recordings]
-        with progress_bar(sources) as bar:
+        with new_audio_bar(sources) as bar:
             outcomes = transcribe_recordings(recognizer, sources, config, bar.update)
             done = 0.0
             for recording, outcome in zip(recordings, outcomes, strict=True):
                 bar.clear()
                 yield recording, outcome
                 done += outcome.duration if isinstance(outcome, Transcript) else 0.0
-                bar.n = max(bar.n, done)  # what was passed over is done, too
+                bar.n = max(bar.n, done)  # audio that was left out is done, too
 
 
 @contextmanager
-def stdin_copied(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
-    """A file with what stdin holds, where it can be read forth and back; empty where it is not ``wanted``."""
+def copy_stdin(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
+    """A seekable file with the contents of stdin; empty unless ``wanted``."""
     with tempfile.TemporaryFile() as file:
         if wanted:
             if rate is not None:
@@ -247,70 +254,33 @@ def stdin_copied(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
         yield file
 
 
-def progress_bar(sources: Sequence[Source]) -> Any:
-    """A bar over the seconds in ``sources`` that appears on a terminal, after a while.
-
-    Where a header does not tell how long its recording is, the bar counts seconds without a goal: to
-    decode everything first would cost more than the bar is worth.
-    """
-    from tqdm import tqdm
-
-    is_hidden = not sys.stderr.isatty()
-    total = 0.0 if is_hidden else sum_durations(sources)
-    with_goal = "{percentage:3.0f} % |{bar:40}| {remaining} left"
-    return tqdm(
-        total=total,
-        bar_format="{n:.0f} s of audio in {elapsed}" if total is None else with_goal,
-        delay=PATIENCE_SECONDS,
-        disable=is_hidden,
-        leave=False,
-    )
+# --- output ---------------------------------------------------------------------------------------
 
 
-def sum_durations(sources: Sequence[Source]) -> float | None:
-    """Seconds in all ``sources`` by their headers; ``None`` where one does not tell.
-
-    A recording that cannot be read has none; its message comes when its turn does.
-    """
-    total = 0.0
-    for source in sources:
-        try:
-            seconds = read_stated_duration(source)
-        except AudioError:
-            continue
-        if seconds is None:
-            return None
-        total += seconds
-    return total
-
-
-# --- what comes of it -----------------------------------------------------------------------------
-
-
-def on_stdout(transcript: Transcript, output_format: str, layout: Layout, named: bool) -> str:
-    """A transcript among ``named`` others, or alone."""
+def format_for_stdout(transcript: Transcript, output_format: str, layout: Layout, named: bool) -> str:
+    """Format a transcript for stdout, with its name where it is one of several."""
     if output_format == "txt" and named:
         return f"{transcript.audio}\t{transcript.text}\n"
     return FORMATS[output_format](transcript, layout)
 
 
-def nothing_heard(transcript: Transcript, vad: bool) -> str:
-    """What to say of a transcript without a word."""
-    return f"{transcript.audio}: no words were heard{'; if somebody speaks, try --no-vad' if vad else ''}"
+def nothing_transcribe_all(transcript: Transcript, vad: bool) -> str:
+    """Describe a transcript without words."""
+    return f"{transcript.audio}: no words found{'; if somebody speaks, try --no-vad' if vad else ''}"
 
 
-def write(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:
-    """Write every file, each of them whole or not at all; raises ``OutputError`` where that fails."""
+def write_outputs(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:
+    """Write every file, each whole or not at all; raises ``OutputError``."""
     for kind, path in files.items():
         try:
             write_text(path, FORMATS[kind](transcript, layout))
-        except OSError as error:  # a full disk is no reason to go on with the next recording
+        except OSError as error:  # no other recording could be written to a full disk either
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @dataclass
-class Tally:
-    """What was done."""
+class TranscriptionTally:
+    """How many recordings were transcribed, and how fast."""
 
     failed: int = 0
     recordings: int = 0
@@ -319,7 +289,7 @@ class Tally:
     interrupted: bool = False
 
     def add(self, outcome: Transcript | AudioError) -> None:
-        """One recording more."""
+        """Count one more recording."""
         self.recordings += 1
         if isinstance(outcome, AudioError):
             self.failed += 1
@@ -327,8 +297,8 @@ class Tally:
             self.seconds += outcome.duration
 
     @property
-    def closing_line(self) -> str:
-        """How much was done, how fast, and what failed."""
+    def summary(self) -> str:
+        """The closing line: how much was transcribed, how fast, and how many failed."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
         files = f"{self.recordings} recording{'' if self.recordings == 1 else 's'}"
         speed = f"{self.seconds / 3600:.2f} hours at {self.seconds / elapsed:.0f} times real time"

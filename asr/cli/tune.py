@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli._options import device_option, threads_option
+from asr.cli._progress import new_utterance_bar
 from asr.cli._tables import format_reliability
-from asr.cli.threads import threads_option
 from asr.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are sought with the firs
     type=click.IntRange(2),
     help="Prefixes kept from frame to frame.  [default: the best of several]",
 )
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@device_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
 def tune(
@@ -59,8 +59,6 @@ def tune(
     What is found with --lm none goes into search-without-lm.toml.
     """
     from dataclasses import replace
-
-    from tqdm import tqdm
 
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
@@ -85,7 +83,7 @@ def tune(
             f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
             "then on (--dry-run only measures)"
         )
-    cores = choose_threads(threads) if threads else None
+    cores = choose_threads(threads)
     recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # searched with below
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
@@ -94,7 +92,7 @@ def tune(
     if not any(example.utterance.text.split() for example in examples):
         raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
     read = new_sample_reader(recognizer.sample_rate, keep=False)
-    with tqdm(total=len(examples), unit="utterance", disable=not sys.stderr.isatty()) as bar:
+    with new_utterance_bar(len(examples)) as bar:
         speech = heard(recognizer, examples, read, progress=bar.update)
     config = replace(read_search_config(folder, lm), beam_size=beam_size or BEAM)
     few: Sequence[float] = (config.word_bonus,)

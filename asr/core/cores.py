@@ -19,7 +19,13 @@ def count_cores() -> int:
     return cores
 
 
-def choose_threads(wanted: int) -> int:
-    """As many threads as are ``wanted``, 0 for one a core, but no more than cores: they only compete."""
+def choose_threads(wanted: int | None = None) -> int:
+    """How many threads to compute with: ``wanted``, or else ``OMP_NUM_THREADS``, or else one a core.
+
+    Never more than there are cores: they would only compete.
+    """
     cores = count_cores()
+    if wanted is None:
+        text = os.environ.get("OMP_NUM_THREADS", "")
+        wanted = int(text) if text.isdigit() else 0
     return min(wanted or cores, cores)

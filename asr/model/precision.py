@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from asr.core.provenance import describe_machine
 from asr.errors import UserError
 from asr.recognition.network import COMPUTE_TYPES
 
@@ -30,6 +31,13 @@ def choose_device(name: str) -> torch.device:
     if not there.get(device.type, False):
         raise UserError(f"--device {name}: there is none on this machine; use --device cpu or auto")
     return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The name of a GPU, or the processor and how many threads work on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return describe_machine(torch.get_num_threads())
 
 
 def choose_compute_type(name: str, device: torch.device) -> str:

@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from asr.audio.reading import measure_duration
 from asr.audio.resampling import resample
 from asr.cli import cli
-from asr.cli.transcribe import Found, distinct_names, progress_bar
+from asr.cli._progress import new_audio_bar
+from asr.cli.transcribe import Recording, make_distinct_names
 from asr.core.cores import choose_threads, count_cores
 from tests.synthetic import NO_SPEECH, spoken
 
@@ -92,7 +93,7 @@ def test_stdin_may_hold_bare_samples():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("missing.wav", "no such file"), ("*.mp3", "pattern fits no file"),
+        ("missing.wav", "no such file"), ("*.mp3", "pattern matches no file"),
         ("empty", "folder holds no recordings"), ("https://example.org/a.wav?x=[1]", "is a URL"),
     ],
 )  # fmt: skip
@@ -145,7 +146,7 @@ def test_different_names_need_no_folders(folder):
     ],
 )
 def test_names_differ_even_where_case_does_not_count(folder, paths, names):
-    chosen = list(distinct_names([Found(path, Path(Path(path).stem)) for path in paths]).values())
+    chosen = list(make_distinct_names([Recording(path, Path(Path(path).stem)) for path in paths]).values())
     assert [name.as_posix() for name in chosen] == [name.format(here=folder.name) for name in names]
     assert all(not name.is_absolute() and ".." not in name.parts for name in chosen)
 
@@ -259,8 +260,8 @@ def test_silence_is_said(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
     done = transcribe(tmp_path / "a.wav", FOUR)
     assert done.stdout == f"{tmp_path / 'a.wav'}\t\n{FOUR}\tfour\n"
-    assert done.stderr == f"{tmp_path / 'a.wav'}: no words were heard; if somebody speaks, try --no-vad\n"
-    assert transcribe(tmp_path / "a.wav", "--no-vad").stderr == f"{tmp_path / 'a.wav'}: no words were heard\n"
+    assert done.stderr == f"{tmp_path / 'a.wav'}: no words found; if somebody speaks, try --no-vad\n"
+    assert transcribe(tmp_path / "a.wav", "--no-vad").stderr == f"{tmp_path / 'a.wav'}: no words found\n"
 
 
 def test_a_recording_without_samples_is_named(tmp_path):
@@ -315,7 +316,7 @@ def test_a_recording_that_is_corrupt_in_the_middle_is_named_or_transcribed(tmp_p
     done = transcribe(path, "-o", tmp_path / "out", status=None)
     named = [line for line in done.stderr.splitlines() if line.startswith(f"asr: {path}: ")]
     assert len(named) == done.exit_code <= 1
-    no_words = [f"{path}: no words were heard; if somebody speaks, try --no-vad"]
+    no_words = [f"{path}: no words found; if somebody speaks, try --no-vad"]
     assert done.stderr.splitlines()[:-1] in (named, no_words)
     assert (tmp_path / "out" / "a.txt").exists() == (not named)
     assert named or damage != "cut off"
@@ -353,7 +354,9 @@ def test_what_ctrl_c_interrupts_leaves_whole_files(tmp_path):
     assert {json.loads(text)["text"] for text in done.values()} == {expected}
     assert all(name.removesuffix(".json").isdigit() for name in done)  # no file under a temporary name
     stopped, closing = stderr.splitlines()
-    assert stopped == f"asr: stopped; what is written is whole, recordings left undone: {150 - len(done)}"
+    assert stopped == (
+        f"asr: interrupted: {150 - len(done)} recordings not transcribed; files already written are complete"
+    )
     assert closing.startswith(f"{len(done)} recording")
 
 
@@ -377,12 +380,12 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_how_far_it_is(monkeypatch, tmp_path):
-    monkeypatch.setattr("asr.cli.transcribe.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("asr.cli._progress.PATIENCE_SECONDS", 0.0)
     (tmp_path / "x.wav").write_text("not audio")
     sources = [str(FOUR), str(STRING), str(tmp_path / "x.wav")]
     for terminal, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", terminal)
-        with progress_bar(sources) as bar:
+        with new_audio_bar(sources) as bar:
             bar.update(measure_duration(FOUR))
             bar.refresh()
         assert (" 13 % |" in terminal.getvalue()) == shown
@@ -396,9 +399,9 @@ def test_a_bar_decodes_nothing_and_counts_seconds_where_a_header_tells_no_length
     content = buffer.getvalue()
     (tmp_path / "x.mp3").write_bytes(content[content.index(content[:2], 4) :])  # without the Xing header
     monkeypatch.setattr("asr.audio.reading.decode_blocks", lambda *arguments: pytest.fail("decodes"))
-    monkeypatch.setattr("asr.cli.transcribe.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("asr.cli._progress.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with progress_bar([str(FOUR), str(tmp_path / "x.mp3")]) as bar:
+    with new_audio_bar([str(FOUR), str(tmp_path / "x.mp3")]) as bar:
         bar.update(12.0)
         bar.refresh()
     assert "12 s of audio in 00:00" in sys.stderr.getvalue()

@@ -319,7 +319,7 @@ def test_another_text_is_not_believed():
 
 
 def test_a_text_that_nobody_says_is_told():
-    assert "hardly a word" in run(STRING, "five six nine zero").stderr
+    assert "hardly any word" in run(STRING, "five six nine zero").stderr
     assert run(STRING, "one eight seven two").stderr == ""
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.model.cells import CELLS, Cell, new_fused, scan
-from asr.training.report import hardware
+from asr.model.precision import describe_device
 
 BATCH, FRAMES, SIZE, BANDS = 16, 600, 320, 20
 FUSED = "fused lstm"
@@ -99,7 +99,7 @@ def main() -> None:
         }
         for way, by in times.items()
     }
-    machine = f"{hardware(torch.device('cpu'))}, torch {torch.__version__}"
+    machine = f"{describe_device(torch.device('cpu'))}, torch {torch.__version__}"
     if arguments.json:
         print(json.dumps({"hardware": machine, "rounds": arguments.rounds, **rows}))
         return

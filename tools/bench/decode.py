@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from asr.core.provenance import find_processor
 from asr.data.manifest import read_manifest, read_numbered_lines
 from asr.lm.arpa import write_arpa
 from asr.lm.estimation import EstimationConfig, estimate
@@ -51,7 +52,6 @@ from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
 from asr.training.batching import evaluation_examples, new_sample_reader
-from asr.training.report import processor
 from asr.training.tuning import heard
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
@@ -289,9 +289,9 @@ def main() -> None:
             if row["search"] == OURS:
                 row["mb"] = memory
     if options.json:
-        print(json.dumps({"hardware": processor(), "rows": rows}))
+        print(json.dumps({"hardware": find_processor(), "rows": rows}))
         return
-    print(f"{processor()}, one thread; {len(task.report)} utterances")
+    print(f"{find_processor()}, one thread; {len(task.report)} utterances")
     print(f"{'search':12} {'beam':>5} {'WER %':>7} {'ms':>8} {'MB':>7}   ours at that WER")
     for row in rows:
         print(f"{row['search']:12} {row['beam']:5} {row['wer']:7.2f} {row['ms']:8.2f} {row['mb']:7.0f}   "

@@ -27,7 +27,7 @@ import torch
 
 from asr.lm.storage import load_model
 from asr.lm.text import open_text
-from asr.training.report import hardware
+from asr.model.precision import describe_device
 
 ASR = [sys.executable, "-m", "asr", "lm"]
 OPENING = (
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    machine = hardware(torch.device("cpu"))
+    machine = describe_device(torch.device("cpu"))
     tasks: dict[str, dict[str, Figures]] = {}
     with tempfile.TemporaryDirectory() as name, open_text(options.text) as packed:
         folder = Path(name)

@@ -27,11 +27,12 @@ from tqdm import tqdm
 
 from asr.audio.reading import read_audio
 from asr.cli._json import comparison_to_json, intervals_to_json
+from asr.core.provenance import make_provenance
 from asr.data.manifest import Utterance, read_manifest
+from asr.model.precision import describe_device
 from asr.scoring.counts import compare_texts
 from asr.scoring.systems import compute_intervals, list_speakers
 from asr.text.normalise import normalise_letters
-from asr.training.report import provenance
 
 RATE = 16000
 SIDE = Path(__file__).with_name("sphinx.py")
@@ -88,7 +89,7 @@ def main() -> None:
         "rtf": round(sum(answer["seconds"] for answer in found) / audio, 6),
         "parameters": None,
         "seed": None,
-        **provenance(torch.device("cpu")),
+        **make_provenance(describe_device(torch.device("cpu")), torch=torch.__version__),
         "command": f"python tools/bench/peers.py {options.manifest} --python PYTHON",
     }
     print(json.dumps(made, indent=2))

@@ -22,8 +22,8 @@ from collections.abc import Callable
 import jiwer
 from rapidfuzz.distance import Levenshtein
 
+from asr.core.provenance import find_processor
 from asr.scoring.counts import compare_texts
-from asr.training.report import processor
 
 WORDS, VOCABULARY, WRONG = 16, 5000, 0.2
 MEMORY = """
@@ -98,9 +98,9 @@ def main() -> None:
     kilobytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[1]
     gigabytes = int(kilobytes) * 1024 / 1e9
     if options.json:
-        print(json.dumps({"hardware": processor(), "pairs_per_second": speeds, "gigabytes": gigabytes}))
+        print(json.dumps({"hardware": find_processor(), "pairs_per_second": speeds, "gigabytes": gigabytes}))
         return
-    print(f"{processor()}; {options.pairs:,} pairs of {WORDS} words, median of {options.rounds}")
+    print(f"{find_processor()}; {options.pairs:,} pairs of {WORDS} words, median of {options.rounds}")
     for name, speed in speeds.items():
         print(f"{name:18} {speed:10,.0f} pairs/s {speed / speeds['jiwer']:7.1f} times jiwer")
     print(f"{options.memory_pairs:,} pairs: {gigabytes:.2f} GB at the highest (asked: under 2)")

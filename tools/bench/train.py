@@ -42,7 +42,7 @@ from torch import Tensor
 
 from asr.data.manifest import Utterance, write_manifest
 from asr.model.encoders import EncoderConfig
-from asr.model.precision import choose_device
+from asr.model.precision import choose_device, describe_device
 from asr.training.augment import (
     AugmentConfig,
     augment_samples,
@@ -52,7 +52,6 @@ from asr.training.augment import (
 )
 from asr.training.batching import Batch, load_batch
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
-from asr.training.report import hardware
 from asr.training.run import Run, epoch_updates, prepare_run
 from asr.training.steps import compute_losses, load_own_batches, take_step
 
@@ -265,7 +264,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     in_parts = parts(run, found["Opus files"].run, found["cache, augmented"].run)
     in_parts[STEP] = 60000 * statistics.median(resident.processor) / audio
     return {
-        "hardware": hardware(run.model.device),
+        "hardware": describe_device(run.model.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "batches": options.batches,

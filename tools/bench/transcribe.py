@@ -31,9 +31,9 @@ import numpy as np
 import soundfile
 
 from asr.audio.reading import read_audio
+from asr.core.provenance import find_processor, find_source_commit
 from asr.data.manifest import Utterance, read_manifest
 from asr.pretrained import DEFAULT_MODEL
-from asr.training.report import processor, source_commit
 
 RATE = 16000
 SPHINX = Path(__file__).with_name("sphinx.py")
@@ -163,7 +163,7 @@ def main() -> None:
         folder.mkdir()
         paths, audio = write_files(utterances, folder)
         result = {
-            "hardware": f"{processor()}, {os.cpu_count()} cores", "commit": source_commit(),
+            "hardware": f"{find_processor()}, {os.cpu_count()} cores", "commit": find_source_commit(),
             "model": options.model, "threads": options.threads, "files": len(paths),
             "hours": round(audio / 3600, 3), **compared(options, paths, audio),
             **start(options, write_stretch(paths, 5.0, Path(temporary) / "five.wav")),

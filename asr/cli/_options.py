@@ -1,0 +1,136 @@
+"""Options that several verbs share, and the recogniser that they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from asr.pretrained import DEFAULT_MODEL
+from asr.recognition.network import COMPUTE_TYPES
+
+if TYPE_CHECKING:
+    from asr.recognition.recognizer import Recognizer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PathCallback = Callable[[click.Context, click.Parameter, Path | None], Path | None]
+
+# --- the model and the machine --------------------------------------------------------------------
+
+model_option = click.option(
+    "--model", default=DEFAULT_MODEL, help="A model folder, or the name of a shipped model."
+)
+device_option = click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+threads_option = click.option(
+    "--threads", metavar="N", type=click.IntRange(0),
+    help="Processor cores to use; 0: all there are.  [default: OMP_NUM_THREADS, or all cores]",
+)  # fmt: skip
+compute_type_option = click.option(
+    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
+)
+
+# --- recipes --------------------------------------------------------------------------------------
+
+recipe_argument = click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+data_option = click.option(
+    "--data", metavar="DIR", type=str, help="Folder of the manifests, instead of the recipe's data.folder."
+)
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key; repeatable."
+)
+
+# --- files to be written --------------------------------------------------------------------------
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def require_ending(*endings: str) -> PathCallback:
+    """A callback of click that refuses paths with another ending, before any work is done."""
+
+    def check_ending(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix.lower() not in endings:
+            raise click.BadParameter(f"{value} does not end in {' or '.join(endings)}")
+        return value
+
+    return check_ending
+
+
+# --- search ---------------------------------------------------------------------------------------
+
+SEARCH_OPTIONS = [
+    click.option(
+        "--beam-size", type=click.IntRange(1), metavar="N",
+        help="Prefixes kept from frame to frame; 1 without a language model is greedy.  "
+        "[default: the model's]",
+    ),
+    click.option(
+        "--lm", metavar="FILE|none",
+        help="A language model: ARPA, or made by asr lm.  [default: the model's own, where it has one]",
+    ),
+    click.option(
+        "--lm-weight", type=click.FloatRange(0),
+        help="Weight of the language model.  [default: the model's]",
+    ),
+    click.option(
+        "--word-bonus", type=float, help="Added to the score for every word.  [default: the model's]"
+    ),
+    click.option("--hotwords", default="", metavar='"A, B C"', help="Words and phrases to expect."),
+    click.option(
+        "--hotword-weight", type=click.FloatRange(0),
+        help="Added for each of their words.  [default: the model's]",
+    ),
+]  # fmt: skip
+SETTINGS = ("beam_size", "lm_weight", "word_bonus", "hotword_weight")
+
+
+def search_options(command: Command) -> Command:
+    """Add ``SEARCH_OPTIONS`` to a command, which takes them as keyword arguments."""
+    for option in reversed(SEARCH_OPTIONS):
+        command = option(command)
+    return command
+
+
+def open_with_options(
+    model: str, device: str, compute_type: str, threads: int | None, given: dict[str, Any]
+) -> Recognizer:
+    """Open a recogniser with the search that the options and the model folder ask for.
+
+    Prints a note on stderr for every option that has no effect or another one.
+    """
+    from asr.core.cores import choose_threads
+    from asr.recognition.recognizer import open_recognizer
+
+    settings = {key: given[key] for key in SETTINGS if given[key] is not None}
+    recognizer = open_recognizer(
+        model, device, lm=given["lm"], hotwords=given["hotwords"], compute_type=compute_type,
+        threads=choose_threads(threads), **settings,
+    )  # fmt: skip
+    for note in note_differences(recognizer, settings):
+        click.echo(note, err=True)
+    return recognizer
+
+
+def note_differences(recognizer: Recognizer, given: dict[str, Any]) -> Iterator[str]:
+    """Note where the search differs from the options ``given``."""
+    decoder = recognizer.decoder
+    if decoder is None:
+        for key in ("lm_weight", "word_bonus"):
+            if key in given:
+                yield f"{option_name(key)} does nothing in a greedy search: give --lm or --beam-size, too"
+    else:
+        size, fused = decoder.config.beam_size, decoder.description["language_model"] is not None
+        if fused and given.get("beam_size", size) != size:
+            yield f"a language model needs a beam search: --beam-size {size} instead of greedy search"
+        if not fused and recognizer.search_config.beam_size != size:
+            yield f"hot words need a beam search: --beam-size {size} instead of greedy search"
+        if not fused and "lm_weight" in given:
+            yield "--lm-weight does nothing without a language model: give --lm, too"
+    if "hotword_weight" in given and (decoder is None or not decoder.description["phrases"]):
+        yield "--hotword-weight does nothing without hot words: give --hotwords, too"
+
+
+def option_name(key: str) -> str:
+    """The option of a setting, ``--beam-size`` for ``beam_size``."""
+    return "--" + key.replace("_", "-")
