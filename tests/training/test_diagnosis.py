@@ -131,10 +131,9 @@ def test_what_was_learned_in_part_is_told_in_figures(tones):
         (OverfitResult([30.0, 20.0], blank_rate=0.5, cer=None, texts={"u": "a"}), "not learned"),
     ],
 )
-def test_a_trace_is_read(tones, trace, word):
-    assert [fault.split(":")[0] for fault in explain_failure(recipe(tones), trace)] == (
-        [word] if word else []
-    )
+def test_a_result_is_explained(tones, result, word):
+    faults = explain_failure(recipe(tones), result)
+    assert [fault.split(":")[0] for fault in faults] == ([word] if word else [])
 
 
 def test_the_command_says_what_is_wrong_and_fails(tones, tmp_path):
