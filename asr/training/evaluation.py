@@ -27,6 +27,8 @@ from asr.training.batching import (
     plan_by_duration,
     read_ahead,
 )
+from asr.training.crf import crf_loss
+from asr.training.denominator import DenominatorGraph
 from asr.training.distributed import Ranks
 from asr.transcript.values import Hypothesis
 
@@ -40,6 +42,7 @@ class Evaluation:
     loss: float | None  # nats per utterance, over those that CTC can align
     audio_seconds: float
     compute_seconds: float  # from samples in memory to hypotheses, decoding of files excluded
+    criterion: float | None = None  # like ``loss``, of CTC-CRF; ``None``: training does not minimise it
 
     @property
     def rtf(self) -> float:
@@ -48,9 +51,10 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """Validation loss, and WER and CER as shares, for logs."""
+        """Validation losses, and WER and CER as shares, for logs."""
         rates = self.comparison.rates
-        return {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
+        metrics = {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
+        return metrics if self.criterion is None else metrics | {"valid_criterion": self.criterion}
 
     @property
     def reliability(self) -> list[ConfidenceBin]:
@@ -62,7 +66,9 @@ class Evaluation:
         """The metrics that could be measured, for people."""
         rates = self.comparison.rates
         parts = [f"{name.upper()} {100 * rate:.2f} %" for name, rate in rates.items() if rate is not None]
-        return ", ".join(parts if self.loss is None else [f"loss {self.loss:.4f}", *parts])
+        losses = {"loss": self.loss, "CTC-CRF": self.criterion}
+        measured = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
+        return ", ".join([*measured, *parts])
 
 
 def judge_words(
@@ -85,12 +91,14 @@ def evaluate(
     statistics: dict[str, tuple[Tensor, Tensor]] | None = None,
     progress: Callable[[int], object] = lambda utterances: None,
     ranks: Ranks = Ranks(),  # noqa: B008 - a frozen value
+    denominator: DenominatorGraph | None = None,
 ) -> Evaluation:
     """Transcribe every example and score it against its normalised text, or against its phones.
 
     ``statistics`` are those of the speakers, for features that need them; they are measured here when not
     given. ``progress`` is called with the number of utterances done since the last call. Several ``ranks``
-    share the work; each of them gets the whole result.
+    share the work; each of them gets the whole result. With a ``denominator`` the CTC-CRF loss is measured
+    as well.
     """
     if statistics is None:
         model = unwrap_model(recognizer)
@@ -98,10 +106,13 @@ def evaluate(
         statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     plan = plan_by_duration([example.duration for example in examples], batch_seconds)
     shares = ranks.gather(
-        evaluate_batches(recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress)
+        evaluate_batches(
+            recognizer, examples, plan[ranks.rank :: ranks.size], read, statistics, progress, denominator
+        )
     )
     hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}
     losses = [loss for share in shares for loss in share.losses]
+    criteria = [criterion for share in shares for criterion in share.criteria]
     normalise = NORMALISERS[recognizer.text.normaliser]
     return Evaluation(
         hypotheses=hypotheses,
@@ -114,6 +125,7 @@ def evaluate(
         loss=sum(losses) / len(losses) if losses else None,
         audio_seconds=sum(share.audio_seconds for share in shares),
         compute_seconds=sum(share.compute_seconds for share in shares),
+        criterion=sum(criteria) / len(criteria) if criteria else None,
     )
 
 
@@ -123,6 +135,7 @@ class Share:
 
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)  # nats, of utterances that CTC can align
+    criteria: list[float] = field(default_factory=list)  # the same by CTC-CRF, if there is a denominator
     audio_seconds: float = 0.0
     compute_seconds: float = 0.0
 
@@ -134,6 +147,7 @@ def evaluate_batches(
     read: Reader,
     statistics: dict[str, tuple[Tensor, Tensor]],
     progress: Callable[[int], object],
+    denominator: DenominatorGraph | None = None,
 ) -> Share:
     """Transcribe the batches of ``plan`` and measure their losses."""
     share, model = Share(), unwrap_model(recognizer)
@@ -148,12 +162,12 @@ def evaluate_batches(
         share.compute_seconds += time.monotonic() - started
         share.audio_seconds += float(batch.sample_lengths.sum()) / model.sample_rate
         tokens, token_lengths = batch.tokens.to(model.device), batch.token_lengths.to(model.device)
-        batch_loss = ctc_loss(log_probs, frames, tokens, token_lengths).tolist()
-        share.losses += [
-            loss
-            for i, loss, count in zip(indices, batch_loss, frames.tolist(), strict=True)
-            if is_alignable(examples[i], count)
-        ]
+        usable = [is_alignable(examples[i], count) for i, count in zip(indices, frames.tolist(), strict=True)]
+        batch_loss = ctc_loss(log_probs, frames, tokens, token_lengths)
+        share.losses += batch_loss[usable].tolist()
+        if denominator is not None:
+            criteria = crf_loss(batch_loss, log_probs, frames, tokens, token_lengths, denominator)
+            share.criteria += criteria[usable].tolist()
         progress(len(batch.ids))
     return share
 

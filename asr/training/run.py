@@ -78,8 +78,10 @@ class Progress:
     epoch_loss: float = 0.0  # nats, summed over the epoch so far
     epoch_utterances: int = 0
     skipped_steps: int = 0  # gradients that were not finite
-    best: list[float] = field(default_factory=list)  # WER, CER and loss of the selected weights
-    best_steps: list[list[float]] = field(default_factory=list)  # [WER, CER, loss, step] of the best few
+    best: list[float] = field(
+        default_factory=list
+    )  # the selected weights' WER, CER and loss, see selection_key
+    best_steps: list[list[float]] = field(default_factory=list)  # of the best few, [..., step]
     stale_epochs: int = 0  # in a row without improvement
     averaged: bool = False  # whether the weights of the best few were averaged, at the end
     data: str = ""  # the digest of training and validation data

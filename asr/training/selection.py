@@ -23,7 +23,13 @@ def validate(run: Run) -> Evaluation:
     """Evaluate the present weights on the validation set."""
     seconds = run.experiment.training.batch_seconds
     return evaluate(
-        run.recognizer, run.data.valid, run.data.read, seconds, run.valid_statistics, ranks=run.ranks
+        run.recognizer,
+        run.data.valid,
+        run.data.read,
+        seconds,
+        run.valid_statistics,
+        ranks=run.ranks,
+        denominator=run.objective.denominator,
     )
 
 
@@ -56,10 +62,15 @@ def rank_metrics(metrics: dict[str, Any]) -> tuple[list[float], bool]:
 
     A metric that could not be measured decides nothing; without any, the newest weights win. While at least
     as many words are wrong as there are, neither WER nor CER tells models apart, and the loss decides.
+
+    The CTC-CRF loss of a run that minimises it comes first: greedy search has no language model, and without
+    one the errors of such a network say little about a search that has one.
     """
     values = [metrics.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
     if values[0] is not None and values[0] >= 1:
         values[:2] = [1.0, 1.0]
+    if "valid_criterion" in metrics:
+        values.insert(0, metrics["valid_criterion"])
     ranking = [math.inf if value is None else float(value) for value in values]
     return ranking, any(value is not None for value in values)
 

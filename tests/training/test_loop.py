@@ -163,10 +163,23 @@ def test_a_ctc_crf_run_that_stopped_goes_on_as_if_it_never_had(tones, tmp_path, 
         )
         with pytest.raises(TrainingStopped):
             train(asked, tmp_path / "stopped", CPU, quiet)
-    monkeypatch.setattr("asr.training.run.build_graph", None)  # the graph is that of the checkpoint
-    train(asked, tmp_path / "stopped", CPU, quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr("asr.training.run.build_graph", None)  # the graph is that of the checkpoint
+        train(asked, tmp_path / "stopped", CPU, quiet)
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
     assert "denominator.weights" in weights(tmp_path / "whole")
+    epochs = [r for r in records(tmp_path / "whole") if "valid_criterion" in r]
+    assert len(epochs) == 2
+    best = min(epochs, key=lambda record: record["valid_criterion"])
+    run = prepared_run(asked, tmp_path / "whole", CPU)
+    found = evaluate(
+        open_recognizer(tmp_path / "whole", "cpu"),
+        run.data.valid,
+        run.data.read,
+        denominator=run.objective.denominator,
+    )
+    assert found.criterion == pytest.approx(best["valid_criterion"], rel=1e-5)
+    assert found.loss == pytest.approx(best["valid_loss"], rel=1e-5)
 
 
 def test_where_no_word_is_right_the_loss_decides():
@@ -176,6 +189,8 @@ def test_where_no_word_is_right_the_loss_decides():
     assert key(1.0, 1.4, 129.0) < key(1.0, 0.99, 519.0) == key(1.7, 0.8, 519.0)
     assert key(0.99, 0.9, 600.0) < key(1.0, 0.2, 1.0)
     assert key(0.5, 0.2, 9.0) < key(0.5, 0.3, 1.0)
+    by_criterion = rank_metrics({"valid_criterion": 3.0, "valid_wer": 1.2, "valid_loss": 7.0})
+    assert by_criterion == ([3.0, 1.0, 1.0, 7.0], True)
     assert rank_metrics({}) == ([math.inf] * 3, False)
 
 
