@@ -171,7 +171,7 @@ def test_a_ctc_crf_run_that_stopped_goes_on_as_if_it_never_had(tones, tmp_path, 
     epochs = [r for r in records(tmp_path / "whole") if "valid_criterion" in r]
     assert len(epochs) == 2
     best = min(epochs, key=lambda record: record["valid_criterion"])
-    run = prepared_run(asked, tmp_path / "whole", CPU)
+    run = prepare_run(asked, tmp_path / "whole", CPU)
     found = evaluate(
         open_recognizer(tmp_path / "whole", "cpu"),
         run.data.valid,
