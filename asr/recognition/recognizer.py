@@ -26,8 +26,7 @@ from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonicalise,
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
-    from asr.search.lexicon_beam import LexiconBeamSearch
-    from asr.search.prefix_beam import PrefixBeamSearch
+    from asr.search.beam_search import BeamSearch
 
 USUAL_BEAM = 64  # where a language model or hot words need a beam search and the config asks for none
 
@@ -42,7 +41,7 @@ class Recognizer:
     network: Network
     search_config: SearchConfig = field(default_factory=SearchConfig)  # as asked for
     # Its beam may be wider than asked; without a decoder the search is greedy.
-    decoder: PrefixBeamSearch | LexiconBeamSearch | None = None
+    decoder: BeamSearch | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -89,7 +88,7 @@ class Recognizer:
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Find the best hypothesis for each array of log-probs."""
         if self.decoder is not None:
-            return self.decoder.batch(log_probs, self.frame_seconds, self.network.threads)
+            return self.decoder.search_batch(log_probs, self.frame_seconds, self.network.threads)
         return [search_greedily(array, self.tokenizer, self.frame_seconds) for array in log_probs]
 
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:
@@ -130,7 +129,7 @@ class Recognizer:
         log_probs, _ = compute_whole_log_probs(self, source)
         if self.decoder is None:
             return self.search([log_probs])
-        return self.decoder.hypotheses(log_probs, self.frame_seconds, count)
+        return self.decoder.find_hypotheses(log_probs, self.frame_seconds, count)
 
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
@@ -210,7 +209,7 @@ def open_recognizer(
 
 def _make_decoder(
     config: SearchConfig, tokenizer: Tokenizer, language_model: str | Path | None, phrases: Sequence[str]
-) -> PrefixBeamSearch | LexiconBeamSearch | None:
+) -> BeamSearch | None:
     """Make the beam search that the config, a language model or phrases ask for; ``None`` means greedy."""
     if config.beam_size == 1:
         if language_model is None and not phrases:
@@ -218,7 +217,7 @@ def _make_decoder(
         config = replace(config, beam_size=USUAL_BEAM)
     # Imported here because they import numba, which greedy search does not need.
     from asr.lm.storage import load_model
-    from asr.search.lexicon_beam import make_beam_search
+    from asr.search.beam_search import make_beam_search
 
     model = None if language_model is None else load_model(language_model)
     return make_beam_search(config, tokenizer, model, phrases)

@@ -1,4 +1,4 @@
-"""Where the tokens of a text lie in a recording, and how sure the model is of its words."""
+"""Alignment of a given text with log-probs: when each word and token is said, and how sure the model is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.errors import UserError
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonicalise
 from asr.transcript.values import AlignedWord, Word
 
-STEPS_KEPT = 1 << 25  # bytes; the steps of a longer path are found again block by block
+MOST_STEPS = 1 << 25  # bytes; the steps of a longer path are computed again block by block
 
 
 class AlignmentError(UserError):
@@ -23,7 +23,7 @@ class AlignmentError(UserError):
 
 
 class Alignment(NamedTuple):
-    """One entry per token: its first frame, the frame behind its last, its highest log-prob there.
+    """One entry per token: its first frame, the frame after its last, its highest log-prob there.
 
     ``score`` is the log-prob of the whole path.
     """
@@ -40,11 +40,10 @@ class Alignment(NamedTuple):
 def align_text(
     log_probs: np.ndarray, text: str, tokenizer: Tokenizer, frame_seconds: float, duration: float
 ) -> tuple[AlignedWord, ...]:
-    """The words of ``text`` with their times, and those of the tokens that each is made of.
+    """Find when the words of ``text`` and the tokens that each is made of are said.
 
-    Of several pronunciations that a lexicon has for a word, the one that is heard is taken. A token
-    lasts from its first frame to its last, which with CTC is seldom more than a few: what lies
-    between two tokens belongs to neither.
+    Of several pronunciations of a word, the one that fits best is taken. A token lasts from its first frame
+    to its last, with CTC seldom more than a few frames: what lies between two tokens belongs to neither.
 
     Args:
         log_probs: ``(frames, vocabulary)``, natural logarithms, the blank first.
@@ -57,7 +56,7 @@ def align_text(
     """
     words = canonicalise(text).split()
     if not words:
-        raise AlignmentError("the text has no words that this model could hear")
+        raise AlignmentError("the text has no words that this model can spell")
     if tokenizer.lexicon is None:
         tokens = np.array(tokenizer.encode(text), np.int32)
         owners = list(assign_to_words(tokenizer.surfaces[token] for token in tokens))
@@ -85,7 +84,7 @@ def align_text(
 
 
 def assign_to_words(surfaces: Iterator[str]) -> Iterator[int | None]:
-    """For what each token contributes to a text the number of its word; ``None`` for space alone."""
+    """Yield the number of the word that each token is part of; ``None`` for a token that is only space."""
     number, within = -1, False
     for surface in surfaces:
         for character in surface:
@@ -95,15 +94,15 @@ def assign_to_words(surfaces: Iterator[str]) -> Iterator[int | None]:
 
 
 def combine_units(text: str, units: tuple[Word, ...]) -> AlignedWord:
-    """A word of its units; as sure as their geometric mean."""
+    """Make a word of its units, as sure as their geometric mean."""
     confidence = math.prod(unit.confidence ** (1 / len(units)) for unit in units)
     return AlignedWord(Word(text, units[0].start, units[-1].end, confidence), units)
 
 
 def choose_pronunciations(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """For each word the pronunciation, of those there are, that fits best between its neighbours.
+    """Choose for each word the pronunciation that fits best between its neighbours.
 
-    Where the neighbours lie is found with the first pronunciation of every word.
+    The neighbours are placed with the first pronunciation of every word.
     """
     chosen = [variants[0] for variants in words]
     placed = align_tokens(log_probs, np.concatenate(chosen))
@@ -121,7 +120,7 @@ def choose_pronunciations(log_probs: np.ndarray, words: Sequence[Sequence[np.nda
 
 
 def score_path(log_probs: np.ndarray, tokens: np.ndarray) -> float:
-    """The log-prob of the best path of ``tokens``; minus infinity where they have no room."""
+    """Compute the log-prob of the best path of ``tokens``; minus infinity where they have no room."""
     return (
         align_tokens(log_probs, tokens).score if len(log_probs) >= count_frames_needed(tokens) else -math.inf
     )
@@ -131,28 +130,28 @@ def score_path(log_probs: np.ndarray, tokens: np.ndarray) -> float:
 
 
 def count_frames_needed(tokens: np.ndarray) -> int:
-    """The fewest frames for ``tokens``: one each, and a blank between equal ones."""
+    """Count the fewest frames for ``tokens``: one each, and a blank between equal ones."""
     return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
 def align_tokens(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
-    """The most probable path of ``tokens`` through ``log_probs`` (Viterbi over the states of CTC).
+    """Find the most probable path of ``tokens`` through ``log_probs`` (Viterbi over the states of CTC).
 
     Args:
         log_probs: ``(frames, vocabulary)``, natural logarithms, the blank first.
         tokens: token numbers without blanks.
 
-    The path is exact, however long: nothing is left out for being improbable. Time grows with frames
-    times tokens, memory with the power 2/3 of that: an hour with 40,000 tokens takes 40 MB besides
-    ``log_probs``. Raises ``AlignmentError`` when there are fewer frames than tokens and repeats need.
+    The path is exact, however long: nothing improbable is left out. Time grows with frames times tokens,
+    memory with the power 2/3 of that: an hour with 40,000 tokens takes 40 MB besides ``log_probs``. Raises
+    ``AlignmentError`` when there are fewer frames than the tokens and their repeats need.
     """
     tokens = np.ascontiguousarray(tokens, np.int32)
     frames, needed = len(log_probs), count_frames_needed(tokens)
     if frames < needed:
         raise AlignmentError(f"the text is too long: it needs {needed} frames, the recording has {frames}")
     states = 2 * len(tokens) + 1
-    block = frames if frames * states <= STEPS_KEPT else choose_block(frames, states)
-    path = _best_path(np.ascontiguousarray(log_probs, np.float32), tokens, block)
+    block = frames if frames * states <= MOST_STEPS else choose_block(frames, states)
+    path = _find_best_path(np.ascontiguousarray(log_probs, np.float32), tokens, block)
     begins = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="left")
     ends = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="right")
     peaks = [log_probs[b:e, token].max() for b, e, token in zip(begins, ends, tokens, strict=True)]
@@ -163,7 +162,7 @@ def align_tokens(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
 
 
 def choose_block(frames: int, states: int) -> int:
-    """The frames in a block with which ``_best_path`` needs the least memory.
+    """Choose the frames of a block with which ``_find_best_path`` needs the least memory.
 
     8 bytes for each state at the beginning of each block, and a byte for each step in the last one, in
     which a path can pass through twice as many states as there are frames: with ``b`` frames,
@@ -173,12 +172,12 @@ def choose_block(frames: int, states: int) -> int:
 
 
 @compile_function
-def _best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndarray:
-    """The state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token.
+def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndarray:
+    """Find the state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token.
 
-    On the way there, only the scores at the beginning of each block of so many frames are kept. On the
-    way back, a block is gone through once more for its steps, and only in states from which its end, by
-    then known, is reached: two a frame.
+    Going forwards, only the scores at the beginning of each block of so many frames are kept. Going
+    backwards, each block is computed once more for its steps, and only in states from which its end, known
+    by then, can be reached: two per frame.
     """
     frames, states = len(log_probs), 2 * len(tokens) + 1
     path = np.zeros(frames, np.int32)
@@ -218,11 +217,11 @@ def _advance(
     end: int,
     low: int,
 ) -> None:
-    """Take ``scores`` of the states from ``low`` on from before frame ``begin`` to ``end``.
+    """Advance ``scores`` of the states from ``low`` on from before frame ``begin`` to before ``end``.
 
-    How many states the path to each of them advanced in each frame is written into ``steps``, as many
-    of the frames as that has rows for, the last ones one over the other. Scores of states beyond ``low``
-    and fewer than two a frame are not to be used: what leads to them from below ``low`` is left out.
+    How many states the path to each of them advanced in each frame is written into ``steps``, one row per
+    frame; once the rows are used up, the last one is overwritten. Of the states from ``low`` on, the first
+    two per frame have no valid scores: paths to them from below ``low`` are left out.
     """
     frames, states = len(log_probs), 2 * len(tokens) + 1
     for frame in range(begin, end):

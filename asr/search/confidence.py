@@ -1,9 +1,9 @@
-"""How sure a word is, and whether that is true.
+"""Word confidences, and whether words are right as often as these say.
 
 A word's raw confidence is the geometric mean of the highest probabilities that its tokens reach where
-they were aligned. That is what the acoustic model thinks; how often such words are right depends on
-the model and the search, and two numbers measured on a development set turn one into the other
-(Platt 1999): ``confidence = sigmoid(slope * logit(raw) + offset)``.
+they are aligned. How often such words are right depends on the model and the search; two numbers measured
+on a development set turn one into the other (Platt 1999):
+``confidence = sigmoid(slope * logit(raw) + offset)``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from asr.search.config import SearchConfig
 from asr.transcript.values import Word
 
-SURE = 1e-6  # so near to 0 or 1 a raw confidence counts as
+MARGIN = 1e-6  # a raw confidence counts as no nearer to 0 or 1
 BINS = 10
 
 
 def calibrate(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
-    """Words with the confidence that ``config`` makes of their raw one."""
+    """Turn the raw confidences of words into those that ``config`` makes of them (Platt 1999)."""
     slope, offset = config.confidence_slope, config.confidence_offset
     if (slope, offset) == (1.0, 0.0):
         return tuple(words)
@@ -33,16 +33,16 @@ def calibrate(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
 
 
 def logit(share: float) -> float:
-    """The logarithm of the odds."""
-    share = min(max(share, SURE), 1 - SURE)
+    """Compute the logarithm of the odds of a share between 0 and 1."""
+    share = min(max(share, MARGIN), 1 - MARGIN)
     return math.log(share / (1 - share))
 
 
 def fit_calibration(raw: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
-    """The slope and offset under which raw confidences say best how often words are right.
+    """Fit the slope and offset with which raw confidences best predict which words are right.
 
-    Newton's method on the logistic loss. One example of each kind is added at odds of one, so that
-    words that are all right do not ask for an infinite offset.
+    Newton's method on the logistic loss (Platt 1999). One right and one wrong word are added at even odds, so
+    that words that are all right do not need an infinite offset.
     """
     features = np.array([*map(logit, raw), 0.0, 0.0])
     targets = np.array([*right, True, False], np.float64)
@@ -53,7 +53,9 @@ def fit_calibration(raw: Sequence[float], right: Sequence[bool]) -> tuple[float,
         gradient = inputs.T @ (predicted - targets)
         curvature = (inputs.T * (predicted * (1 - predicted))) @ inputs + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum Newton overshoots
+        step *= min(
+            1.0, 2.0 / max(np.abs(step).max(), 1e-12)
+        )  # far from the optimum Newton's step is too long
         weights -= step
         if np.abs(step).max() < 1e-9:
             break
@@ -62,7 +64,7 @@ def fit_calibration(raw: Sequence[float], right: Sequence[bool]) -> tuple[float,
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Words of similar confidence: how many, their mean confidence, and the share that was right."""
+    """Words of similar confidence: how many, their mean confidence, and the share of them that is right."""
 
     words: int
     confidence: float
@@ -70,7 +72,7 @@ class ConfidenceBin:
 
 
 def bin_by_confidence(confidences: Sequence[float], right: Sequence[bool]) -> list[ConfidenceBin]:
-    """The words in bins of equal width; empty bins are left out."""
+    """Sort words into ``BINS`` bins of equal width by confidence; empty bins are left out."""
     places = np.minimum((np.array(confidences) * BINS).astype(int), BINS - 1)
     values, truths = np.array(confidences), np.array(right, np.float64)
     return [
@@ -81,6 +83,6 @@ def bin_by_confidence(confidences: Sequence[float], right: Sequence[bool]) -> li
 
 
 def measure_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
-    """The mean distance between confidence and truth, by words (Naeini et al. 2015)."""
+    """Average the distance between confidence and share right over all words (Naeini et al. 2015)."""
     total = sum(bin.words for bin in bins)
     return sum(bin.words * abs(bin.confidence - bin.right) for bin in bins) / max(total, 1)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asr.core.config import ConfigError, check_bounds, option
+from asr.errors import UserError
+
+# Why a language model and a vocabulary may have no word in common.
+OTHER_FORM = "its texts have another form, perhaps capitals (asr lm train has --normaliser)"
+
+
+class SearchError(UserError):
+    """A search that cannot be made: its language model or a hot word does not fit the vocabulary."""
 
 
 @dataclass(frozen=True)

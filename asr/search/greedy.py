@@ -1,4 +1,4 @@
-"""From log-probs to a hypothesis. Arrays in, ``Hypothesis`` out; knows no model and no torch."""
+"""Greedy search: the best token of every frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asr.transcript.values import Hypothesis, make_words
 
 
 def search_greedily(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: float) -> Hypothesis:
-    """The best token of every frame, repeats and blanks removed (Graves et al. 2006, section 3.2).
+    """Take the best token of every frame, then remove repeats and blanks (Graves et al. 2006, section 3.2).
 
     Args:
         log_probs: ``(frames, vocabulary)``, natural logarithms, normalised.

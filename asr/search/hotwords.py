@@ -1,8 +1,8 @@
 """Phrases that get a bonus wherever they are said, as one automaton that reads bytes or words.
 
-The automaton of Aho & Corasick (1975): however many phrases there are, a prefix stands in one
-state, and the bonus of a prefix depends on what it has read alone. A phrase counts only between the
-borders of words: in letters, it is looked for with a space before and behind it.
+The automaton of Aho & Corasick (1975): however many phrases there are, a prefix is in one state, which
+depends only on what it has read and determines its bonus. A phrase counts only between the borders of words:
+among bytes it is searched for with a space before and after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPACE = 0x20
 
 
 class HotWordAutomaton(NamedTuple):
-    """States are numbers; 0 has read nothing that matters.
+    """States are numbers; in state 0 no phrase has begun.
 
     following: ``(states, symbols)`` int32, the state after a symbol.
     gains: ``(states,)`` float64, what arriving in the state adds to a prefix's score for good.
@@ -30,12 +30,12 @@ class HotWordAutomaton(NamedTuple):
 
     @property
     def start(self) -> int:
-        """The state at the beginning of a text, where a word may begin; of an automaton that reads bytes."""
+        """The state at the beginning of a text, where a word may begin, of an automaton that reads bytes."""
         return int(self.following[0, SPACE])
 
 
 class Phrase(NamedTuple):
-    """What an automaton listens for: ``ahead[i]`` ranks a prefix that has read ``symbols[: i + 1]``."""
+    """What an automaton searches for: ``ahead[i]`` ranks a prefix that has read ``symbols[: i + 1]``."""
 
     symbols: Sequence[int]
     gain: float
@@ -43,11 +43,11 @@ class Phrase(NamedTuple):
 
 
 def build_byte_automaton(phrases: Sequence[str], weight: float) -> HotWordAutomaton:
-    """The automaton that reads the bytes of a text; see ``automaton``.
+    """Build the automaton that reads the bytes of a text.
 
-    Each phrase is worth ``weight`` (natural log) for every word it has. The part of the weight that
-    ranks a prefix ahead of the phrase's end grows with every letter read, so that the beam keeps it; it
-    is no part of the score.
+    Each phrase is worth ``weight`` (natural log) for each of its words. The part of the weight that ranks a
+    prefix before the phrase ends grows with every letter read, so that the beam keeps it; it is no part of
+    the score.
     """
     spelled = [(f" {' '.join(words)} ".encode(), weight * len(words)) for words in split_phrases(phrases)]
     return build_automaton(
@@ -60,9 +60,9 @@ def build_byte_automaton(phrases: Sequence[str], weight: float) -> HotWordAutoma
 
 
 def build_word_automaton(phrases: Sequence[str], weight: float) -> tuple[HotWordAutomaton, dict[str, int]]:
-    """The automaton that reads words, and the symbol of each word that is in a phrase; of others it is 0.
+    """Build the automaton that reads words; also return the symbol of each word in a phrase (others have 0).
 
-    Worth and look-ahead are those of ``hot_words``, growing with every word.
+    Worth and look-ahead are those of ``build_byte_automaton``, growing with every word.
     """
     every = split_phrases(phrases)
     numbers = {word: i for i, word in enumerate(sorted({word for words in every for word in words}), start=1)}
@@ -78,12 +78,12 @@ def build_word_automaton(phrases: Sequence[str], weight: float) -> tuple[HotWord
 
 
 def split_phrases(phrases: Sequence[str]) -> list[tuple[str, ...]]:
-    """The words of each phrase, every phrase once."""
+    """Split each phrase into words, keeping every phrase once."""
     return sorted({tuple(phrase.split()) for phrase in phrases} - {()})
 
 
 def build_automaton(phrases: Sequence[Phrase], symbols: int) -> HotWordAutomaton:
-    """The automaton of phrases made of numbers below ``symbols``."""
+    """Build the automaton of phrases made of numbers below ``symbols`` (Aho & Corasick 1975)."""
     trie: list[dict[int, int]] = [{}]
     own_gain, own_ahead = [0.0], [0.0]
     for phrase in phrases:

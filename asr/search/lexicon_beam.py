@@ -1,4 +1,7 @@
-"""Words from log-probs of phones, behind the same calls as ``Decoder``'s."""
+"""Lexicon beam search for tokens that are phones: words by their pronunciations.
+
+``LexiconBeamSearch`` has the methods of ``PrefixBeamSearch``; the algorithm is in ``lexicon_beam_kernel``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from asr.lm.model import NgramModel
 from asr.lm.packed import score_word
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
-from asr.search.config import SearchConfig
+from asr.search.config import OTHER_FORM, SearchConfig, SearchError
 from asr.search.hotwords import HotWordAutomaton, build_word_automaton
 from asr.search.lexicon_beam_kernel import (
     SIZE,
@@ -26,21 +29,21 @@ from asr.search.lexicon_beam_kernel import (
     make_state,
 )
 from asr.search.lexicon_trie import ROOT, build_lexicon_trie
-from asr.search.prefix_beam import OTHER_FORM, Found, PrefixBeamSearch, SearchError, search_on_threads
 from asr.search.prefix_beam_tables import NO_TRIE
 from asr.search.priors import take_off_priors
+from asr.search.threads import search_on_threads
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Words with a pronunciation each, in the order of their sounds: those that sound alike side by side.
+    """Words with a pronunciation each, sorted by pronunciation, so that homophones stand side by side.
 
     tokens: uint8, all pronunciations; that of entry ``p`` is ``tokens[bounds[p]:bounds[p + 1]]``.
-    new: bool, whether an entry sounds otherwise than the one before.
-    numbers: int32, what the language model calls the words. fees: float64, what a word adds besides the
-    language model's opinion. heat: int32, what the automaton of hot phrases calls the words.
+    new: bool, whether an entry's pronunciation differs from that of the entry before.
+    numbers: int32, the language model's numbers of the words. fees: float64, what a word adds to a score
+    besides the language model. hot_symbols: int32, the symbols of the words in the automaton of hot phrases.
     """
 
     words: Sequence[str]
@@ -49,40 +52,42 @@ class Entries:
     new: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
-    heat: np.ndarray
+    hot_symbols: np.ndarray
 
     def __len__(self) -> int:
         return len(self.words)
 
     def __getitem__(self, place: int) -> Entry:
-        tokens = self.tokens[self.bounds[place] : self.bounds[place + 1]].tobytes()
-        fee, heat = float(self.fees[place]), int(self.heat[place])
-        return Entry(self.words[place], tokens, int(self.numbers[place]), fee, heat)
+        return Entry(self.words[place], self.tokens[self.bounds[place] : self.bounds[place + 1]].tobytes())
 
 
 class Entry(NamedTuple):
-    """One of the entries."""
+    """A word and one of its pronunciations."""
 
     word: str
     tokens: bytes
-    number: int
-    fee: float
-    heat: int
 
 
 @dataclass(frozen=True)
-class FoundWords(Found):
-    """One result of a word search; ``tokens`` are those of the pronunciations."""
+class ScoredWords:
+    """One result of a search: words with the pronunciations found, and their fused log probability."""
 
     entries: tuple[Entry, ...]
+    score: float
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The tokens of all pronunciations."""
+        return tuple(token for entry in self.entries for token in entry.tokens)
 
 
 class LexiconBeamSearch:
-    """A search made ready for one lexicon of pronunciations, one language model and one set of hot words.
+    """A search for one lexicon of pronunciations, one language model and one set of hot words.
 
-    Only words of the lexicon are found, and hot words, whose pronunciation is made up where the lexicon
-    lacks them: learning to pronounce from it takes some seconds. Any number of threads may use a decoder
-    at the same time. Raises ``SearchError`` for a hot word that cannot be pronounced.
+    It finds words of the lexicon, and hot words, which get a pronunciation where the lexicon lacks them:
+    learning to pronounce takes some seconds. Any number of threads may use it at the same time. Raises
+    ``SearchError`` for a language model without a word of the lexicon, and for a hot word that cannot be
+    pronounced.
     """
 
     def __init__(
@@ -94,10 +99,10 @@ class LexiconBeamSearch:
     ) -> None:
         self.config = config
         self.model = model
-        self.hot, heat = build_word_automaton(phrases, config.hotword_weight)
-        self.entries = gather_entries(config, tokenizer, model, heat)
-        self.sounds = build_pronunciation_table(config, self.entries, model, self.hot)
-        self.most_candidates = config.beam_size * count_ways_on(self.sounds)
+        hot, symbols = build_word_automaton(phrases, config.hotword_weight)
+        self.entries = gather_entries(config, tokenizer, model, symbols)
+        self.table = build_pronunciation_table(config, self.entries, model, hot)
+        self.most_candidates = config.beam_size * count_ways_on(self.table)
         self.limits = Limits(
             lm_weight=float(config.lm_weight) if model is not None else 0.0,
             beam_size=config.beam_size,
@@ -112,20 +117,25 @@ class LexiconBeamSearch:
             "phrases": list(phrases),
         }
 
-    def find(self, log_probs: np.ndarray, n_best: int = 1) -> list[FoundWords]:
-        """The best word sequences of one recording, best first, without the times of the words."""
-        limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
-        trie, state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
-        rows = take_off_priors(log_probs, self.config)
-        passing = make_state(self.config.beam_size, self.most_candidates, state)
-        frame = advance(self.sounds, trie, limits, passing, rows, 0)
-        while frame < len(rows):
-            passing = make_room(passing)
-            frame = advance(self.sounds, trie, limits, passing, rows, frame)
-        return self._results(passing, n_best)
+    def find_best(self, log_probs: np.ndarray, n_best: int = 1) -> list[ScoredWords]:
+        """Find the best word sequences of one recording, best first, without the times of the words.
 
-    def hypotheses(self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1) -> list[Hypothesis]:
-        """The best hypotheses of one recording, best first.
+        The arguments are those of ``find_hypotheses``.
+        """
+        limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
+        trie, lm_state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
+        rows = take_off_priors(log_probs, self.config)
+        state = make_state(self.config.beam_size, self.most_candidates, lm_state)
+        frame = advance(self.table, trie, limits, state, rows, 0)
+        while frame < len(rows):
+            state = make_room(state)
+            frame = advance(self.table, trie, limits, state, rows, frame)
+        return self._rank_results(state, n_best)
+
+    def find_hypotheses(
+        self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1
+    ) -> list[Hypothesis]:
+        """Find the best hypotheses of one recording, best first.
 
         Args:
             log_probs: ``(frames, vocabulary)``, natural logarithms, normalised, the blank first.
@@ -134,79 +144,61 @@ class LexiconBeamSearch:
         """
         return [
             Hypothesis(
-                found.tokens,
-                " ".join(entry.word for entry in found.entries),
-                found.score,
-                self._timed(found, log_probs, frame_seconds),
+                result.tokens,
+                " ".join(entry.word for entry in result.entries),
+                result.score,
+                self._make_words(result, log_probs, frame_seconds),
             )
-            for found in self.find(log_probs, n_best)
+            for result in self.find_best(log_probs, n_best)
         ]
 
-    def batch(
+    def search_batch(
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
-        """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
-        return search_on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
+        """Find the best hypothesis of every recording on ``threads`` threads (default: all cores)."""
+        return search_on_threads(
+            lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
+        )
 
-    def _results(self, passing: LexiconBeamState, n_best: int) -> list[FoundWords]:
-        """What the hypotheses of the beam come to, were the recording to end here, best first."""
-        beam = passing.beam[: passing.numbers[SIZE]]
+    def _rank_results(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
+        """Rank the hypotheses of the beam as if the recording ended here, best first."""
+        beam = state.beam[: state.numbers[SIZE]]
         whole = beam[beam["node"] == ROOT]
         if not len(whole):  # the last word is not finished: it is left out
             best = int(beam["rank"].argmax())
             whole = beam[best : best + 1]
-        totals: dict[int, float] = {}
+        scores: dict[int, float] = {}
         firsts: dict[int, np.void] = {}
         for one in whole[np.argsort(-whole["rank"], kind="stable")]:
-            said = int(one["said"])
-            firsts.setdefault(said, one)
-            total = np.logaddexp(one["blank"], one["token"])
-            totals[said] = float(np.logaddexp(totals.get(said, -np.inf), total))
+            words = int(one["words_hash"])
+            firsts.setdefault(words, one)
+            score = np.logaddexp(one["blank"], one["token"])
+            scores[words] = float(np.logaddexp(scores.get(words, -np.inf), score))
         if self.model is not None:
-            for said, one in firsts.items():
+            for words, one in firsts.items():
                 end, _ = score_word(self.model.trie, one["state"], self.model.end)
-                totals[said] += self.limits.lm_weight * end
-        best_first = sorted(totals, key=lambda said: -totals[said])[:n_best]
+                scores[words] += self.limits.lm_weight * end
+        best_first = sorted(scores, key=lambda words: -scores[words])[:n_best]
         return [
-            self._result(totals[said], self._spelled(passing, int(firsts[said]["history"])))
-            for said in best_first
+            ScoredWords(self._trace_back(state, int(firsts[words]["history"])), scores[words])
+            for words in best_first
         ]
 
-    def _spelled(self, passing: LexiconBeamState, history: int) -> tuple[Entry, ...]:
-        """The words that lead to a node of the tree of words."""
+    def _trace_back(self, state: LexiconBeamState, history: int) -> tuple[Entry, ...]:
+        """Return the words that lead to a node of the tree of words."""
         backwards = []
         while history > 0:
-            backwards.append(self.entries[int(passing.entries[history])])
-            history = int(passing.parents[history])
+            backwards.append(self.entries[int(state.entries[history])])
+            history = int(state.parents[history])
         return tuple(reversed(backwards))
 
-    def _result(self, total: float, entries: tuple[Entry, ...]) -> FoundWords:
-        """A result whose score is ``total``, and what that is made of."""
-        lm = 0.0
-        if self.model is not None:
-            state = self.model.begin
-            for number in (*(entry.number for entry in entries), self.model.end):
-                log_prob, state = score_word(self.model.trie, state, number)
-                lm += log_prob
-        fees = sum(entry.fee for entry in entries) + self._heated(entries)
-        tokens = tuple(token for entry in entries for token in entry.tokens)
-        acoustic = total - self.limits.lm_weight * lm - fees
-        extra = fees - self.config.word_bonus * len(entries)
-        return FoundWords(tokens, total, acoustic, lm, len(entries), extra, entries)
-
-    def _heated(self, entries: Sequence[Entry]) -> float:
-        """What the hot phrases in some words add."""
-        gained, state = 0.0, 0
-        for entry in entries:
-            state = int(self.hot.following[state, entry.heat])
-            gained += float(self.hot.gains[state])
-        return gained
-
-    def _timed(self, found: FoundWords, log_probs: np.ndarray, frame_seconds: float) -> tuple[Word, ...]:
-        """The words with the times of their phones; as sure as the geometric mean of these."""
-        placed = align_tokens(log_probs, np.array(found.tokens, np.int32))
+    def _make_words(
+        self, result: ScoredWords, log_probs: np.ndarray, frame_seconds: float
+    ) -> tuple[Word, ...]:
+        """Give the words the times of their phones; each is as sure as the geometric mean of its phones."""
+        placed = align_tokens(log_probs, np.array(result.tokens, np.int32))
         words, last = [], 0
-        for entry in found.entries:
+        for entry in result.entries:
             first, last = last, last + len(entry.tokens)
             words.append(
                 Word(
@@ -219,52 +211,47 @@ class LexiconBeamSearch:
         return calibrate(words, self.config)
 
 
-def make_beam_search(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None, phrases: Sequence[str] = ()
-) -> PrefixBeamSearch | LexiconBeamSearch:
-    """The search that goes with a vocabulary; ``phrases`` are hot words."""
-    if tokenizer.lexicon is None:
-        return PrefixBeamSearch(config, tokenizer, model, phrases)
-    return LexiconBeamSearch(config, tokenizer, model, phrases)
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def gather_entries(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, heat: Mapping[str, int]
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, hot_symbols: Mapping[str, int]
 ) -> Entries:
-    """The words that can be found, and how; ``heat`` has the hot ones.
+    """Gather the words that can be found, and how they are pronounced.
 
-    A hot word counts as one that the language model knows: it pays no fee for its letters.
+    ``hot_symbols`` has the words of hot phrases. A hot word counts as one that the language model knows: it
+    pays no fee for its letters.
     """
     assert tokenizer.lexicon is not None
     try:
-        columns = add_pronunciations(tokenizer.lexicon, heat).columns
+        columns = add_pronunciations(tokenizer.lexicon, hot_symbols).columns
     except G2PError as error:
         raise SearchError(f"hot words: {error}") from error
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
     tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
     order, tokens, bounds, new = sort_pronunciations(tokens, columns.bounds)
     words = [columns.words[place] for place in order.tolist()]
-    hot = np.array([heat.get(word, 0) for word in words], np.int32)
+    hot = np.array([hot_symbols.get(word, 0) for word in words], np.int32)
     fees = np.full(len(words), float(config.word_bonus))
     if model is None:
         return Entries(words, tokens, bounds, new, np.zeros(len(words), np.int32), fees, hot)
     known = model.vocabulary.numbers
     numbers = np.array([known.get(word, -1) for word in words], np.int32)
-    strange = numbers < 0
-    lengths = np.array([len(word) for word in words])
-    fees += np.where(strange & (hot == 0), config.unknown_score * lengths, 0.0)
-    if strange.all():
+    is_unknown = numbers < 0
+    if is_unknown.all():
         raise SearchError(f"no word of the language model is in the model's lexicon: {OTHER_FORM}")
+    lengths = np.array([len(word) for word in words])
+    fees += np.where(is_unknown & (hot == 0), config.unknown_score * lengths, 0.0)
     if config.closed:
-        fees[strange & (hot == 0)] = -np.inf
-    numbers[strange] = model.unknown
+        fees[is_unknown & (hot == 0)] = -np.inf
+    numbers[is_unknown] = model.unknown
     return Entries(words, tokens, bounds, new, numbers, fees, hot)
 
 
 def sort_pronunciations(
     tokens: np.ndarray, bounds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The order that sorts pronunciations, their tokens and bounds in that order, and which are new there.
+    """Sort pronunciations; return the order, sorted tokens and bounds, and which differ from the one before.
 
     Tokens are above 0, the blank, so that shorter ones filled up with zeros come before those that go on.
     """
@@ -287,11 +274,11 @@ def sort_pronunciations(
 def build_pronunciation_table(
     config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWordAutomaton
 ) -> PronunciationTable:
-    """The entries as arrays."""
+    """Make arrays of the entries, as compiled code reads them."""
     words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
     firsts = np.append(np.flatnonzero(entries.new), len(entries)).astype(np.int32)
     lengths = np.diff(entries.bounds)
-    highest = entries.fees + config.hotword_weight * (entries.heat > 0)
+    highest = entries.fees + config.hotword_weight * (entries.hot_symbols > 0)
     if model is not None:
         highest += config.lm_weight * model.unigrams[entries.numbers]
     tree = build_lexicon_trie(
@@ -307,6 +294,6 @@ def build_pronunciation_table(
         numbers=entries.numbers,
         fees=entries.fees,
         hot=hot,
-        heat=entries.heat,
+        hot_symbols=entries.hot_symbols,
         ending=float(entries.fees.max() + hot.gains.max() + hot.ahead.max() + tree.ahead[ROOT]),
     )

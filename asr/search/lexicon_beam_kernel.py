@@ -1,11 +1,11 @@
-"""Word search for tokens that do not spell: token passing through the pronunciations of a lexicon, compiled.
+"""Token passing through the pronunciations of a lexicon, for tokens that do not spell, compiled.
 
 A hypothesis is a sequence of words and a place in the trie of pronunciations, with the probabilities of
 its CTC paths that end in blank and in the last token, summed over paths and pronunciations (Graves et
 al. 2006; the lexicon as in Ney & Ortmanns 2000, "Progress in dynamic programming search for LVCSR").
-Where a pronunciation ends, the hypothesis goes on, if a longer one begins so, and besides begins a new
-word behind each of the words that sound like this: homophones are told apart by the language model, of
-which the best unigram that can still be reached is looked ahead to. No token stands between words.
+Where a pronunciation ends, the hypothesis continues with longer pronunciations that begin with it, and it
+also ends each of the words with this pronunciation and begins a new word. The language model tells
+homophones apart; the best unigram that can still be reached is its look-ahead. No token separates words.
 """
 
 # mypy: disable-error-code="attr-defined"
@@ -28,15 +28,15 @@ NONE = -1
 
 
 class PronunciationTable(NamedTuple):
-    """What words sound like.
+    """How words are pronounced, as compiled code reads it.
 
-    tree: the trie of pronunciations, tokens as letters; its look-ahead is weighted already.
+    tree: the trie of pronunciations, with tokens as letters; its look-ahead is already weighted.
     firsts: ``(pronunciations + 1,)`` int32; pronunciation ``p`` is that of the entries
         ``firsts[p]:firsts[p + 1]``, an entry being a word with a pronunciation.
-    words: int32, the word of each entry. numbers: int32, what the language model calls it.
-    fees: float64, what an entry adds besides the language model's opinion, natural logarithm.
-    hot: the automaton of hot phrases, which reads words. heat: int32, what it calls the word of each entry.
-    ending: what the end of a word adds to a rank at most, the language model's opinion left out.
+    words: int32, the word of each entry. numbers: int32, the language model's number of it.
+    fees: float64, what an entry adds besides the language model, natural logarithm.
+    hot: the automaton of hot phrases, which reads words. hot_symbols: int32, its symbols of the words.
+    ending: the most that the end of a word adds to a rank, the language model not counted.
     """
 
     tree: LexiconTrie
@@ -45,7 +45,7 @@ class PronunciationTable(NamedTuple):
     numbers: np.ndarray
     fees: np.ndarray
     hot: HotWordAutomaton
-    heat: np.ndarray
+    hot_symbols: np.ndarray
     ending: float
 
 
@@ -61,13 +61,13 @@ class Limits(NamedTuple):
 
 
 # ``blank`` and ``token``: log probabilities of the paths that end in blank and in ``last``, fusion
-# included. ``rank``: with the look-ahead. ``said``: a hash of the words; ``history``: their place in the
+# included. ``rank``: with the look-ahead. ``words_hash``: of the words; ``history``: their place in the
 # tree of words. ``entry``: the entry that ended in this frame, not yet in that tree, or NONE. ``hot``: the
 # state of the automaton of hot phrases.
 HYPOTHESIS = np.dtype(
     [
         *((name, np.float64) for name in ("blank", "token", "rank")),
-        ("said", np.int64),
+        ("words_hash", np.int64),
         *((name, np.int32) for name in ("history", "node", "last", "state", "hot", "entry", "slot")),
     ],
     align=True,
@@ -75,11 +75,11 @@ HYPOTHESIS = np.dtype(
 
 
 class LexiconBeamState(NamedTuple):
-    """A search under way: everything that changes.
+    """A search under way: everything that changes from frame to frame.
 
     numbers: hypotheses in the beam, entries in the tree of words.
     beam, candidates: hypotheses now and after the next frame. table: a hash table of candidates.
-    parents, entries: the tree of words; node 0 is no word at all.
+    parents, entries: the tree of words; node 0 is the beginning.
     """
 
     numbers: np.ndarray
@@ -93,17 +93,17 @@ class LexiconBeamState(NamedTuple):
 SIZE, HISTORIES = 0, 1
 
 
-def count_ways_on(sounds: PronunciationTable) -> int:
-    """In how many ways a hypothesis can go on in a frame, at most."""
-    children = sounds.tree.first_child
-    alike = np.append(np.diff(sounds.firsts), 0)  # and 0 for nodes where no word ends, whose number is -1
-    ways = np.concatenate([[0], np.cumsum(1 + alike[sounds.tree.words])])
+def count_ways_on(pronunciations: PronunciationTable) -> int:
+    """Count the ways in which a hypothesis can continue in a frame, at most."""
+    children = pronunciations.tree.first_child
+    homophones = np.append(np.diff(pronunciations.firsts), 0)  # 0 for nodes where no word ends, number -1
+    ways = np.concatenate([[0], np.cumsum(1 + homophones[pronunciations.tree.words])])
     return 1 + int((ways[children[1:]] - ways[children[:-1]]).max())
 
 
 def make_state(beam_size: int, most: int, state: int) -> LexiconBeamState:
-    """A search before its first frame, with room for ``most`` candidates; ``state``: the language model's."""
-    passing = LexiconBeamState(
+    """Make a search with room for ``most`` candidates; ``state`` is the language model's at the start."""
+    search = LexiconBeamState(
         numbers=np.array([1, 1]),
         beam=np.zeros(beam_size, HYPOTHESIS),
         candidates=np.zeros(most, HYPOTHESIS),
@@ -111,59 +111,62 @@ def make_state(beam_size: int, most: int, state: int) -> LexiconBeamState:
         parents=np.zeros(16 * beam_size + 1, np.int32),
         entries=np.zeros(16 * beam_size + 1, np.int32),
     )
-    first = passing.beam[0]
-    first["token"], first["said"], first["last"], first["state"] = -np.inf, FNV_BASIS, NONE, state
-    return passing
+    first = search.beam[0]
+    first["token"], first["words_hash"], first["last"], first["state"] = -np.inf, FNV_BASIS, NONE, state
+    return search
 
 
 @compile_function
 def advance(
-    sounds: PronunciationTable,
+    pronunciations: PronunciationTable,
     trie: Trie,
     limits: Limits,
-    passing: LexiconBeamState,
+    search: LexiconBeamState,
     rows: np.ndarray,
     frame: int,
 ) -> int:
     """Read log-probs ``(frames, vocabulary)`` from ``frame`` on.
 
-    Returns the first frame that was not read: there is none, or the tree of words needs more room first.
+    Returns the number of the next frame: that after the last, or one before which the tree of words needs
+    more room.
     """
     while frame < len(rows):
         row = rows[frame]
         if row[BLANK_TOKEN] >= limits.blank_threshold:
-            for i in range(passing.numbers[SIZE]):
-                kept = passing.beam[i]
+            for i in range(search.numbers[SIZE]):
+                kept = search.beam[i]
                 kept.blank = add_logs(kept.blank, kept.token) + row[BLANK_TOKEN]
                 kept.token = -np.inf
         else:
-            if len(passing.parents) - passing.numbers[HISTORIES] < limits.beam_size:
+            if len(search.parents) - search.numbers[HISTORIES] < limits.beam_size:
                 return frame
-            select_survivors(limits, passing, grow_beam(sounds, trie, limits, passing, row))
+            select_survivors(limits, search, grow_beam(pronunciations, trie, limits, search, row))
         frame += 1
     return frame
 
 
 @compile_no_alloc
 def grow_beam(
-    sounds: PronunciationTable, trie: Trie, limits: Limits, passing: LexiconBeamState, row: np.ndarray
+    pronunciations: PronunciationTable, trie: Trie, limits: Limits, search: LexiconBeamState, row: np.ndarray
 ) -> int:
-    """All that the hypotheses of the beam may become by a frame; returns how many candidates there are."""
-    tree, beam = sounds.tree, passing.beam
+    """Fill in the candidates that the beam may become in a frame; return how many there are."""
+    tree, beam = pronunciations.tree, search.beam
     count, best = 0, -np.inf
-    for i in range(passing.numbers[SIZE]):
+    for i in range(search.numbers[SIZE]):
         old = beam[i]
-        place = find_candidate(passing, count, old.said, old.node, old.last)
-        new = passing.candidates[place]
+        place = find_candidate(search, count, old.words_hash, old.node, old.last)
+        new = search.candidates[place]
         count += 1
         new.history, new.state, new.hot, new.entry = old.history, old.state, old.hot, NONE
         new.blank = add_logs(old.blank, old.token) + row[BLANK_TOKEN]
         new.token = old.token + row[old.last] if old.last >= 0 else -np.inf
-        best = max(best, add_logs(new.blank, new.token) + tree.ahead[old.node] + sounds.hot.ahead[old.hot])
-    for i in range(passing.numbers[SIZE]):
+        best = max(
+            best, add_logs(new.blank, new.token) + tree.ahead[old.node] + pronunciations.hot.ahead[old.hot]
+        )
+    for i in range(search.numbers[SIZE]):
         old = beam[i]
         total = add_logs(old.blank, old.token)
-        most = max(tree.ahead[old.node] + sounds.hot.ahead[old.hot], sounds.ending)
+        most = max(tree.ahead[old.node] + pronunciations.hot.ahead[old.hot], pronunciations.ending)
         for child in range(tree.first_child[old.node], tree.first_child[old.node + 1]):
             token = int(tree.letters[child])
             if row[token] <= limits.token_threshold:
@@ -172,60 +175,73 @@ def grow_beam(
             if mass + most < best - limits.beam_threshold:
                 continue
             if tree.first_child[child] < tree.first_child[child + 1]:
-                rank = mass + tree.ahead[child] + sounds.hot.ahead[old.hot]
+                rank = mass + tree.ahead[child] + pronunciations.hot.ahead[old.hot]
                 if rank >= best - limits.beam_threshold:
                     best = max(best, rank)
                     count = add_mass(
-                        passing, count, old.said, child, token, mass, old.history, old.state, old.hot, NONE
+                        search,
+                        count,
+                        old.words_hash,
+                        child,
+                        token,
+                        mass,
+                        old.history,
+                        old.state,
+                        old.hot,
+                        NONE,
                     )
             sound = tree.words[child]
             if sound < 0:
                 continue
-            for entry in range(sounds.firsts[sound], sounds.firsts[sound + 1]):
-                hot = sounds.hot.following[old.hot, sounds.heat[entry]]
-                ended = mass + sounds.fees[entry] + sounds.hot.gains[hot]
-                ahead, state = tree.ahead[ROOT] + sounds.hot.ahead[hot], int(old.state)
+            for entry in range(pronunciations.firsts[sound], pronunciations.firsts[sound + 1]):
+                hot = pronunciations.hot.following[old.hot, pronunciations.hot_symbols[entry]]
+                ended = mass + pronunciations.fees[entry] + pronunciations.hot.gains[hot]
+                ahead, state = tree.ahead[ROOT] + pronunciations.hot.ahead[hot], int(old.state)
                 if limits.lm_weight > 0.0:
                     if ended + ahead < best - limits.beam_threshold:
-                        continue  # no opinion of the language model is above 0
-                    log_prob, state = score_word(trie, state, sounds.numbers[entry])
+                        continue  # no log probability of the language model is above 0
+                    log_prob, state = score_word(trie, state, pronunciations.numbers[entry])
                     ended += limits.lm_weight * log_prob
                 if ended + ahead >= best - limits.beam_threshold:
                     best = max(best, ended + ahead)
-                    said = (old.said ^ sounds.words[entry]) * FNV_PRIME  # wraps around at 64 bits
-                    count = add_mass(passing, count, said, ROOT, token, ended, old.history, state, hot, entry)
+                    words_hash = (
+                        old.words_hash ^ pronunciations.words[entry]
+                    ) * FNV_PRIME  # wraps around at 64 bits
+                    count = add_mass(
+                        search, count, words_hash, ROOT, token, ended, old.history, state, hot, entry
+                    )
     for i in range(count):
-        new = passing.candidates[i]
-        new.rank = add_logs(new.blank, new.token) + tree.ahead[new.node] + sounds.hot.ahead[new.hot]
-        passing.table[new.slot] = NONE
+        new = search.candidates[i]
+        new.rank = add_logs(new.blank, new.token) + tree.ahead[new.node] + pronunciations.hot.ahead[new.hot]
+        search.table[new.slot] = NONE
     return count
 
 
 @compile_inline
-def find_candidate(passing: LexiconBeamState, count: int, said: int, node: int, last: int) -> int:
-    """Where among ``count`` candidates the one with these words, this node and last token stands.
+def find_candidate(search: LexiconBeamState, count: int, words_hash: int, node: int, last: int) -> int:
+    """Find the one of ``count`` candidates with these words, this node and last token.
 
-    One that is new stands behind the others, its key filled in.
+    One that is new is put after the others, its key filled in.
     """
-    mask = len(passing.table) - 1
-    code = (((said ^ node) * FNV_PRIME) ^ last) * FNV_PRIME
+    mask = len(search.table) - 1
+    code = (((words_hash ^ node) * FNV_PRIME) ^ last) * FNV_PRIME
     slot = (code ^ (code >> 32)) & mask
-    while passing.table[slot] != NONE:
-        other = passing.candidates[passing.table[slot]]
-        if other.said == said and other.node == node and other.last == last:
-            return int(passing.table[slot])
+    while search.table[slot] != NONE:
+        other = search.candidates[search.table[slot]]
+        if other.words_hash == words_hash and other.node == node and other.last == last:
+            return int(search.table[slot])
         slot = (slot + 1) & mask
-    passing.table[slot] = count
-    new = passing.candidates[count]
-    new.said, new.node, new.last, new.slot = said, node, last, slot
+    search.table[slot] = count
+    new = search.candidates[count]
+    new.words_hash, new.node, new.last, new.slot = words_hash, node, last, slot
     return count
 
 
 @compile_inline
 def add_mass(
-    passing: LexiconBeamState,
+    search: LexiconBeamState,
     count: int,
-    said: int,
+    words_hash: int,
     node: int,
     last: int,
     mass: float,
@@ -234,9 +250,9 @@ def add_mass(
     hot: int,
     entry: int,
 ) -> int:
-    """Give a candidate the probability of more paths that end in ``last``; returns how many there are."""
-    place = find_candidate(passing, count, said, node, last)
-    new = passing.candidates[place]
+    """Add more paths that end in ``last`` to a candidate; return how many candidates there are."""
+    place = find_candidate(search, count, words_hash, node, last)
+    new = search.candidates[place]
     if place == count:
         new.blank, new.token = -np.inf, mass
         new.history, new.state, new.hot, new.entry = history, state, hot, entry
@@ -249,19 +265,18 @@ def add_mass(
 
 @compile_inline
 def add_logs(a: float, b: float) -> float:
-    """log(exp(a) + exp(b)); what is less than exp(-36) of the other, about as much as float64 can tell from
-    nothing, is left out."""
+    """Compute log(exp(a) + exp(b)), leaving out what is below exp(-36) of the other, float64's precision."""
     low, high = min(a, b), max(a, b)
     return high if low < high - 36.0 or high == -np.inf else high + np.log1p(np.exp(low - high))
 
 
 @compile_function
-def select_survivors(limits: Limits, passing: LexiconBeamState, count: int) -> None:
+def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> None:
     """Make the best candidates the beam.
 
-    With ``recombine``, one that is worse in both its endings than another with the same future is none.
+    With ``recombine``, one that is worse in both its endings than another with the same future is dropped.
     """
-    candidates, beam, numbers = passing.candidates, passing.beam, passing.numbers
+    candidates, beam, numbers = search.candidates, search.beam, search.numbers
     ranks = np.zeros(count)
     for i in range(count):
         ranks[i] = candidates[i].rank
@@ -276,7 +291,7 @@ def select_survivors(limits: Limits, passing: LexiconBeamState, count: int) -> N
             continue
         if new.entry != NONE:
             at = numbers[HISTORIES]
-            passing.parents[at], passing.entries[at] = new.history, new.entry
+            search.parents[at], search.entries[at] = new.history, new.entry
             new.history, new.entry = at, NONE
             numbers[HISTORIES] += 1
         beam[size] = new
@@ -298,28 +313,26 @@ def is_beaten(beam: np.ndarray, size: int, new: np.void) -> bool:
 
 
 @compile_function
-def make_room(passing: LexiconBeamState) -> LexiconBeamState:
-    """The same search; of the tree of words, what the beam needs is kept, with as much room behind it."""
-    size, count = passing.numbers[SIZE], passing.numbers[HISTORIES]
+def make_room(search: LexiconBeamState) -> LexiconBeamState:
+    """Copy a search, keeping of the tree of words what the beam needs, with as much room after it."""
+    size, count = search.numbers[SIZE], search.numbers[HISTORIES]
     needed = np.zeros(count, np.bool_)
     needed[0] = True
     for i in range(size):
-        at = passing.beam[i].history
+        at = search.beam[i].history
         while not needed[at]:
             needed[at] = True
-            at = passing.parents[at]
+            at = search.parents[at]
     kept = needed.sum()
-    room = 2 * kept + len(passing.beam)
+    room = 2 * kept + len(search.beam)
     parents, entries = np.zeros(room, np.int32), np.zeros(room, np.int32)
     places = np.zeros(count, np.int32)
     at = 0
     for i in range(count):  # parents come before their children
         if needed[i]:
-            parents[at], entries[at], places[i] = places[passing.parents[i]], passing.entries[i], at
+            parents[at], entries[at], places[i] = places[search.parents[i]], search.entries[i], at
             at += 1
     for i in range(size):
-        passing.beam[i].history = places[passing.beam[i].history]
-    passing.numbers[HISTORIES] = kept
-    return LexiconBeamState(
-        passing.numbers, passing.beam, passing.candidates, passing.table, parents, entries
-    )
+        search.beam[i].history = places[search.beam[i].history]
+    search.numbers[HISTORIES] = kept
+    return LexiconBeamState(search.numbers, search.beam, search.candidates, search.table, parents, entries)

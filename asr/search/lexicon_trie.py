@@ -1,4 +1,4 @@
-"""The words that a search knows, as a trie of bytes with the best score that can still be reached."""
+"""The words of a search as a trie of bytes, with the best score that can still be reached from each node."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from asr.core.compiled import compile_function, compile_inline
 
-OUT = -1  # where a prefix stands whose letters begin no known word
-ROOT = 0  # where a prefix stands that has not begun a word
+OUT = -1  # the place of a prefix whose letters begin no known word
+ROOT = 0  # the place of a prefix that has not begun a word
 
 
 class LexiconTrie(NamedTuple):
     """A trie in the order of breadth-first search, so that the children of a node stand side by side.
 
     first_child: ``(nodes + 1,)`` int32; node ``n`` has children ``first_child[n]:first_child[n + 1]``.
-    letters: ``(nodes,)`` uint8, the byte that leads to the node; sorted among brothers.
+    letters: ``(nodes,)`` uint8, the byte that leads to the node; sorted among siblings.
     depths: ``(nodes,)`` int32, how many bytes lead to the node.
     words: ``(nodes,)`` int32, the language model's number of the word that ends here, or -1.
     ahead: ``(nodes,)`` float32, the highest log probability among the words that end here or below.
@@ -30,7 +30,7 @@ class LexiconTrie(NamedTuple):
 
 
 def make_empty_trie() -> LexiconTrie:
-    """A lexicon that knows no word: every letter leads out of it."""
+    """Make a trie without words: every letter leads out of it."""
     nothing = np.zeros(1, np.int32)
     return LexiconTrie(
         np.ones(2, np.int32), np.zeros(1, np.uint8), nothing, nothing - 1, np.zeros(1, np.float32)
@@ -40,11 +40,11 @@ def make_empty_trie() -> LexiconTrie:
 def build_lexicon_trie(
     letters: np.ndarray, bounds: np.ndarray, numbers: np.ndarray, log_probs: np.ndarray
 ) -> LexiconTrie:
-    """The trie of words that are sorted by their bytes and different.
+    """Build the trie of distinct words that are sorted by their bytes.
 
     Args:
         letters, bounds: word ``w`` is ``letters[bounds[w]:bounds[w + 1]]``, uint8 and int64.
-        numbers: int32, what the language model calls each word.
+        numbers: int32, the language model's number of each word.
         log_probs: float32, natural logarithm of each word's probability without context.
     """
     return LexiconTrie(*_grow_trie(letters, bounds, numbers, log_probs))
@@ -52,7 +52,7 @@ def build_lexicon_trie(
 
 @compile_inline
 def find_child(lexicon: LexiconTrie, node: int, letter: int) -> int:
-    """The child of ``node`` under ``letter``, or ``OUT``."""
+    """Find the child of ``node`` by ``letter``, or ``OUT``."""
     if node < 0:
         return OUT
     low, high = lexicon.first_child[node], lexicon.first_child[node + 1]

@@ -1,63 +1,48 @@
-"""Prefix beam search behind one call: what is known is gathered once, then log-probs become hypotheses.
+"""Prefix beam search for tokens that spell words (characters, pieces of words).
 
-Log-probs are read in blocks. What all prefixes in the beam agree on after a block is committed: its
-words get their times, its frames and its part of the tree are let go, so that an hour of log-probs
-needs no more memory than a minute.
+``PrefixBeamSearch`` is made once for a vocabulary, a language model and hot words, and searches any number of
+recordings. Log-probs are read in blocks. What all prefixes in the beam agree on after a block is committed:
+its words get their times, and its frames and its part of the tree are dropped, so that an hour of log-probs
+needs no more memory than a minute. The algorithm is in ``prefix_beam_kernel``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.cores import count_cores
-from asr.errors import UserError
 from asr.lm.model import NgramModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from asr.search import prefix_beam_kernel as kernel
 from asr.search.alignment import Alignment, align_tokens
 from asr.search.confidence import calibrate
-from asr.search.config import SearchConfig
+from asr.search.config import OTHER_FORM, SearchConfig, SearchError
 from asr.search.prefix_beam_kernel import FREE, SIZE, PrefixBeamState, enlarge_tree, make_state
 from asr.search.prefix_beam_tables import build_search_tables
 from asr.search.priors import take_off_priors
+from asr.search.threads import search_on_threads
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word, make_words
 
-BLOCK = 1000  # frames that are read at once, and from which on the words of committed tokens are aligned
-MOST_NODES = 512  # of the tree, for every prefix in the beam; then half of the best one is decided upon
-
-OTHER_FORM = "it is of texts in another form, as in capitals (asr lm train has --normaliser)"
-
-
-class SearchError(UserError):
-    """A search that cannot be made."""
+BLOCK = 1000  # frames read at once; from so many on, the words of committed tokens are aligned
+MOST_NODES = 512  # of the tree, for every prefix in the beam; beyond that, half of the best prefix is decided
 
 
 @dataclass(frozen=True)
-class Found:
-    """One result of a search and what its score is made of, natural logarithms.
-
-    score = acoustic + lm_weight * lm + word_bonus * words + extra, where ``extra`` is what the
-    letters of unknown words and hot words add.
-    """
+class ScoredTokens:
+    """One result of a search: its tokens, and the natural logarithm of their fused probability."""
 
     tokens: tuple[int, ...]
     score: float
-    acoustic: float
-    lm: float
-    words: int
-    extra: float
 
 
 class PrefixBeamSearch:
-    """A search made ready for one vocabulary of tokens, one language model and one set of hot words.
+    """A search for one vocabulary of tokens, one language model and one set of hot words.
 
     Any number of threads may use it at the same time. Raises ``SearchError`` for tokens that are phones, for
-    a language model without a word that the tokens can spell, and for a hot word that they cannot.
+    a language model of which the tokens can spell no word, and for a hot word that they cannot spell.
     """
 
     def __init__(
@@ -77,7 +62,7 @@ class PrefixBeamSearch:
             raise SearchError(f"no word of the language model is made of this model's {unit}: {OTHER_FORM}")
         self.config = config
         self.tokenizer = tokenizer
-        self.known = build_search_tables(config, tokenizer, model, phrases)
+        self.tables = build_search_tables(config, tokenizer, model, phrases)
         self.begin_state = 0 if model is None else model.begin
         self.description = {
             "language_model": None if model is None else list(model.counts),
@@ -85,14 +70,19 @@ class PrefixBeamSearch:
         }
         self._idle: list[PrefixBeamState] = []  # append and pop are safe between threads
 
-    def find(self, log_probs: np.ndarray, n_best: int = 1) -> list[Found]:
-        """The best token sequences of one recording, best first, without the times of their words."""
+    def find_best(self, log_probs: np.ndarray, n_best: int = 1) -> list[ScoredTokens]:
+        """Find the best token sequences of one recording, best first, without the times of their words.
+
+        The arguments are those of ``find_hypotheses``.
+        """
         stream = PrefixBeamStream(self, None, n_best)
         stream.read(log_probs)
-        return stream.results()
+        return stream.take_results()
 
-    def hypotheses(self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1) -> list[Hypothesis]:
-        """The best hypotheses of one recording, best first.
+    def find_hypotheses(
+        self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1
+    ) -> list[Hypothesis]:
+        """Find the best hypotheses of one recording, best first.
 
         Args:
             log_probs: ``(frames, vocabulary)``, natural logarithms, normalised, the blank first.
@@ -105,24 +95,26 @@ class PrefixBeamSearch:
             stream.read(log_probs[begin : begin + BLOCK])
         return stream.finish()
 
-    def batch(
+    def search_batch(
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
-        """The best hypothesis of every recording, found on ``threads`` threads (default: all cores)."""
-        return search_on_threads(lambda rows: self.hypotheses(rows, frame_seconds)[0], log_probs, threads)
+        """Find the best hypothesis of every recording on ``threads`` threads (default: all cores)."""
+        return search_on_threads(
+            lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
+        )
 
-    def _lend(self) -> PrefixBeamState:
+    def _lend_state(self) -> PrefixBeamState:
         try:
             return self._idle.pop()
         except IndexError:
             return make_state(self.config.beam_size, len(self.tokenizer))
 
-    def _take_back(self, search: PrefixBeamState) -> None:
-        self._idle.append(search)
+    def _take_back_state(self, state: PrefixBeamState) -> None:
+        self._idle.append(state)
 
 
 def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
-    """Raise ``SearchError`` for one that could never be found."""
+    """Raise ``SearchError`` for a phrase that could never be found."""
     for phrase in phrases:
         if missing := tokenizer.find_unknown(phrase):
             raise SearchError(
@@ -132,145 +124,128 @@ def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
 
 
 def can_spell_any(tokenizer: Tokenizer, vocabulary: Vocabulary) -> bool:
-    """Whether there is a word, besides ``<unk>`` and the like, whose every byte some token has."""
-    there = np.zeros(256, bool)
-    there[list("".join(tokenizer.surfaces).replace(" ", "").encode())] = True
-    strange = np.logical_or.reduceat(~there[vocabulary.letters], vocabulary.bounds[:-1])
+    """Whether the tokens have every byte of some word, ``<unk>`` and the like not counted."""
+    known = np.zeros(256, bool)
+    known[list("".join(tokenizer.surfaces).replace(" ", "").encode())] = True
+    is_foreign = np.logical_or.reduceat(~known[vocabulary.letters], vocabulary.bounds[:-1])
     specials = [number for number in map(vocabulary.find, (BEGIN, END, UNKNOWN)) if number >= 0]
-    strange[specials] = True
-    return not strange.all()
-
-
-def search_on_threads(
-    best: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
-) -> list[Hypothesis]:
-    """What ``best`` makes of every recording, on so many threads; ``None`` means all cores."""
-    threads = min(threads or count_cores(), len(log_probs))
-    if threads <= 1:
-        return [best(rows) for rows in log_probs]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(best, log_probs))
+    is_foreign[specials] = True
+    return not is_foreign.all()
 
 
 class PrefixBeamStream:
-    """One recording on its way through a decoder, block by block.
+    """One recording on its way through a search, block by block.
 
     ``frame_seconds`` is ``None`` when the times of words are not wanted.
     """
 
-    def __init__(self, decoder: PrefixBeamSearch, frame_seconds: float | None, n_best: int = 1) -> None:
+    def __init__(self, search: PrefixBeamSearch, frame_seconds: float | None, n_best: int = 1) -> None:
         self.tokens: list[int] = []  # committed: no prefix in the beam differs from them any more
         self.words: list[Word] = []  # those of committed tokens that have their times
-        self._decoder = decoder
+        self._search = search
         self._frame_seconds = frame_seconds
         self._n_best = n_best
-        self._known = decoder.known
+        self._tables = search.tables
         if n_best > 1:
-            self._known = self._known._replace(pruning=self._known.pruning._replace(recombine=False))
-        self._search = decoder._lend()
-        kernel.start(self._search, decoder.begin_state, self._known.hot.start)
+            self._tables = self._tables._replace(pruning=self._tables.pruning._replace(recombine=False))
+        self._state = search._lend_state()
+        kernel.start(self._state, search.begin_state, self._tables.hot.start)
         self._timed = 0  # committed tokens whose words have their times
         self._first_frame = 0
-        self._kept = np.zeros((0, len(decoder.tokenizer)), np.float32)  # frames of all tokens behind them
+        self._kept = np.zeros((0, len(search.tokenizer)), np.float32)  # frames of all tokens after them
 
     def read(self, log_probs: np.ndarray) -> None:
-        """Read the next ``(frames, vocabulary)`` log-probs."""
-        rows = take_off_priors(log_probs, self._decoder.config)
-        frame = kernel.advance(self._known, self._search, rows, 0)
+        """Read the next log-probs ``(frames, vocabulary)``."""
+        rows = take_off_priors(log_probs, self._search.config)
+        frame = kernel.advance(self._tables, self._state, rows, 0)
         while frame < len(rows):
             self._make_room()
-            frame = kernel.advance(self._known, self._search, rows, frame)
+            frame = kernel.advance(self._tables, self._state, rows, frame)
         if self._frame_seconds is not None:
             self._kept = np.concatenate([self._kept, log_probs], dtype=np.float32)
             if len(self._kept) >= BLOCK:
                 self._commit()
-                self._place_committed()
+                self._time_committed_words()
 
-    def ranked(self) -> list[Found]:
-        """What was found so far, were the recording to end here."""
-        search, known = self._search, self._known
-        table = np.zeros((int(search.numbers[SIZE]), 5))
-        kernel.score_endings(known, search, table)
+    def rank_results(self) -> list[ScoredTokens]:
+        """Rank the results as if the recording ended here, best first."""
+        table = np.zeros((int(self._state.numbers[SIZE]), 2))
+        kernel.score_endings(self._tables, self._state, table)
         finished = np.flatnonzero(table[:, 0] > -np.inf)
-        if not len(finished):  # a closed lexicon knows no last word: it is left out
-            entry = int(table[:, 4].argmax())
-            _, lm, words, extra, score = table[entry].tolist()
-            return [self._made_of(self._whole_words(self._spelled(entry)), score, lm, words, extra)]
+        if not len(finished):  # a closed lexicon does not know the last word, which is left out
+            entry = int(table[:, 1].argmax())
+            return [ScoredTokens(self._drop_last_word(self._spell(entry)), float(table[entry, 1]))]
         order = finished[np.argsort(-table[finished, 0], kind="stable")][: self._n_best]
-        return [self._made_of(self._spelled(entry), *table[entry, :4].tolist()) for entry in order]
+        return [ScoredTokens(self._spell(entry), float(table[entry, 0])) for entry in order]
+
+    def take_results(self) -> list[ScoredTokens]:
+        """Rank the results for the last time; the stream cannot be used after that."""
+        results = self.rank_results()
+        self._search._take_back_state(self._state)
+        return results
 
     def finish(self) -> list[Hypothesis]:
-        """The best hypotheses, best first. The stream is used up."""
-        return [self._hypothesis(found) for found in self.results()]
+        """Return the best hypotheses, best first; the stream cannot be used after that."""
+        return [self._make_hypothesis(result) for result in self.take_results()]
 
-    def results(self) -> list[Found]:
-        """What ``ranked`` returns, for the last time: the stream is used up."""
-        found = self.ranked()
-        self._decoder._take_back(self._search)
-        return found
+    def _make_hypothesis(self, result: ScoredTokens) -> Hypothesis:
+        rest = np.array(result.tokens[self._timed :], np.int32)
+        words = (*self.words, *self._make_words(rest, align_tokens(self._kept, rest)))
+        text = self._search.tokenizer.decode(result.tokens)
+        return Hypothesis(result.tokens, text, result.score, words)
 
-    def _hypothesis(self, found: Found) -> Hypothesis:
-        rest = np.array(found.tokens[self._timed :], np.int32)
-        words = (*self.words, *self._placed(rest, align_tokens(self._kept, rest)))
-        return Hypothesis(found.tokens, self._decoder.tokenizer.decode(found.tokens), found.score, words)
-
-    def _placed(self, tokens: np.ndarray, alignment: Alignment) -> tuple[Word, ...]:
-        """The words of ``tokens`` that were aligned with the frames kept."""
+    def _make_words(self, tokens: np.ndarray, alignment: Alignment) -> tuple[Word, ...]:
+        """Make words of ``tokens`` that were aligned with the frames kept."""
         seconds = self._frame_seconds or 0.0
-        surfaces = self._decoder.tokenizer.surfaces
+        surfaces = self._search.tokenizer.surfaces
         words = make_words(
             [surfaces[token] for token in tokens],
             [float(self._first_frame + frame) * seconds for frame in alignment.begins[: len(tokens)]],
             [float(self._first_frame + frame) * seconds for frame in alignment.ends[: len(tokens)]],
             np.exp(alignment.peaks[: len(tokens)]).tolist(),
         )
-        return calibrate(words, self._decoder.config)
+        return calibrate(words, self._search.config)
 
-    def _made_of(self, tokens: tuple[int, ...], score: float, lm: float, words: float, extra: float) -> Found:
-        fusion = self._known.fusion
-        acoustic = score - fusion.lm_weight * lm - fusion.word_bonus * words - extra
-        return Found(tokens, score, acoustic, lm, int(words), extra)
-
-    def _spelled(self, entry: int) -> tuple[int, ...]:
-        """All tokens of a prefix in the beam, committed ones included."""
-        backwards = np.zeros(len(self._search.free), np.int32)
-        count = kernel.spell_backwards(self._search, entry, backwards)
+    def _spell(self, entry: int) -> tuple[int, ...]:
+        """Return all tokens of a prefix in the beam, committed ones included."""
+        backwards = np.zeros(len(self._state.free), np.int32)
+        count = kernel.spell_backwards(self._state, entry, backwards)
         return (*self.tokens, *backwards[:count][::-1].tolist())
 
-    def _whole_words(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """``tokens`` up to the last one that ends a word."""
-        borders = self._known.pieces.borders
+    def _drop_last_word(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """Return ``tokens`` up to the last one that ends a word."""
+        borders = self._tables.pieces.borders
         ends = [i for i, token in enumerate(tokens) if borders[token]]
         return tokens[: ends[-1]] if ends else ()
 
     def _commit(self) -> None:
-        tokens = np.zeros(len(self._search.free), np.int32)
-        count = kernel.commit(self._search, tokens)
+        tokens = np.zeros(len(self._state.free), np.int32)
+        count = kernel.commit(self._state, tokens)
         self.tokens += tokens[:count].tolist()
 
     def _make_room(self) -> None:
-        """See to it that the tree has nodes for the next frame: commit, enlarge it, or else decide."""
-        search, size = self._search, self._decoder.config.beam_size
+        """Make sure that the tree has nodes for the next frame: commit, else enlarge it, else decide."""
+        state, size = self._state, self._search.config.beam_size
         self._commit()
-        if search.numbers[FREE] >= size:
+        if state.numbers[FREE] >= size:
             return
-        if len(search.free) < MOST_NODES * size:
-            self._search = enlarge_tree(search)
+        if len(state.free) < MOST_NODES * size:
+            self._state = enlarge_tree(state)
             return
-        kernel.decide(search)
+        kernel.decide(state)
         self._commit()
 
-    def _place_committed(self) -> None:
-        """Give the words of committed tokens their times, and let their frames go."""
-        borders = self._known.pieces.borders
+    def _time_committed_words(self) -> None:
+        """Give the words of committed tokens their times, and drop their frames."""
+        borders = self._tables.pieces.borders
         pending = self.tokens[self._timed :]
         whole = next((i for i in range(len(pending) - 1, 0, -1) if borders[pending[i]]), 0)
         if not whole:
             return
-        best = np.array(self.ranked()[0].tokens[self._timed :], np.int32)
+        best = np.array(self.rank_results()[0].tokens[self._timed :], np.int32)
         alignment = align_tokens(self._kept, best)
-        self.words += self._placed(best[:whole], alignment)
+        self.words += self._make_words(best[:whole], alignment)
         self._timed += whole
-        behind = int(alignment.begins[whole])
-        self._kept = self._kept[behind:].copy()
-        self._first_frame += behind
+        first_kept = int(alignment.begins[whole])
+        self._kept = self._kept[first_kept:].copy()
+        self._first_frame += first_kept

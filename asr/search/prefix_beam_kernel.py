@@ -8,14 +8,14 @@ paths of a prefix summed, with five changes that make it fast:
   candidate. What was scaled away is kept as one logarithm.
 - A prefix is a node of a tree in flat arrays. Two paths to one prefix meet in its node, found
   through the parent's children; no string or list is ever compared. Nodes that nothing refers to
-  go back to a free list, so that memory depends on the beam and not on the length of the audio.
-- A node knows its place in the trie of the vocabulary. The best unigram that can be reached from
-  there ranks unfinished words (look-ahead), but is no part of their probability, so that nothing
-  has to be taken back. The language model is asked once per node, when a word may end there.
-- Prefixes between which the future cannot tell (same language model state, same place in the
-  trie, same last token) compete: one that is worse in both its endings is dropped. That is all but
-  exact: only paths that still come to it from its own parent could have made it the better one.
-- Frames that are surely blank only say that a token ended; runs of them cost as much as one.
+  return to a free list, so that memory depends on the beam and not on the length of the audio.
+- A node has a place in the trie of the vocabulary. The best unigram that can be reached from there
+  ranks unfinished words (look-ahead), but is no part of their probability, so that nothing has to be
+  taken back. The language model is asked once per node, when a word may end there.
+- Prefixes with the same future (same language model state, same place in the trie, same last token)
+  compete: one that is worse in both its endings is dropped. That is all but exact: only paths that
+  still come to it from its own parent could have made it the better one.
+- Frames that are surely blank only say that a token ended; a run of them costs as much as one.
 """
 
 # mypy: disable-error-code="attr-defined"
@@ -43,6 +43,7 @@ class TokenTexts(NamedTuple):
     letters: uint8, of all tokens one after the other.
     bounds: ``(tokens + 1,)`` int32; token ``t`` is ``letters[bounds[t]:bounds[t + 1]]``.
     borders: ``(tokens,)`` bool, whether there is a space in it, so that a word may end.
+    single: ``(tokens,)`` uint8, the byte of a token that is one byte and no space, else 0.
     """
 
     letters: np.ndarray
@@ -52,14 +53,13 @@ class TokenTexts(NamedTuple):
 
 
 class Fusion(NamedTuple):
-    """The numbers behind the words: weights as they enter scores, and the language model's own.
+    """Weights and bounds of the fusion with a language model and hot words.
 
-    ``lm_weight`` is 0 without a language model. A word outside the lexicon adds ``unknown`` for every
-    letter besides the language model's opinion of ``unknown_word``; minus infinity closes the lexicon.
-    The letters are paid for when a prefix leaves the lexicon, or when its word ends inside it.
-    ``outside`` ranks a prefix outside the lexicon by what its end will cost. A token multiplies
-    a prefix's rank by ``inner_bound`` at most; one with a space takes it to its probability times
-    ``border_bound`` at most.
+    ``lm_weight`` is 0 without a language model. A word outside the lexicon adds ``unknown`` for every letter,
+    besides the log probability of ``unknown_word``; minus infinity closes the lexicon. The letters are paid
+    for when a prefix leaves the lexicon, or when its word ends inside it. ``outside`` ranks a prefix outside
+    the lexicon by what its end will cost. A token multiplies a prefix's rank by at most ``inner_bound``; a
+    token with a space makes it at most the prefix's probability times ``border_bound``.
     """
 
     lm_weight: float
@@ -73,7 +73,7 @@ class Fusion(NamedTuple):
 
 
 class Pruning(NamedTuple):
-    """What is not looked at; see ``SearchConfig``. ``recombine`` drops all but the best of rivals."""
+    """What the search leaves out; see ``SearchConfig``. ``recombine`` drops all but the best of rivals."""
 
     beam_size: int
     worst_share: float  # exp(-beam_threshold)
@@ -83,7 +83,7 @@ class Pruning(NamedTuple):
 
 
 class SearchTables(NamedTuple):
-    """All that a search knows besides log-probs; arrays that many searches share."""
+    """What a search reads besides log-probs; arrays that many searches share."""
 
     pieces: TokenTexts
     lexicon: LexiconTrie
@@ -97,14 +97,13 @@ class SearchTables(NamedTuple):
 
 # A prefix. ``links`` counts its children, and one more while it is in the beam; at 0 the node is free.
 # ``slot`` is its place in the beam. ``place``, ``state`` and ``hot`` are where it stands in lexicon,
-# language model and hot words. ``lm``, ``words`` and ``extra`` are sums over its finished words: log
-# probability, number, and all that unknown and hot words add. ``step`` is the factor by which fusion
-# changed the probability from parent to node. ``end_*``: what ``word_end`` says, when ``ended``.
+# language model and hot words. ``step`` is the factor by which fusion changed the probability from parent
+# to node. ``end_state`` and ``end_factor``: what ``finish_word`` returns, when ``ended``.
 NODE = np.dtype(
     [
         *((name, np.int32) for name in ("parent", "token", "first", "sibling", "links", "slot")),
-        *((name, np.int32) for name in ("place", "state", "hot", "words", "end_state", "ended")),
-        *((name, np.float64) for name in ("lm", "extra", "step", "end_lm", "end_extra", "end_factor")),
+        *((name, np.int32) for name in ("place", "state", "hot", "end_state", "ended")),
+        *((name, np.float64) for name in ("step", "end_factor")),
     ],
     align=True,
 )
@@ -128,7 +127,7 @@ CANDIDATE = np.dtype(
 
 
 class PrefixBeamState(NamedTuple):
-    """A search under way: everything that changes.
+    """A search under way: everything that changes from frame to frame.
 
     numbers: prefixes in the beam, free nodes, the root, whether the last frame was skipped.
     scale: ``(1,)``, the logarithm of what probabilities were divided by.
@@ -154,46 +153,43 @@ SIZE, FREE, ROOT_NODE, SKIPPED = 0, 1, 2, 3
 
 
 @compile_inline
-def finish_word(known: SearchTables, place: int, state: int) -> tuple[float, float, int, float]:
-    """What finishing a word at ``place`` after ``state`` does.
+def finish_word(tables: SearchTables, place: int, state: int) -> tuple[float, int]:
+    """Finish a word at ``place`` after the language model's ``state``.
 
-    Returns the factor on the prefix's probability, the language model's log probability and state,
-    and what an unknown word adds.
+    Returns the factor on the prefix's probability and the language model's next state.
     """
-    fusion = known.fusion
-    word = known.lexicon.words[place] if place >= 0 else NONE
+    fusion = tables.fusion
+    word = tables.lexicon.words[place] if place >= 0 else NONE
     extra, log_prob = 0.0, 0.0
     if word < 0:
         word = fusion.unknown_word
         if place >= 0:
-            extra = fusion.unknown * known.lexicon.depths[place]
+            extra = fusion.unknown * tables.lexicon.depths[place]
     if fusion.lm_weight != 0.0:
-        log_prob, state = score_word(known.trie, state, word)
-    return np.exp(fusion.lm_weight * log_prob + fusion.word_bonus + extra), log_prob, state, extra
+        log_prob, state = score_word(tables.trie, state, word)
+    return np.exp(fusion.lm_weight * log_prob + fusion.word_bonus + extra), state
 
 
 @compile_inline
-def remember_word_end(known: SearchTables, nodes: np.ndarray, at: int) -> None:
-    """Ask what finishing the last word of a node does, and remember it."""
+def remember_word_end(tables: SearchTables, nodes: np.ndarray, at: int) -> None:
+    """Finish the last word of a node and remember what that does."""
     node = nodes[at]
-    factor, log_prob, state, extra = finish_word(known, node.place, node.state)
-    node.end_factor, node.end_lm, node.end_state, node.end_extra = factor, log_prob, state, extra
+    factor, state = finish_word(tables, node.place, node.state)
+    node.end_factor, node.end_state = factor, state
     node.ended = 1
 
 
 @compile_inline
-def append_token(
-    known: SearchTables, nodes: np.ndarray, at: int, token: int
-) -> tuple[float, int, int, int, int, float, float]:
-    """Where a node gets to by ``token``.
+def append_token(tables: SearchTables, nodes: np.ndarray, at: int, token: int) -> tuple[float, int, int, int]:
+    """Append ``token`` to the prefix of a node.
 
-    Returns the factor on its probability (0 where a closed lexicon ends), its places in the lexicon,
-    in the language model and among the hot words, and what is added to its words, lm and extra.
+    Returns the factor on its probability (0 where a closed lexicon ends) and its places in the lexicon,
+    in the language model and among the hot words.
     """
     node = nodes[at]
     place, state, hot = node.place, node.state, node.hot
-    factor, words, lm, extra = 1.0, 0, 0.0, 0.0
-    pieces, fusion = known.pieces, known.fusion
+    factor = 1.0
+    pieces, fusion = tables.pieces, tables.fusion
     closed = fusion.unknown == -np.inf
     first = pieces.bounds[token]
     for i in range(first, pieces.bounds[token + 1]):
@@ -203,37 +199,36 @@ def append_token(
                 continue
             if i == first:
                 if not node.ended:
-                    remember_word_end(known, nodes, at)
-                end_factor, end_lm = node.end_factor, node.end_lm
-                state, end_extra = node.end_state, node.end_extra
+                    remember_word_end(tables, nodes, at)
+                end_factor, state = node.end_factor, node.end_state
             else:
-                end_factor, end_lm, state, end_extra = finish_word(known, place, state)
-            factor, words, lm, extra = factor * end_factor, words + 1, lm + end_lm, extra + end_extra
+                end_factor, state = finish_word(tables, place, state)
+            factor *= end_factor
             place = ROOT
         else:
             before = place
-            place = find_child(known.lexicon, before, letter)
+            place = find_child(tables.lexicon, before, letter)
             if place == OUT:
                 if closed:
-                    return 0.0, place, state, hot, words, lm, extra
-                fee = fusion.unknown * (1 if before < 0 else known.lexicon.depths[before] + 1)
-                factor, extra = factor * np.exp(fee), extra + fee
-        hot = known.hot.following[hot, letter]
-        gain = known.hot.gains[hot]
+                    return 0.0, place, state, hot
+                fee = fusion.unknown * (1 if before < 0 else tables.lexicon.depths[before] + 1)
+                factor *= np.exp(fee)
+        hot = tables.hot.following[hot, letter]
+        gain = tables.hot.gains[hot]
         if gain != 0.0:
-            factor, extra = factor * np.exp(gain), extra + gain
-    return factor, place, state, hot, words, lm, extra
+            factor *= np.exp(gain)
+    return factor, place, state, hot
 
 
 @compile_inline
-def look_ahead(known: SearchTables, place: int, hot: int) -> float:
-    """The factor that ranks a prefix by what its unfinished word can become."""
-    return (known.ahead[place] if place >= 0 else known.fusion.outside) * known.hot_ahead[hot]
+def look_ahead(tables: SearchTables, place: int, hot: int) -> float:
+    """Return the factor that ranks a prefix by what its unfinished word can become."""
+    return (tables.ahead[place] if place >= 0 else tables.fusion.outside) * tables.hot_ahead[hot]
 
 
 @compile_no_alloc
 def start(search: PrefixBeamState, state: int, hot: int) -> None:
-    """Start anew with the empty prefix, whatever was searched before."""
+    """Start with the empty prefix, whatever was searched before."""
     numbers, free = search.numbers, search.free
     for i in range(len(free)):
         free[i] = len(free) - 1 - i
@@ -241,7 +236,7 @@ def start(search: PrefixBeamState, state: int, hot: int) -> None:
     root = add_node(search, NONE, NONE)
     node = search.nodes[root]
     node.place, node.state, node.hot = ROOT, state, hot
-    node.words, node.lm, node.extra, node.step, node.slot = 0, 0.0, 0.0, 1.0, 0
+    node.step, node.slot = 1.0, 0
     node.links += 1  # the root is never free
     numbers[SIZE], numbers[ROOT_NODE], numbers[SKIPPED] = 1, root, 0
     entry = search.beam[0]
@@ -251,7 +246,7 @@ def start(search: PrefixBeamState, state: int, hot: int) -> None:
 
 @compile_inline
 def add_node(search: PrefixBeamState, parent: int, token: int) -> int:
-    """A node in the beam, first among its parent's children; where it stands is for the caller to say."""
+    """Add a node in the beam, first among its parent's children; the caller fills in where it stands."""
     nodes, numbers = search.nodes, search.numbers
     numbers[FREE] -= 1
     at = search.free[numbers[FREE]]
@@ -267,7 +262,7 @@ def add_node(search: PrefixBeamState, parent: int, token: int) -> int:
 
 @compile_inline
 def release(search: PrefixBeamState, at: int) -> None:
-    """Take one link from a node; when it was the last one, free the node and go on with its parent."""
+    """Take one link from a node; when it was the last one, free the node and continue with its parent."""
     nodes, numbers = search.nodes, search.numbers
     nodes[at].links -= 1
     while nodes[at].links == 0:
@@ -286,12 +281,12 @@ def release(search: PrefixBeamState, at: int) -> None:
 
 
 @compile_no_alloc
-def advance(known: SearchTables, search: PrefixBeamState, log_probs: np.ndarray, frame: int) -> int:
+def advance(tables: SearchTables, search: PrefixBeamState, log_probs: np.ndarray, frame: int) -> int:
     """Read log-probs ``(frames, vocabulary)`` from ``frame`` on.
 
-    Returns the first frame that was not read: there is none, or the tree needs more room first.
+    Returns the number of the next frame: that after the last, or one before which the tree needs more room.
     """
-    pruning, numbers = known.pruning, search.numbers
+    pruning, numbers = tables.pruning, search.numbers
     while frame < len(log_probs):
         blank = log_probs[frame, BLANK_TOKEN]
         if blank >= pruning.blank_threshold:
@@ -307,7 +302,7 @@ def advance(known: SearchTables, search: PrefixBeamState, log_probs: np.ndarray,
             )
             best = extend_without_token(search)
             if best > 0.0:  # a frame that allows nothing, not even a blank, says nothing
-                select_survivors(known, search, extend_with_tokens(known, search, likely, best))
+                select_survivors(tables, search, extend_with_tokens(tables, search, likely, best))
                 numbers[SKIPPED] = 0
             for i in range(likely):
                 search.probs[search.tokens[i]] = 0.0
@@ -317,7 +312,7 @@ def advance(known: SearchTables, search: PrefixBeamState, log_probs: np.ndarray,
 
 @compile_inline
 def skip_blank(beam: np.ndarray, size: int) -> None:
-    """A frame that is surely blank: all paths end in it."""
+    """Read a frame that is surely blank: all paths end in it."""
     for i in range(size):
         beam[i].blank += beam[i].token
         beam[i].token = 0.0
@@ -325,7 +320,7 @@ def skip_blank(beam: np.ndarray, size: int) -> None:
 
 @compile_inline
 def pick_likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, threshold: float) -> int:
-    """Fill in the tokens above the threshold, likely ones first, and what is probable; returns how many.
+    """Fill in the tokens above the threshold, likely ones first, and their probabilities; return how many.
 
     Where more are above it than ``tokens`` has room for, the likeliest are taken.
     """
@@ -348,7 +343,7 @@ def pick_likely_tokens(tokens: np.ndarray, probs: np.ndarray, row: np.ndarray, t
 
 @compile_inline
 def extend_without_token(search: PrefixBeamState) -> float:
-    """The candidates that add no token: a blank, the last token again, or the parent that adds it now.
+    """Fill in the candidates that add no token: a blank, the last token again, or what the parent adds.
 
     Returns the highest rank.
     """
@@ -380,15 +375,20 @@ def extend_without_token(search: PrefixBeamState) -> float:
 
 
 @compile_inline
-def extend_with_tokens(known: SearchTables, search: PrefixBeamState, likely: int, best: float) -> int:
-    """The candidates that add a token, behind those that stay; returns how many there are in all."""
+def extend_with_tokens(tables: SearchTables, search: PrefixBeamState, likely: int, best: float) -> int:
+    """Fill in the candidates that add a token, after those that add none; return the number of all."""
     nodes, beam, candidates = search.nodes, search.beam, search.candidates
     tokens, probs = search.tokens, search.probs
-    worst_share, borders = known.pruning.worst_share, known.pieces.borders
-    inner_bound, border_bound = known.fusion.inner_bound, known.fusion.border_bound
-    single, lexicon, ahead, outside = known.pieces.single, known.lexicon, known.ahead, known.fusion.outside
-    unknown = known.fusion.unknown
-    heated = len(known.hot.gains) > 1
+    worst_share, borders = tables.pruning.worst_share, tables.pieces.borders
+    inner_bound, border_bound = tables.fusion.inner_bound, tables.fusion.border_bound
+    single, lexicon, ahead, outside = (
+        tables.pieces.single,
+        tables.lexicon,
+        tables.ahead,
+        tables.fusion.outside,
+    )
+    unknown = tables.fusion.unknown
+    heated = len(tables.hot.gains) > 1
     size = search.numbers[SIZE]
     count = size
     threshold = best * worst_share
@@ -411,7 +411,7 @@ def extend_with_tokens(known: SearchTables, search: PrefixBeamState, likely: int
             if j >= 0:  # it is in the beam and has its share already
                 continue
             letter = single[token]
-            if letter > 0 and not heated:  # what walk and look_ahead do for one letter, inlined
+            if letter > 0 and not heated:  # what append_token and look_ahead do for one letter, inlined
                 before = nodes[entry.node].place
                 place = find_child(lexicon, before, letter)
                 if place >= 0:
@@ -420,9 +420,9 @@ def extend_with_tokens(known: SearchTables, search: PrefixBeamState, likely: int
                     mass *= np.exp(unknown * (1 if before < 0 else lexicon.depths[before] + 1))
                     rank = mass * outside
             else:
-                factor, place, _, hot, _, _, _ = append_token(known, nodes, entry.node, token)
+                factor, place, _, hot = append_token(tables, nodes, entry.node, token)
                 mass *= factor
-                rank = mass * look_ahead(known, place, hot)
+                rank = mass * look_ahead(tables, place, hot)
             if rank <= threshold:
                 continue
             if rank > best:
@@ -435,10 +435,10 @@ def extend_with_tokens(known: SearchTables, search: PrefixBeamState, likely: int
 
 
 @compile_inline
-def select_survivors(known: SearchTables, search: PrefixBeamState, count: int) -> None:
-    """Make the beam of the best candidates, scaled so that the best ranks 1."""
+def select_survivors(tables: SearchTables, search: PrefixBeamState, count: int) -> None:
+    """Make the best candidates the beam, scaled so that the best ranks 1."""
     nodes, beam, successors = search.nodes, search.beam, search.successors
-    candidates, numbers, pruning = search.candidates, search.numbers, known.pruning
+    candidates, numbers, pruning = search.candidates, search.numbers, tables.pruning
     best = 0.0
     for c in range(count):
         best = max(best, candidates[c].rank)
@@ -461,16 +461,16 @@ def select_survivors(known: SearchTables, search: PrefixBeamState, count: int) -
             room -= 1
         if candidate.rank < threshold or (candidate.rank == threshold and room < 0):
             if c < size:
-                candidate.origin = NONE  # its node is let go below
+                candidate.origin = NONE  # its node is released below
             continue
         entry, after = beam[candidate.origin], successors[kept]
-        if c < size:  # what becomes of it is in place already, at or behind the one that is filled
+        if c < size:  # its successor is in place already, at the slot that is filled or after it
             after.node, after.last, after.ahead = entry.node, entry.last, entry.ahead
             after.blank, after.token = successors[c].blank * scale, successors[c].token * scale
         else:
-            node = get_child(known, search, entry.node, candidate.added)
+            node = get_child(tables, search, entry.node, candidate.added)
             after.node, after.last = node, candidate.added
-            after.ahead = look_ahead(known, nodes[node].place, nodes[node].hot)
+            after.ahead = look_ahead(tables, nodes[node].place, nodes[node].hot)
             after.blank, after.token = 0.0, candidate.mass * scale
         kept += 1
     # Only now, because a prefix that goes may be the parent of one that comes.
@@ -487,8 +487,8 @@ def select_survivors(known: SearchTables, search: PrefixBeamState, count: int) -
 
 
 @compile_inline
-def get_child(known: SearchTables, search: PrefixBeamState, parent: int, token: int) -> int:
-    """The child of ``parent`` by ``token`` in the beam: one that descendants have kept, or a new one."""
+def get_child(tables: SearchTables, search: PrefixBeamState, parent: int, token: int) -> int:
+    """Get the child of ``parent`` by ``token``: one that its descendants have kept, or a new one."""
     nodes = search.nodes
     at = nodes[parent].first
     while at >= 0 and nodes[at].token != token:
@@ -497,16 +497,15 @@ def get_child(known: SearchTables, search: PrefixBeamState, parent: int, token: 
         nodes[at].links += 1
         return at
     at = add_node(search, parent, token)
-    node, before = nodes[at], nodes[parent]
-    factor, place, state, hot, words, lm, extra = append_token(known, nodes, parent, token)
+    node = nodes[at]
+    factor, place, state, hot = append_token(tables, nodes, parent, token)
     node.step, node.place, node.state, node.hot = factor, place, state, hot
-    node.words, node.lm, node.extra = before.words + words, before.lm + lm, before.extra + extra
     return at
 
 
 @compile_inline
 def drop_rivals(search: PrefixBeamState, size: int) -> int:
-    """Drop each successor that another one with the same future equals or beats; returns how many stay."""
+    """Drop each successor that another one with the same future equals or beats; return how many stay."""
     nodes, successors, table = search.nodes, search.successors, search.table
     table[:] = NONE
     mask = len(table) - 1
@@ -542,7 +541,7 @@ def has_same_future(nodes: np.ndarray, one: np.void, other: np.void) -> bool:
 
 @compile_inline
 def find_nth_largest(values: np.ndarray, count: int, n: int) -> float:
-    """The ``n``-th largest of the first ``count`` values, which are put in another order (Hoare 1961)."""
+    """Find the ``n``-th largest of the first ``count`` values, which are reordered (Hoare 1961)."""
     low, high = 0, count - 1
     n -= 1
     while low < high:
@@ -570,7 +569,7 @@ def find_nth_largest(values: np.ndarray, count: int, n: int) -> float:
 def commit(search: PrefixBeamState, tokens: np.ndarray) -> int:
     """Move the root down to where the prefixes of the beam part.
 
-    Writes the tokens on the way into ``tokens``, as many as fit, and returns how many.
+    Writes the tokens on the way into ``tokens``, as many as fit, and returns how many these are.
     """
     nodes, numbers = search.nodes, search.numbers
     count = 0
@@ -616,7 +615,7 @@ def decide(search: PrefixBeamState) -> None:
 
 @compile_inline
 def measure_depth(nodes: np.ndarray, at: int) -> int:
-    """How many tokens lead from the root to a node."""
+    """Count the tokens that lead from the root to a node."""
     depth = 0
     while nodes[at].parent >= 0:
         at = nodes[at].parent
@@ -626,41 +625,38 @@ def measure_depth(nodes: np.ndarray, at: int) -> int:
 
 @compile_inline
 def find_ancestor(nodes: np.ndarray, at: int, distance: int) -> int:
-    """The node ``distance`` tokens nearer to the root."""
+    """Find the node ``distance`` tokens nearer to the root."""
     for _ in range(distance):
         at = nodes[at].parent
     return at
 
 
 @compile_no_alloc
-def score_endings(known: SearchTables, search: PrefixBeamState, table: np.ndarray) -> None:
-    """What every prefix in the beam comes to when the recording ends here; the search can still go on.
+def score_endings(tables: SearchTables, search: PrefixBeamState, table: np.ndarray) -> None:
+    """Score every prefix in the beam as if the recording ended here; the search can still go on.
 
-    ``table`` is ``(beam, 5)`` float64; it is filled with score, lm, words and extra, and with the score
-    without an end. A score is minus infinity where a closed lexicon does not know the last word.
+    ``table`` is ``(beam, 2)`` float64: filled with the score, and with the score without an end. A score is
+    minus infinity where a closed lexicon does not know the last word.
     """
-    beam, fusion = search.beam, known.fusion
+    beam, fusion = search.beam, tables.fusion
     for i in range(search.numbers[SIZE]):
         node = search.nodes[beam[i].node]
         total = beam[i].blank + beam[i].token
-        words, lm, extra, state = node.words, node.lm, node.extra, node.state
-        table[i, 4] = np.log(total) + search.scale[0]
+        state = node.state
+        table[i, 1] = np.log(total) + search.scale[0]
         if node.place != ROOT:
-            factor, log_prob, state, end_extra = finish_word(known, node.place, state)
-            gain = known.hot.gains[known.hot.following[node.hot, SPACE]]
+            factor, state = finish_word(tables, node.place, state)
+            gain = tables.hot.gains[tables.hot.following[node.hot, SPACE]]
             total *= factor * np.exp(gain)
-            words, lm, extra = words + 1, lm + log_prob, extra + end_extra + gain
         if fusion.lm_weight != 0.0:
-            log_prob, _ = score_word(known.trie, state, fusion.end_word)
+            log_prob, _ = score_word(tables.trie, state, fusion.end_word)
             total *= np.exp(fusion.lm_weight * log_prob)
-            lm += log_prob
         table[i, 0] = np.log(total) + search.scale[0] if total > 0.0 else -np.inf
-        table[i, 1], table[i, 2], table[i, 3] = lm, words, extra
 
 
 @compile_no_alloc
 def spell_backwards(search: PrefixBeamState, entry: int, tokens: np.ndarray) -> int:
-    """Write the tokens from the root to a prefix in the beam, last one first; returns how many."""
+    """Write the tokens from the root to a prefix in the beam, last one first; return how many."""
     nodes, at = search.nodes, search.beam[entry].node
     count = 0
     while nodes[at].parent >= 0:
@@ -671,7 +667,7 @@ def spell_backwards(search: PrefixBeamState, entry: int, tokens: np.ndarray) -> 
 
 
 def make_state(beam_size: int, vocabulary: int) -> PrefixBeamState:
-    """Room for a search; ``begin`` makes it ready."""
+    """Make room for a search; ``start`` fills in its beginning."""
     nodes = 32 * beam_size + 64
     tokens = min(vocabulary, MOST_TOKENS)
     candidates = beam_size * (1 + tokens)
@@ -691,7 +687,7 @@ def make_state(beam_size: int, vocabulary: int) -> PrefixBeamState:
 
 
 def enlarge_tree(search: PrefixBeamState) -> PrefixBeamState:
-    """The same search with room for twice as many nodes."""
+    """Copy a search into one with room for twice as many nodes."""
     size = len(search.nodes)
     nodes, free = np.zeros(2 * size, NODE), np.zeros(2 * size, np.int32)
     nodes[:size], free[:size] = search.nodes, search.free

@@ -1,4 +1,4 @@
-"""What a search knows besides log-probs: tokens, words, language model and hot words as arrays."""
+"""What a prefix beam search reads besides log-probs: tokens, words, n-grams and hot words as arrays."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from asr.search.lexicon_trie import LexiconTrie, build_lexicon_trie, make_empty_
 from asr.search.prefix_beam_kernel import Fusion, Pruning, SearchTables, TokenTexts
 from asr.text.tokenizer import Tokenizer
 
-SMALLEST = 1e-37  # of what float32 holds with full precision
+SMALLEST = 1e-37  # that float32 holds with full precision
 
-NO_TRIE = make_empty_model()
+NO_TRIE = make_empty_model()  # stands for a language model that is not there
 
 
 def build_search_tables(
     config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, phrases: Sequence[str]
 ) -> SearchTables:
-    """Everything that searches with these options share."""
+    """Build what all searches with these options share; ``phrases`` are hot words."""
     hot = build_byte_automaton(phrases, config.hotword_weight)
     lexicon = make_empty_trie() if model is None else build_trie_with_phrases(model, phrases)
     weight = config.lm_weight if model is not None else 0.0
@@ -68,7 +68,7 @@ def build_search_tables(
 
 
 def encode_token_texts(tokenizer: Tokenizer) -> TokenTexts:
-    """What tokens contribute to a text, as bytes."""
+    """Encode what tokens contribute to a text, as bytes."""
     surfaces = [surface.encode() for surface in tokenizer.surfaces]
     bounds = np.zeros(len(surfaces) + 1, np.int32)
     np.cumsum([len(surface) for surface in surfaces], out=bounds[1:])
@@ -79,9 +79,9 @@ def encode_token_texts(tokenizer: Tokenizer) -> TokenTexts:
 
 
 def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> LexiconTrie:
-    """The vocabulary of a language model, and the words of hot phrases, which it may not know.
+    """Build the trie of a language model's vocabulary and of the words of hot phrases that it lacks.
 
-    A hot word that is new stands for ``<unk>`` where the language model is asked.
+    The language model scores a hot word that it lacks as ``<unk>``.
     """
     vocabulary = model.vocabulary
     numbers = np.arange(len(vocabulary), dtype=np.int32)
@@ -104,5 +104,5 @@ def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> Lexico
 
 
 def look_up_unigram(model: NgramModel, word: int) -> float:
-    """The log probability of a word without context."""
+    """Look up the log probability of a word without context."""
     return float(model.unigrams[word])

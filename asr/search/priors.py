@@ -1,8 +1,8 @@
-"""Label priors: what a model finds likely whatever it hears, taken off its log-probs ahead of a search.
+"""Label priors: what a model finds likely whatever it hears, taken off its log-probs before a search.
 
-A search wants how well the sound fits a token, and a model says how likely the token is given the sound;
-by Bayes' rule the one is the other divided by the token's prior (Miao, Gowayyed & Metze 2015, "EESEN",
-section 3.2). Most of all it makes blanks less certain.
+A search needs how well the sound fits a token; a model says how likely the token is given the sound. By
+Bayes' rule the one is the other divided by the token's prior (Miao, Gowayyed & Metze 2015, "EESEN", section
+3.2). The main effect is that blanks become less certain.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from asr.errors import UserError
 from asr.search.config import SearchConfig
 
-LEAST_PRIOR = 1e-6  # of a token that hardly occurs: it must not become likely everywhere
+LEAST_PRIOR = 1e-6  # so that a token that hardly occurs does not become likely everywhere
 
 
 def measure_log_priors(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
-    """The log of each token's mean probability over all frames of ``(frames, vocabulary)`` arrays."""
+    """Measure the log of each token's mean probability over all frames of ``(frames, vocabulary)`` arrays."""
     total, frames = np.zeros(1), 0
     for rows in log_probs:
         total = total + np.exp(rows, dtype=np.float64).sum(axis=0)
@@ -28,7 +28,7 @@ def measure_log_priors(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
 
 
 def take_off_priors(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
-    """``(frames, vocabulary)`` log-probs as a search under ``config`` reads them: float32, normalised.
+    """Take the weighted priors off log-probs ``(frames, vocabulary)``; the result is float32 and normalised.
 
     Raises ``UserError`` when the priors are those of another vocabulary.
     """

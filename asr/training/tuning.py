@@ -13,8 +13,8 @@ from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
+from asr.search.beam_search import make_beam_search
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
-from asr.search.lexicon_beam import make_beam_search
 from asr.search.priors import measure_log_priors
 from asr.text.tokenizer import NORMALISERS
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
@@ -70,7 +70,7 @@ def decoded(
 ) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
     decoder = make_beam_search(config, recognizer.tokenizer, model)
-    found = decoder.batch(list(speech.log_probs.values()), speech.frame_seconds)
+    found = decoder.search_batch(list(speech.log_probs.values()), speech.frame_seconds)
     return dict(zip(speech.log_probs, found, strict=True))
 
 

@@ -93,7 +93,7 @@ def test_block_by_block_the_path_is_that_of_the_whole_table(seed, frames, count,
         log_probs = np.round(log_probs * 2) / 2
     tokens = np.random.default_rng(seed).integers(1, 4, min(count, (frames + 1) // 2)).astype(np.int32)
     expected = best_ctc_path(log_probs, tokens.tolist())
-    np.testing.assert_array_equal(aligning._best_path(log_probs, tokens, block), expected)
+    np.testing.assert_array_equal(aligning._find_best_path(log_probs, tokens, block), expected)
 
 
 def test_a_path_whose_steps_are_too_many_is_the_same():

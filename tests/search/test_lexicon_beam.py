@@ -14,7 +14,8 @@ from asr.errors import UserError
 from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
 from asr.search import SearchConfig, search_greedily
-from asr.search.lexicon_beam import LexiconBeamSearch, make_beam_search
+from asr.search.beam_search import make_beam_search
+from asr.search.lexicon_beam import LexiconBeamSearch
 from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, Tokenizer
@@ -81,7 +82,7 @@ def phrase_words(words: tuple[str, ...], phrases: list[str]) -> int:
 
 
 def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None, phrases: list[str]):
-    """Score, acoustic and language model parts and the rest of every word sequence, by the definition."""
+    """The score of every word sequence, by its definition."""
     acoustic: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for tokens, log_prob in every_label_sequence(log_probs.astype(np.float64)).items():
         for words in readings(tokens, WORDS):
@@ -97,7 +98,7 @@ def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel
             unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
             extra += config.unknown_score * sum(map(len, unknown))
         weight = config.lm_weight if model is not None else 0.0
-        scores[words] = (heard + weight * lm + config.word_bonus * len(words) + extra, heard, lm, extra)
+        scores[words] = heard + weight * lm + config.word_bonus * len(words) + extra
     return scores
 
 
@@ -117,15 +118,16 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
     model = MODEL if with_model else None
     config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
     expected = every_reading(log_probs, config, model, phrases)
-    found = LexiconBeamSearch(config, TOKENIZER, model, phrases).find(log_probs, n_best=10_000)
+    found = LexiconBeamSearch(config, TOKENIZER, model, phrases).find_best(log_probs, n_best=10_000)
     assert {tuple(e.word for e in one.entries) for one in found} == set(expected)
     for one in found:
-        parts = (one.score, one.acoustic, one.lm, one.extra)
-        assert parts == pytest.approx(expected[tuple(e.word for e in one.entries)], abs=1e-4)
+        assert one.score == pytest.approx(expected[tuple(e.word for e in one.entries)], abs=1e-4)
         assert one.tokens == tuple(t for e in one.entries for t in e.tokens)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
-    quick = LexiconBeamSearch(replace(config, recombine=True), TOKENIZER, model, phrases).find(log_probs)[0]
+    quick = LexiconBeamSearch(replace(config, recombine=True), TOKENIZER, model, phrases).find_best(
+        log_probs
+    )[0]
     assert scores[0] - 0.7 < quick.score < scores[0] + 1e-4  # what is lost is at most a rival's paths
 
 
@@ -141,9 +143,9 @@ def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word
     config = replace(WIDE, beam_size=50, beam_threshold=threshold, word_bonus=word_bonus)
     decoder = LexiconBeamSearch(config, TOKENIZER, MODEL if with_model else None, phrases)
     log_probs = drawn(seed, 12)
-    found = decoder.find(log_probs, n_best=50)
-    decoder.sounds = decoder.sounds._replace(ending=np.inf)  # nothing is skipped
-    assert found == decoder.find(log_probs, n_best=50)
+    found = decoder.find_best(log_probs, n_best=50)
+    decoder.table = decoder.table._replace(ending=np.inf)  # nothing is skipped
+    assert found == decoder.find_best(log_probs, n_best=50)
 
 
 @UNHURRIED
@@ -151,8 +153,8 @@ def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word
 def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
     log_probs = drawn(seed, 5)
     expected = every_reading(log_probs, WIDE, MODEL, [])
-    best = max(score for words, (score, *_) in expected.items() if "ut" not in words)
-    found = LexiconBeamSearch(replace(WIDE, closed=True), TOKENIZER, MODEL).find(log_probs)[0]
+    best = max(score for words, score in expected.items() if "ut" not in words)
+    found = LexiconBeamSearch(replace(WIDE, closed=True), TOKENIZER, MODEL).find_best(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
 
 
@@ -168,8 +170,8 @@ def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
 def test_the_language_model_tells_words_that_sound_alike():
     config = SearchConfig(beam_size=20)
     heard = spoken("T U T U")
-    one = LexiconBeamSearch(config, TOKENIZER, model_of("to two", "toot")).hypotheses(heard, 0.04)[0]
-    other = LexiconBeamSearch(config, TOKENIZER, model_of("two to", "toot")).hypotheses(heard, 0.04)[0]
+    one = LexiconBeamSearch(config, TOKENIZER, model_of("to two", "toot")).find_hypotheses(heard, 0.04)[0]
+    other = LexiconBeamSearch(config, TOKENIZER, model_of("two to", "toot")).find_hypotheses(heard, 0.04)[0]
     assert (one.text, other.text) == ("to two", "two to")
     assert one.tokens == other.tokens == search_greedily(heard, TOKENIZER, 0.04).tokens
 
@@ -178,8 +180,8 @@ def test_what_comes_later_decides_which_word_it_was():
     # Alone "to" is more likely, but only "two" goes before "toot".
     model = model_of("to", "to", "to tea", "two toot")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
-    assert decoder.hypotheses(spoken("T U"), 0.04)[0].text == "to"
-    assert decoder.hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
+    assert decoder.find_hypotheses(spoken("T U"), 0.04)[0].text == "to"
+    assert decoder.find_hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
 
 
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
@@ -189,10 +191,10 @@ def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
         LexiconBeamSearch(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"])
     )
     heard = spoken("T U T U T", sure=0.8)
-    assert plain.find(heard)[0].entries[0].word == "to"
-    assert [entry.word for entry in hot.find(heard)[0].entries] == ["two", "toot"]
+    assert plain.find_best(heard)[0].entries[0].word == "to"
+    assert [entry.word for entry in hot.find_best(heard)[0].entries] == ["two", "toot"]
     unrelated = spoken("T T", sure=0.98)
-    assert hot.find(unrelated)[0].tokens == plain.find(unrelated)[0].tokens
+    assert hot.find_best(unrelated)[0].tokens == plain.find_best(unrelated)[0].tokens
 
 
 def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
@@ -205,13 +207,13 @@ def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
     tokens = [tokenizer.symbols.index(phone) for phone in "TUTU"]
     probs = np.full((8, len(tokenizer)), 0.02)
     probs[np.arange(8), [t for token in tokens for t in (token, 0)]] = 0.94
-    (found,) = decoder.find(np.log(probs).astype(np.float32))
+    (found,) = decoder.find_best(np.log(probs).astype(np.float32))
     assert [entry.word for entry in found.entries] == ["tutu"]
 
 
 def test_words_have_the_times_of_their_phones():
     decoder = LexiconBeamSearch(SearchConfig(beam_size=20, closed=True), TOKENIZER, model_of("toot u", "tea"))
-    (hypothesis,) = decoder.hypotheses(spoken("T U T U"), 0.1)
+    (hypothesis,) = decoder.find_hypotheses(spoken("T U T U"), 0.1)
     assert hypothesis.text == "toot u"
     first, second = hypothesis.words
     assert (first.start, first.end) == pytest.approx((0.0, 0.8))
@@ -223,21 +225,21 @@ def test_an_unfinished_word_at_the_end_is_left_out():
     lexicon = Lexicon({"toot": (("T", "U", "T"),)})
     tokenizer = Tokenizer((BLANK, "T", "U"), lexicon=lexicon)
     decoder = LexiconBeamSearch(SearchConfig(beam_size=3, beam_threshold=2.0), tokenizer)
-    assert decoder.hypotheses(spoken("T U T T U", 0.98), 0.04)[0].text == "toot"
+    assert decoder.find_hypotheses(spoken("T U T T U", 0.98), 0.04)[0].text == "toot"
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_next_to_no_recording_is_no_words(frames):
     silence = np.log(np.tile(np.array([[0.98, 0.01, 0.01]], np.float32), (frames, 1)))
     decoder = LexiconBeamSearch(SearchConfig(beam_size=4, blank_threshold=1.0), TOKENIZER, MODEL)
-    assert decoder.hypotheses(silence, 0.04)[0].words == ()
+    assert decoder.find_hypotheses(silence, 0.04)[0].words == ()
 
 
 def test_long_recordings_make_room_for_their_words():
     phones = " ".join(["T U T U"] * 400)
     model = model_of("to two")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
-    hypothesis = decoder.hypotheses(spoken(phones), 0.04)[0]
+    hypothesis = decoder.find_hypotheses(spoken(phones), 0.04)[0]
     assert len(hypothesis.text.split()) == 800
     assert hypothesis.tokens == search_greedily(spoken(phones), TOKENIZER, 0.04).tokens
     assert all(isinstance(word, Word) and word.start < word.end for word in hypothesis.words)
@@ -246,7 +248,9 @@ def test_long_recordings_make_room_for_their_words():
 def test_threads_find_the_same_as_one():
     decoder = LexiconBeamSearch(SearchConfig(beam_size=20), TOKENIZER, MODEL)
     recordings = [drawn(seed, 30) for seed in range(12)]
-    assert decoder.batch(recordings, 0.04, threads=4) == decoder.batch(recordings, 0.04, threads=1)
+    assert decoder.search_batch(recordings, 0.04, threads=4) == decoder.search_batch(
+        recordings, 0.04, threads=1
+    )
 
 
 def test_the_search_follows_from_the_vocabulary():

@@ -20,7 +20,7 @@ from asr.lm.model import NgramModel
 from asr.search import SearchConfig, search_greedily
 from asr.search import prefix_beam_kernel as kernel
 from asr.search.confidence import bin_by_confidence, fit_calibration, measure_calibration_error
-from asr.search.prefix_beam import BLOCK, Found, PrefixBeamSearch, PrefixBeamStream
+from asr.search.prefix_beam import BLOCK, PrefixBeamSearch, PrefixBeamStream
 from asr.search.prefix_beam_kernel import SIZE
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
 from tests.reference import collapse, every_label_sequence, words_in_phrases
@@ -48,15 +48,15 @@ def model_of(*sentences: str) -> NgramModel:
 MODEL = model_of("a", "a b", "ab a", "b ab", "a a b")
 
 
-def fused(
+def fuse(
     tokens: tuple[int, ...],
     acoustic: float,
     config: SearchConfig,
     model: NgramModel | None,
     tokenizer: Tokenizer = LETTERS,
     phrases: tuple[str, ...] = (),
-) -> tuple[float, float, float, int, float]:
-    """Score, acoustic and language model parts, words and the rest, by the definition."""
+) -> float:
+    """The score by its definition."""
     words = tokenizer.decode(tokens).split()
     lm, extra = 0.0, config.hotword_weight * words_in_phrases(words, phrases)
     if model is not None:
@@ -66,10 +66,10 @@ def fused(
         unknown = [w for w in words if model.vocabulary.find(w) < 0 and w not in hot]
         extra += config.unknown_score * sum(map(len, unknown))
     weight = config.lm_weight if model is not None else 0.0
-    return acoustic + weight * lm + config.word_bonus * len(words) + extra, acoustic, lm, len(words), extra
+    return acoustic + weight * lm + config.word_bonus * len(words) + extra
 
 
-def drawn(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
+def draw_log_probs(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
     """Random normalised log-probs."""
     logits = np.random.default_rng(seed).normal(0, 2, (frames, vocabulary))
     return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
@@ -88,31 +88,32 @@ def drawn(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
 def test_a_wide_beam_finds_what_exhaustive_search_finds(
     seed, frames, lm_weight, word_bonus, with_model, tokenizer, phrases
 ):
-    log_probs = drawn(seed, frames)
+    log_probs = draw_log_probs(seed, frames)
     model = MODEL if with_model else None
     config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
     expected = {
-        tokens: fused(tokens, acoustic, config, model, tokenizer, phrases)
+        tokens: fuse(tokens, acoustic, config, model, tokenizer, phrases)
         for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
     }
-    best = max(expected.values())[0]
-    found = PrefixBeamSearch(config, tokenizer, model, phrases).find(log_probs)[0]
+    best = max(expected.values())
+    found = PrefixBeamSearch(config, tokenizer, model, phrases).find_best(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
-    parts = (found.score, found.acoustic, found.lm, found.words, found.extra)
-    assert parts == pytest.approx(expected[found.tokens], abs=1e-4)
-    quick = PrefixBeamSearch(replace(config, recombine=True), tokenizer, model, phrases).find(log_probs)[0]
+    assert found.score == pytest.approx(expected[found.tokens], abs=1e-4)
+    quick = PrefixBeamSearch(replace(config, recombine=True), tokenizer, model, phrases).find_best(log_probs)[
+        0
+    ]
     assert best - 0.7 < quick.score < best + 1e-4  # what is lost is at most a rival's last paths
 
 
 @UNHURRIED
 @given(seed=st.integers(0, 10**6), frames=st.integers(1, 5))
 def test_n_best_are_the_best_and_different(seed, frames):
-    log_probs = drawn(seed, frames)
+    log_probs = draw_log_probs(seed, frames)
     everything = [
-        fused(tokens, acoustic, WIDE, MODEL)[0]
+        fuse(tokens, acoustic, WIDE, MODEL)
         for tokens, acoustic in every_label_sequence(log_probs.astype(np.float64)).items()
     ]
-    found = PrefixBeamSearch(WIDE, LETTERS, MODEL).find(log_probs, n_best=5)
+    found = PrefixBeamSearch(WIDE, LETTERS, MODEL).find_best(log_probs, n_best=5)
     assert len({result.tokens for result in found}) == len(found) > 0
     assert [r.score for r in found] == pytest.approx(sorted(everything, reverse=True)[: len(found)], abs=1e-4)
 
@@ -121,7 +122,7 @@ def test_n_best_are_the_best_and_different(seed, frames):
 @given(st.lists(st.integers(0, 3), max_size=40))
 def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
     log_probs = spelled_out(path, 4)
-    hypothesis = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS).hypotheses(log_probs, 0.04)[0]
+    hypothesis = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS).find_hypotheses(log_probs, 0.04)[0]
     assert hypothesis.tokens == tuple(collapse(path))
     same = search_greedily(log_probs, LETTERS, 0.04)
     assert hypothesis.text == same.text
@@ -131,7 +132,7 @@ def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
 @UNHURRIED
 @given(seed=st.integers(0, 10**6), vocabulary=st.integers(2, 100), threshold=st.floats(-12.0, -0.5))
 def test_the_likeliest_tokens_of_a_frame_are_tried(seed, vocabulary, threshold):
-    (row,) = drawn(seed, 1, vocabulary)
+    (row,) = draw_log_probs(seed, 1, vocabulary)
     tokens, probs = np.zeros(min(vocabulary, kernel.MOST_TOKENS), np.int32), np.zeros(vocabulary)
     count = kernel.pick_likely_tokens(tokens, probs, row, threshold)
     above = [token for token in np.argsort(-row, kind="stable") if token != 0 and row[token] > threshold]
@@ -162,7 +163,7 @@ def test_the_language_model_changes_the_word():
     ).astype(np.float32)
     config = SearchConfig(beam_size=20)
     text = [
-        LETTERS.decode(PrefixBeamSearch(config, LETTERS, model).find(log_probs)[0].tokens)
+        LETTERS.decode(PrefixBeamSearch(config, LETTERS, model).find_best(log_probs)[0].tokens)
         for model in (None, model_of("a", "a", "a a"))
     ]
     assert text == ["b", "a"]
@@ -174,10 +175,10 @@ SAYINGS = model_of("the cat sat on the mat", "the dog sat", "a cat and a dog", "
 def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is_closed():
     heard = said("the zebra sat")
     open_text = ALPHABET.decode(
-        PrefixBeamSearch(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find(heard)[0].tokens
+        PrefixBeamSearch(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find_best(heard)[0].tokens
     )
     assert open_text == "the zebra sat"
-    closed = PrefixBeamSearch(SearchConfig(beam_size=50, closed=True), ALPHABET, SAYINGS).find(heard)[0]
+    closed = PrefixBeamSearch(SearchConfig(beam_size=50, closed=True), ALPHABET, SAYINGS).find_best(heard)[0]
     words = ALPHABET.decode(closed.tokens).split()
     assert words and all(SAYINGS.vocabulary.find(word) >= 0 for word in words)
 
@@ -193,25 +194,27 @@ def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     heard = doubtful("marten", "martin")
     listening = PrefixBeamSearch(plain, ALPHABET, SAYINGS, ["martin", "saint martin"])
     for decoder, text in ((PrefixBeamSearch(plain, ALPHABET, SAYINGS), "marten"), (listening, "martin")):
-        assert ALPHABET.decode(decoder.find(heard)[0].tokens) == text
+        assert ALPHABET.decode(decoder.find_best(heard)[0].tokens) == text
     unrelated = said("the dog sat on the mat")
     with_them, without = (
-        listening.find(unrelated)[0],
-        PrefixBeamSearch(plain, ALPHABET, SAYINGS).find(unrelated)[0],
+        listening.find_best(unrelated)[0],
+        PrefixBeamSearch(plain, ALPHABET, SAYINGS).find_best(unrelated)[0],
     )
     assert with_them.tokens == without.tokens
     assert with_them.score == pytest.approx(without.score, abs=1e-6)
     inside = said("smartins")  # letters of a hot word within another word are not the hot word
-    alone = [PrefixBeamSearch(plain, ALPHABET, None, phrases).find(inside)[0] for phrases in ([], ["martin"])]
+    alone = [
+        PrefixBeamSearch(plain, ALPHABET, None, phrases).find_best(inside)[0] for phrases in ([], ["martin"])
+    ]
     assert alone[0].tokens == alone[1].tokens
 
 
 def test_hot_words_work_without_a_language_model():
     heard = doubtful("marten", "martin")
     config = SearchConfig(beam_size=50)
-    assert ALPHABET.decode(PrefixBeamSearch(config, ALPHABET).find(heard)[0].tokens) == "marten"
+    assert ALPHABET.decode(PrefixBeamSearch(config, ALPHABET).find_best(heard)[0].tokens) == "marten"
     assert (
-        ALPHABET.decode(PrefixBeamSearch(config, ALPHABET, None, ["martin"]).find(heard)[0].tokens)
+        ALPHABET.decode(PrefixBeamSearch(config, ALPHABET, None, ["martin"]).find_best(heard)[0].tokens)
         == "martin"
     )
 
@@ -238,7 +241,7 @@ def test_bpe_tokens_with_spaces_inside_find_words():
     for text in ("the dog sat on the mat", "a cat and a dog"):
         for model in (None, SAYINGS):
             decoder = PrefixBeamSearch(SearchConfig(beam_size=30), tokenizer, model)
-            hypothesis = decoder.hypotheses(said(text, tokenizer), 0.04)[0]
+            hypothesis = decoder.find_hypotheses(said(text, tokenizer), 0.04)[0]
             assert hypothesis.text == text
             assert [word.text for word in hypothesis.words] == text.split()
 
@@ -248,22 +251,22 @@ def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
     heard = said(text)
     assert len(heard) > 6 * BLOCK
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
-    hypothesis = decoder.hypotheses(heard, 0.04)[0]
+    hypothesis = decoder.find_hypotheses(heard, 0.04)[0]
     assert hypothesis.text == text
     assert [word.text for word in hypothesis.words] == text.split()
     times = [time for word in hypothesis.words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert times[-1] <= 0.04 * len(heard) + 1e-9
-    assert hypothesis.tokens == decoder.find(heard)[0].tokens
+    assert hypothesis.tokens == decoder.find_best(heard)[0].tokens
     (search,) = decoder._idle
     assert len(search.nodes) <= 4 * (32 * 20 + 64)
 
 
 def test_blocks_of_any_size_give_what_one_block_gives():
     """Recordings with much in doubt, read in pieces, so that words are committed while others are open."""
-    heard = np.concatenate([drawn(seed, 200) for seed in range(2 * BLOCK // 200 + 3)])
+    heard = np.concatenate([draw_log_probs(seed, 200) for seed in range(2 * BLOCK // 200 + 3)])
     decoder = PrefixBeamSearch(SearchConfig(beam_size=30, lm_weight=0.5), LETTERS, MODEL)
-    whole = decoder.find(heard)[0]
+    whole = decoder.find_best(heard)[0]
     stream, begin = PrefixBeamStream(decoder, 0.04), 0
     for size in itertools.cycle((1, 7, 300)):
         stream.read(heard[begin : begin + size])
@@ -284,16 +287,16 @@ def test_blocks_of_any_size_give_what_one_block_gives():
 def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
     decoder = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS)
     stream = PrefixBeamStream(decoder, None, n_best=8)
-    stream.read(drawn(7, 12))
-    before = stream.ranked()
+    stream.read(draw_log_probs(7, 12))
+    before = stream.rank_results()
     best = before[0].tokens
     half = best[: len(best) // 2]
     assert any(found.tokens[: len(half)] != half for found in before)
-    kernel.decide(stream._search)
-    left = stream.ranked()
+    kernel.decide(stream._state)
+    left = stream.rank_results()
     assert left[0] == before[0]
     assert [found for found in before if found.tokens[: len(half)] == half] == left
-    assert stream._search.numbers[SIZE] == len(left)
+    assert stream._state.numbers[SIZE] == len(left)
     stream._commit()
     assert stream.tokens[: len(half)] == list(half)
 
@@ -301,8 +304,8 @@ def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
 def test_a_batch_is_its_members():
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     recordings = [said(text) for text in ("the cat", "a dog sat", "", "he read the mat")]
-    together = decoder.batch(recordings, 0.04, threads=2)
-    assert together == [decoder.hypotheses(recording, 0.04)[0] for recording in recordings]
+    together = decoder.search_batch(recordings, 0.04, threads=2)
+    assert together == [decoder.find_hypotheses(recording, 0.04)[0] for recording in recordings]
     assert together[2].words == ()
 
 
@@ -310,16 +313,10 @@ def test_frames_that_allow_nothing_and_scores_that_are_far_apart_do_no_harm():
     heard = said("the cat")
     heard[3] = -np.inf
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
-    found = decoder.find(heard)[0]
+    found = decoder.find_best(heard)[0]
     assert math.isfinite(found.score)
     sharp = np.where(heard > -1, 0.0, -200.0).astype(np.float32)
-    assert ALPHABET.decode(decoder.find(sharp)[0].tokens) == "the cat"
-
-
-def test_found_is_a_plain_value():
-    found = PrefixBeamSearch(SearchConfig(beam_size=4), LETTERS).find(drawn(1, 4))[0]
-    assert isinstance(found, Found)
-    assert found.score == pytest.approx(found.acoustic + found.extra)
+    assert ALPHABET.decode(decoder.find_best(sharp)[0].tokens) == "the cat"
 
 
 # --- confidence -----------------------------------------------------------------------------------
@@ -347,7 +344,7 @@ from asr.search import prefix_beam_kernel as kernel
 from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
 decoder = PrefixBeamSearch(SearchConfig(beam_size=4), Tokenizer((BLANK, SPACE, "a")))
-decoder.hypotheses(np.log(np.full((9, 3), 1 / 3, np.float32)), 0.04)
+decoder.find_hypotheses(np.log(np.full((9, 3), 1 / 3, np.float32)), 0.04)
 print(sum(sum(f.stats.cache_misses.values()) for f in (kernel.advance, kernel.start, kernel.score_endings)))
 """
 

@@ -46,7 +46,8 @@ def test_a_rare_token_is_found_that_blanks_had_hidden():
     plain = SearchConfig(beam_size=8)
     priors = replace(plain, prior_weight=0.6, log_priors=measure_log_priors([log_probs]))
     texts = [
-        PrefixBeamSearch(config, LETTERS).hypotheses(log_probs, 0.04)[0].text for config in (plain, priors)
+        PrefixBeamSearch(config, LETTERS).find_hypotheses(log_probs, 0.04)[0].text
+        for config in (plain, priors)
     ]
     assert texts == ["", "ab"]
 
@@ -54,6 +55,6 @@ def test_a_rare_token_is_found_that_blanks_had_hidden():
 def test_priors_of_another_vocabulary_are_refused():
     config = SearchConfig(beam_size=8, prior_weight=0.5, log_priors=(0.0, 0.0))
     with pytest.raises(UserError, match="of 2 tokens, the model has 3"):
-        PrefixBeamSearch(config, LETTERS).hypotheses(frames((0.6, 0.3, 0.1)), 0.04)
+        PrefixBeamSearch(config, LETTERS).find_hypotheses(frames((0.6, 0.3, 0.1)), 0.04)
     with pytest.raises(ConfigError, match="prior_weight"):
         SearchConfig(prior_weight=0.5)

@@ -46,8 +46,9 @@ from asr.recognition.folder import find_language_model, read_search_config
 from asr.recognition.recognizer import open_recognizer
 from asr.scoring.counts import compare_texts, index_by_id
 from asr.search import SearchConfig
-from asr.search.lexicon_beam import FoundWords, make_beam_search
-from asr.search.prefix_beam import Found
+from asr.search.beam_search import make_beam_search
+from asr.search.lexicon_beam import ScoredWords
+from asr.search.prefix_beam import ScoredTokens
 from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
@@ -158,14 +159,14 @@ class Ours:
         """Search ``rows``."""
         config = SearchConfig(beam_size=beam, lm_weight=lm_weight, word_bonus=word_bonus, unknown_score=-2.0)
         decoder = make_beam_search(config, self.task.tokenizer, self.model)
-        decoder.find(self.task.arrays[rows[0]])
+        decoder.find_best(self.task.arrays[rows[0]])
         started = time.perf_counter()
-        texts = [self.text(decoder.find(self.task.arrays[row])[0]) for row in rows]
+        texts = [self.text(decoder.find_best(self.task.arrays[row])[0]) for row in rows]
         return {"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(rows), "mb": 0.0}
 
-    def text(self, found: Found) -> str:
+    def text(self, found: ScoredTokens | ScoredWords) -> str:
         """The words of a result."""
-        if isinstance(found, FoundWords):
+        if isinstance(found, ScoredWords):
             return " ".join(entry.word for entry in found.entries)
         return self.task.tokenizer.decode(found.tokens)
 
