@@ -40,13 +40,18 @@ class Pairs(NamedTuple):
 
 
 def align_letters(pairs: Sequence[tuple[str, Pronunciation]], rounds: int = ROUNDS) -> list[list[Graphone]]:
-    """The graphones of every word, one for each letter; none where there are too many phones for them."""
+    """Align every word's letters with its phones: a graphone for each letter, none where phones are too many.
+
+    Args:
+        pairs: words with a pronunciation each.
+        rounds: of expectation maximisation (Bisani & Ney 2008, section 3).
+    """
     numbers, parts = number_pairs(pairs)
     probs = np.ones((int(numbers.letters.max(initial=0)) + 1, len(parts)))
     probs /= probs.size
     for _ in range(rounds):
         counts = expect_counts(numbers, probs)
-        probs = counts / max(counts.sum(), np.finfo(float).tiny)  # there are none where nothing fits
+        probs = counts / max(counts.sum(), np.finfo(float).tiny)  # all 0 where nothing can be aligned
     with np.errstate(divide="ignore"):
         found = find_best_alignments(numbers, np.log(probs))
     bounds = pairwise(numbers.letter_bounds.tolist())
@@ -58,7 +63,7 @@ def align_letters(pairs: Sequence[tuple[str, Pronunciation]], rounds: int = ROUN
 
 
 def number_pairs(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, list[Pronunciation]]:
-    """Words and pronunciations in numbers, and the parts of pronunciations that the numbers stand for."""
+    """Number the letters of words and the parts of pronunciations; also return what part each number is."""
     alphabet: dict[str, int] = {}
     numbers: dict[Pronunciation, int] = {(): 0}
     letters, letter_bounds, parts, phone_bounds = [], [0], [], [0]
@@ -80,13 +85,13 @@ def number_pairs(pairs: Sequence[tuple[str, Pronunciation]]) -> tuple[Pairs, lis
 
 @compile_function
 def get_part_before(parts: np.ndarray, end: int, length: int) -> int:
-    """The number of the ``length`` phones before ``end``."""
+    """Return the number of the part that is the ``length`` phones before ``end``."""
     return parts[end - 1, length - 1] if length > 0 else 0
 
 
 @compile_function
 def expect_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
-    """How often every graphone is to be expected: forwards and backwards through all alignments.
+    """Compute how often every graphone is expected: forwards and backwards through all alignments.
 
     ``probs`` and the result are ``(letters of the alphabet, parts)``.
     """
@@ -103,7 +108,7 @@ def expect_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
                     graphone = probs[letters[i], get_part_before(parts, j, length)]
                     ahead[i + 1, j] += ahead[i, j - length] * graphone
         total = ahead[len(letters), len(parts)]
-        if total == 0.0:  # more phones than the letters can have, or next to impossible
+        if total == 0.0:  # more phones than the letters can have, or a probability too small for a float
             continue
         behind = np.zeros((len(letters) + 1, len(parts) + 1))
         behind[len(letters), len(parts)] = 1.0 / total
@@ -119,7 +124,7 @@ def expect_counts(pairs: Pairs, probs: np.ndarray) -> np.ndarray:
 
 @compile_function
 def find_best_alignments(pairs: Pairs, log_probs: np.ndarray) -> np.ndarray:
-    """The number of each letter's part in the most probable alignment (Viterbi); -1 where there is none."""
+    """Find the part of each letter in the most probable alignment (Viterbi); -1 where there is none."""
     chosen = np.full(len(pairs.letters), -1, np.int32)
     most = pairs.parts.shape[1]
     for word in range(len(pairs.letter_bounds) - 1):

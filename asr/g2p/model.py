@@ -1,9 +1,9 @@
-"""Pronunciations for words that no dictionary has: an n-gram model over graphones, learned from one that is.
+"""Pronunciations for words that no dictionary has: an n-gram model over graphones, learned from a dictionary.
 
 Bisani & Ney 2008, "Joint-sequence models for grapheme-to-phoneme conversion" (Speech Communication 50,
 434-451); estimated once, from the best alignments, as in Novak et al. 2012, "WFST-based
-grapheme-to-phoneme conversion". A graphone is a word to the n-gram model. Learning takes seconds, so
-that no model is kept in a file: the dictionary is there anyway.
+grapheme-to-phoneme conversion". A graphone is a word of the n-gram model. Learning takes seconds, so no
+model is kept in a file: the dictionary is needed anyway.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ SEPARATOR = "\x1f"  # between a letter and its phones, as the n-gram model write
 
 
 class G2PError(UserError):
-    """A word that cannot be pronounced, or a dictionary from which nothing can be learned."""
+    """A word that cannot be pronounced, or a dictionary from which no model can be learned."""
 
 
 @dataclass(frozen=True)
 class G2P:
-    """A model that pronounces words.
+    """A model that pronounces words, made by ``learn_g2p``.
 
     graphones: ``(n, MOST_PHONES)`` int32, the phones of each word of the n-gram model; -1 for none.
-    choices: of every letter, the first of its graphones and the one behind the last.
+    choices: for every letter, its first graphone and the one after its last.
     """
 
     model: NgramModel
@@ -49,9 +49,9 @@ class G2P:
     choices: dict[str, tuple[int, int]]
 
     def pronounce(self, word: str, count: int = 1) -> Pronunciations:
-        """The most probable pronunciations, best first; there may be fewer than ``count``.
+        """Return the most probable pronunciations, best first; there may be fewer than ``count``.
 
-        A pronunciation's probability is the sum over all alignments that the beam has. Raises
+        A pronunciation's probability is the sum over all alignments in the beam. Raises
         ``G2PError`` for a letter that the dictionary's words do not have.
         """
         return tuple(phones for phones, _ in self.rank_pronunciations(word)[:count])
@@ -59,7 +59,7 @@ class G2P:
     def rank_pronunciations(
         self, word: str, beam_size: int = BEAM_SIZE, threshold: float = BEAM_THRESHOLD
     ) -> list[tuple[Pronunciation, float]]:
-        """All pronunciations that are in the beam at the end, with their log probabilities, best first."""
+        """Rank all pronunciations left in the beam, best first, with their natural log probabilities."""
         strange = next((letter for letter in word if letter not in self.choices), None)
         if strange is not None:
             raise G2PError(
@@ -80,7 +80,10 @@ class G2P:
 
 
 def learn_g2p(dictionary: Lexicon, order: int = ORDER) -> G2P:
-    """The model of all words of a dictionary that are letters and apostrophes."""
+    """Learn a model from all words of a dictionary that are letters and apostrophes.
+
+    Raises ``G2PError`` when there is no such word.
+    """
     pairs = [
         (word, phones)
         for word, variants in dictionary.words.items()
@@ -97,19 +100,19 @@ def learn_g2p(dictionary: Lexicon, order: int = ORDER) -> G2P:
 
 
 def name_graphone(graphone: Graphone) -> str:
-    """A graphone as a word of the n-gram model."""
+    """Write a graphone as a word of the n-gram model."""
     letter, phones = graphone
     return SEPARATOR.join((letter, *phones))
 
 
 def build_g2p(model: NgramModel) -> G2P:
-    """The model with the words of its n-gram model understood as graphones."""
+    """Read the words of an n-gram model as graphones."""
     names = [name.split(SEPARATOR) for name in model.vocabulary.words]
     phones = sorted({phone for _, *said in names for phone in said})
     numbers = {phone: number for number, phone in enumerate(phones)}
     graphones = np.full((len(names), MOST_PHONES), -1, np.int32)
     choices: dict[str, tuple[int, int]] = {}
-    for number, (letter, *said) in enumerate(names):  # sorted, so that those of a letter stand together
+    for number, (letter, *said) in enumerate(names):  # sorted, so those of a letter are together
         if len(letter) == 1:  # and not <s>, </s> or <unk>
             choices[letter] = (choices.get(letter, (number,))[0], number + 1)
             graphones[number, : len(said)] = [numbers[phone] for phone in said]
@@ -126,10 +129,10 @@ def search_pronunciations(
     beam_size: int,
     threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pronunciations of a word, best first: their log probabilities, and a graphone for each letter.
+    """Search the pronunciations of a word, best first: log probabilities, and a graphone for each letter.
 
-    Beam search from letter to letter. Hypotheses with the same phones between which the model cannot
-    tell are one, and in the end all with the same phones are; their probabilities are added.
+    A beam search from letter to letter. Hypotheses with the same phones and the same state of the model are
+    merged, at the end all with the same phones; their probabilities are added.
 
     Args:
         choices: ``(letters, 2)``, the range of graphones that each letter may be.
@@ -171,7 +174,7 @@ def search_pronunciations(
 def keep_best(
     scores: np.ndarray, states: np.ndarray, heard: np.ndarray, most: int, threshold: float
 ) -> np.ndarray:
-    """Where the best hypotheses stand; each gets the probability of those that are the same as it."""
+    """Find the places of the best hypotheses; equal ones are merged and their probabilities added."""
     near = np.flatnonzero(scores >= scores.max() - threshold)
     kept = np.zeros(most, np.int64)
     count = 0
@@ -207,33 +210,33 @@ class Pronouncer:
 
     @cached_property
     def g2p(self) -> G2P:
-        """Learned when the first word needs it."""
+        """The model, learned when the first word needs it."""
         return learn_g2p(self.dictionary)
 
     @cached_property
     def phones(self) -> frozenset[str]:
-        """Those of the dictionary; no pronunciation has another."""
+        """The phones of the dictionary; no pronunciation has others."""
         return frozenset(self.dictionary.phones)
 
     def pronounce(self, word: str) -> tuple[Pronunciations, str]:
-        """The pronunciations of a word, the usual one first, and which way they were found.
+        """Return the pronunciations of a word, the usual one first, and how they were found.
 
         Raises ``G2PError`` for a word that cannot be pronounced.
         """
         if word in self.dictionary:
             return self.dictionary[word], BY_DICTIONARY
         variants = derive_pronunciations(word, self.dictionary, lambda stem: self.pronounce(stem)[0])
-        # The rules are of English and its usual phones, which another dictionary need not have.
+        # The rules use the usual phones of English, which another dictionary need not have.
         if variants := tuple(said for said in variants if self.phones.issuperset(said)):
             return variants, BY_RULE
         return self.g2p.pronounce(word, self.variants), BY_MODEL
 
 
 def add_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
-    """The lexicon with ``words`` in it, those that it lacks pronounced as its own are.
+    """Add the ``words`` that a lexicon lacks, pronounced as its own words are.
 
-    Learning how takes seconds, with a lexicon of many words. Raises ``G2PError`` for a word that cannot
-    be pronounced.
+    Learning that takes seconds with a lexicon of many words. Raises ``G2PError`` for a word that cannot be
+    pronounced.
     """
     missing = [word for word in words if word not in lexicon]
     if not missing:

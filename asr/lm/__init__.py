@@ -1,6 +1,9 @@
-"""Word n-gram language models: estimated from text, read from ARPA, looked up from compiled code.
+"""Word n-gram language models.
 
-From low to high: ``vocabulary`` (words as numbers), ``model`` (the arrays and the look-up: its
-docstring has the layout), ``arpa`` (the text format that everybody reads), ``storage`` (the binary
-file that opens at once).
+In: text, or a model in ARPA or binary form. Out: log probabilities of words (``model``: arrays and look-up
+from compiled code), perplexities (``perplexity``), sampled sentences (``sampling``).
+
+From low to high: ``vocabulary`` (words as numbers), ``packed``, ``model``, ``arpa``, ``storage`` (the binary file),
+``text`` and ``counting`` (text to n-gram counts), ``estimation``. Public face: ``storage.load_model``,
+``storage.save_model``, ``estimation.estimate``, ``model.NgramModel``.
 """

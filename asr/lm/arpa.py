@@ -2,7 +2,7 @@
 
 The format: http://www.speech.sri.com/projects/srilm/manpages/ngram-format.5.html. A line of order
 ``n`` is a log10 probability, ``n`` words and, where there is one, a log10 back-off weight, between
-white space. Numbers and words are read by compiled code, a million lines in about a second.
+white space. Compiled code reads numbers and words, a million lines in about a second.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ ENDS_EARLY, BAD_NUMBER, BAD_FIELDS, UNKNOWN_WORD, REPEATED, POSITIVE = range(1, 
 
 
 def read_arpa(path: str | Path) -> NgramModel:
-    """Read an ARPA file, packed by gzip or xz or not.
+    """Read an ARPA file, compressed by gzip or xz or not.
 
-    Raises ``LanguageModelError`` naming the line where it is no ARPA file. A model without ``<unk>`` gets
-    one with log10 probability -100. N-grams whose beginning is no n-gram of the file get one whose
-    probability is what backing off gives and whose back-off weight is 1: nothing else changes.
+    A model without ``<unk>`` gets one with log10 probability -100. Where the beginning of an n-gram is
+    missing in the file, it is added with the probability that backing off gives and the back-off weight 1:
+    nothing else changes. Raises ``LanguageModelError`` naming the line that is not in the format.
     """
     with open_text(path) as file:
         content = file.read()
@@ -57,7 +57,7 @@ def read_arpa(path: str | Path) -> NgramModel:
 
 
 def write_arpa(model: NgramModel, path: str | Path) -> None:
-    """Write ``model`` as ARPA, packed where the name ends in ``.gz``; numbers have seven decimals."""
+    """Write ``model`` as ARPA, compressed where the name ends in ``.gz``; numbers have seven decimals."""
     with replace_file(path) as temporary, _create_file(temporary) as file:
         file.write(b"\\data\\\n")
         for order, count in enumerate(model.counts, start=1):
@@ -71,7 +71,7 @@ def write_arpa(model: NgramModel, path: str | Path) -> None:
 
 
 def _format_nodes(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
-    """The lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
+    """Format the lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
     nodes, vocabulary = unpack_nodes(model.trie), model.vocabulary
     contexts = np.repeat(np.arange(len(nodes.backoffs), dtype=np.int32), np.diff(nodes.first_child))
     longest = 2 * WIDTH + order * (1 + int(np.diff(vocabulary.bounds).max()))
@@ -87,7 +87,7 @@ def _format_nodes(model: NgramModel, order: int, begin: int, end: int) -> Iterat
 
 @contextmanager
 def _create_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write into, packed where its name says so."""
+    """Create a file to write into, compressed where its name ends in ``.gz``."""
     with path.open("wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile(fileobj=file, mode="wb", filename="", compresslevel=6) as packed:
@@ -97,14 +97,14 @@ def _create_file(path: Path) -> Iterator[BinaryIO]:
 
 
 class _ArpaReader:
-    """A place in the text of an ARPA file."""
+    """Reads an ARPA file from front to back; ``place`` is the next byte."""
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name, self.content, self.place = name, content, 0
         self.array = np.frombuffer(content, np.uint8)
 
     def read_model(self) -> NgramModel:
-        """All of the file."""
+        """Read all of the file."""
         counts = self.read_counts()
         table, levels = make_table(), []
         for order, count in enumerate(counts, start=1):
@@ -115,7 +115,7 @@ class _ArpaReader:
         return self.build_model(levels, list_table_words(table))
 
     def read_counts(self) -> list[int]:
-        """The header: how many n-grams there are of each order."""
+        """Read the header: how many n-grams there are of each order."""
         start = DATA_LINE.search(self.content)
         if start is None:
             raise self.make_error("is not an ARPA file: it has no line \\data\\", 0)
@@ -139,7 +139,7 @@ class _ArpaReader:
         return counts
 
     def expect(self, wanted: str) -> None:
-        """Go behind the next line that is not blank, which must be ``wanted``."""
+        """Skip the next line that is not blank, which must be ``wanted``."""
         line = cast(re.Match, TEXT_LINE.match(self.content, self.place))
         if line[1].strip() != wanted.encode():
             there = f"not {quote_line(line[1])}" if line[1] else "but the file ends"
@@ -147,7 +147,7 @@ class _ArpaReader:
         self.place = min(line.end() + 1, len(self.content))
 
     def read_level(self, order: int, count: int, table: WordTable) -> tuple[WordTable, Level]:
-        """The n-grams of one order; unigrams fill the table."""
+        """Read the n-grams of one order; unigrams fill the table."""
         first_line = self.number_line(self.place)
         table, words, log_probs, backoffs, self.place, fault = _read_section(
             self.array, self.place, count, order, table
@@ -157,7 +157,7 @@ class _ArpaReader:
         return table, Level(words, log_probs, backoffs, first_line)
 
     def explain_fault(self, fault: int, order: int, count: int) -> str:
-        """What is wrong with the line at which reading stopped."""
+        """Explain what is wrong with the line at which reading stopped."""
         text = quote_line(cast(re.Match, TEXT_LINE.match(self.content, self.place))[1])
         return {
             ENDS_EARLY: f"the header promises {count} {order}-grams, here they end",
@@ -169,16 +169,16 @@ class _ArpaReader:
         }[fault]
 
     def number_line(self, place: int) -> int:
-        """The number of the line at ``place``, counted from 1."""
+        """Count the line at ``place``, from 1."""
         return self.content.count(b"\n", 0, place) + 1
 
     def make_error(self, reason: str, place: int | None = None) -> LanguageModelError:
-        """The error for what is wrong at ``place``, or where reading is."""
+        """Make the error for what is wrong at ``place``, or where reading stopped."""
         line = self.number_line(self.place if place is None else place)
         return LanguageModelError(f"{self.name}:{line}: {reason}")
 
     def build_model(self, levels: list[Level], words: list[bytes]) -> NgramModel:
-        """The model: words sorted, n-grams in a trie."""
+        """Build the model: sort the words, put the n-grams into a trie."""
         unknown = UNKNOWN.encode()
         if unknown not in words and b"<UNK>" in words:  # how some tools write it
             words[words.index(b"<UNK>")] = unknown
@@ -199,7 +199,7 @@ class _ArpaReader:
 
 
 def quote_line(line: bytes) -> str:
-    """The beginning of a line, as an error can quote it."""
+    """Quote the beginning of a line."""
     return repr(line[:60].strip().decode("utf-8", "replace"))
 
 
@@ -209,9 +209,8 @@ def _read_section(
 ) -> tuple[WordTable, np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Read ``count`` lines of one order from ``place`` on; the words of unigrams go into the table.
 
-    Returns the table, ``(count, order)`` word numbers, log-probs and back-offs (natural logarithms),
-    the place behind the last line or at the beginning of a faulty one, and what is wrong with that
-    (0: nothing).
+    Returns the table, ``(count, order)`` word numbers, log-probs and back-offs (natural logarithms), the
+    place after the last line or at the beginning of a faulty one, and what is wrong there (0: nothing).
     """
     words = np.empty((count, order), np.int32)
     log_probs = np.empty(count, np.float32)
@@ -254,9 +253,9 @@ def _read_section(
 
 @compile_function
 def _split_line(text: np.ndarray, place: int, begins: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
-    """How many fields between white space the line at ``place`` has, and the place behind the line.
+    """Count the fields of the line at ``place``; also return the place after the line.
 
-    The limits of those for which there is room go into ``begins`` and ``ends``.
+    The limits of the fields go into ``begins`` and ``ends``, as many as there is room for.
     """
     fields = 0
     while place < len(text) and text[place] != NEWLINE:
@@ -283,9 +282,9 @@ def _write_lines(
     order: int,
     text: np.ndarray,
 ) -> int:
-    """Write the lines of the nodes from ``first`` to before ``last``; returns the bytes they take.
+    """Write the lines of the nodes from ``first`` to before ``last``; return the bytes they take.
 
-    ``contexts`` has the parent of every node but node 0, which has none.
+    ``contexts`` has the parent of every node except node 0, which has none.
     """
     place = 0
     ngram = np.empty(order, np.int32)

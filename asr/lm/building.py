@@ -55,7 +55,7 @@ def build_nodes(levels: list[Level]) -> tuple[Nodes, tuple[int, ...]]:
     Raises ``RepeatedError`` for an n-gram that is there twice.
     """
     vocabulary = len(levels[0].words)
-    # Where each n-gram's context stands, counted within the context's order; step by step longer.
+    # The place of each n-gram's context within the context's order, step by step longer.
     contexts = [np.zeros(len(level.words), np.int32) for level in levels]
     start, width = 1, 1  # the first node of this order; how many n-grams the order below has
     nothing = np.zeros(1, np.float32)  # of the empty context
@@ -106,7 +106,7 @@ def find_word(words: np.ndarray, low: int, high: int, word: int) -> int:
 def _find_places(
     bounds: np.ndarray, words: np.ndarray, contexts: np.ndarray, nexts: np.ndarray
 ) -> np.ndarray:
-    """Where each context followed by its next word stands among ``words``; -1 where it does not."""
+    """Find the place of each context followed by its next word among ``words``; -1 where there is none."""
     places = np.empty(len(contexts), np.int32)
     for i in range(len(contexts)):
         places[i] = find_word(words, bounds[contexts[i]], bounds[contexts[i] + 1], nexts[i])
@@ -114,7 +114,7 @@ def _find_places(
 
 
 def add_missing_contexts(levels: list[Level]) -> list[Level]:
-    """The same n-grams and every beginning of one that is not there, its probability NaN."""
+    """Add every beginning of an n-gram that is missing, with the probability NaN."""
     return _add_missing_parts(levels, slice(None, -1))
 
 
@@ -142,7 +142,7 @@ def find_missing_rows(wanted: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def add_ngrams(level: Level, words: np.ndarray, log_prob: float) -> Level:
-    """``level`` and more n-grams, all with one probability and no back-off."""
+    """Add n-grams to a level, all with one probability and no back-off."""
     return replace(
         level,
         words=np.concatenate([level.words, words]),

@@ -1,4 +1,4 @@
-"""Texts become word numbers, and those n-grams with their counts, by sorting.
+"""Texts become word numbers, and word numbers become n-grams with counts, by sorting.
 
 All n-grams of an order are packed into 64-bit keys and sorted, as long as their words fit; where
 they do not, a key begins with the place of the first words among the n-grams of a lower order.
@@ -45,24 +45,22 @@ class NgramCounts(NamedTuple):
     """The n-grams of one order, sorted by their words, and how often each is there.
 
     words: the last word of each, int32.
-    contexts: where the words before it stand in the order below, int32.
     bounds: the n-grams of context ``c`` are ``bounds[c]:bounds[c + 1]``, int64.
     suffixes: where the words without the first stand in the order below, int32.
     counts: int64.
     """
 
     words: np.ndarray
-    contexts: np.ndarray
     bounds: np.ndarray
     suffixes: np.ndarray
     counts: np.ndarray
 
 
 def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
-    """Number the words of sentences, one a line; blank lines are no sentences.
+    """Number the words of sentences, one per line; blank lines are no sentences.
 
-    With ``size``, only so many of the most frequent words keep their numbers, of equally frequent
-    ones those that sort first; the others are ``<unk>``.
+    With ``size``, only that many of the most frequent words keep their numbers, of equally frequent ones
+    those that sort first; the others become ``<unk>``.
     """
     table = make_table()
     for word in (UNKNOWN, BEGIN, END):
@@ -88,7 +86,7 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
 
 
 def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same blocks; the next one is read and unpacked while this one is worked on."""
+    """Yield the blocks; the next one is read and unpacked while this one is worked on."""
     with ThreadPoolExecutor(1) as pool:
         iterator = iter(blocks)
         coming = pool.submit(next, iterator, None)
@@ -101,10 +99,10 @@ def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def number_words(
     text: np.ndarray, table: WordTable, begin: int, end: int, unknown: int
 ) -> tuple[np.ndarray, WordTable]:
-    """The words of a text with the numbers of ``table``, ``begin`` and ``end`` around every line's.
+    """Number the words of a text by ``table``, with ``begin`` and ``end`` around those of every line.
 
-    New words get ``unknown``, or, where that is negative, the next number in ``table``; the second
-    value is then the table with them.
+    New words get ``unknown``, or, where that is negative, the next number in ``table``; the second value is
+    then the table with them.
     """
     numbers = np.empty(len(text) * 3 // 2 + 2, np.int32)  # enough for lines of one letter
     count, place, inside = 0, 0, False
@@ -138,13 +136,11 @@ def number_words(
 
 
 def count_ngrams(corpus: Corpus, order: int) -> list[NgramCounts]:
-    """The n-grams of every order up to ``order``; none has ``<s>`` but as its first word."""
+    """Count the n-grams of every order up to ``order``; ``<s>`` is only ever their first word."""
     tokens, size, begin = corpus.tokens, len(corpus.vocabulary), corpus.vocabulary.find(BEGIN)
     words = np.arange(size, dtype=np.int32)
     counts = np.bincount(tokens, minlength=size)
-    levels = [
-        NgramCounts(words, np.zeros(size, np.int32), np.array([0, size]), np.zeros(size, np.int32), counts)
-    ]
+    levels = [NgramCounts(words, np.array([0, size]), np.zeros(size, np.int32), counts)]
     bits = max(1, int(size - 1).bit_length())
     base, places, shorter = 1, tokens, words.astype(np.int64)  # where n-grams of order ``base`` begin
     for length in range(2, order + 1):
@@ -161,7 +157,7 @@ def count_ngrams(corpus: Corpus, order: int) -> list[NgramCounts]:
         words = (keys & ((1 << bits) - 1)).astype(np.int32)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts, minlength=len(levels[-1].words)))])
         suffixes = words if length == 2 else _find_suffixes(words, contexts, levels[-1])
-        levels.append(NgramCounts(words, contexts, bounds, suffixes, counts))
+        levels.append(NgramCounts(words, bounds, suffixes, counts))
         shorter = keys
     return levels
 
@@ -170,7 +166,7 @@ def count_ngrams(corpus: Corpus, order: int) -> list[NgramCounts]:
 def _extend_places(
     tokens: np.ndarray, places: np.ndarray, bounds: np.ndarray, words: np.ndarray, length: int, begin: int
 ) -> np.ndarray:
-    """Where the n-gram of ``length + 1`` words from each token on stands; -1 where none begins."""
+    """Find the place of the n-gram of ``length + 1`` words from each token on; -1 where none begins."""
     longer = np.full(len(tokens), -1, np.int32)
     for i in range(len(tokens) - length):
         if places[i] >= 0 and tokens[i + length] != begin:
@@ -183,7 +179,7 @@ def _extend_places(
 def _make_keys(
     tokens: np.ndarray, places: np.ndarray, base: int, length: int, bits: int, begin: int
 ) -> np.ndarray:
-    """The keys of all n-grams of ``length`` words: the place of the first ``base``, then the others."""
+    """Make the keys of all n-grams of ``length`` words: the place of the first ``base``, then the others."""
     keys = np.empty(len(tokens), np.int64)
     count = 0
     for i in range(len(tokens) - length + 1):
@@ -201,7 +197,7 @@ def _make_keys(
 
 @compile_function
 def _count_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every value of a sorted array once, and how often it is there."""
+    """Return every value of a sorted array once, and how often it is there."""
     size = 0
     for i in range(len(keys)):
         size += i == 0 or keys[i] != keys[i - 1]
@@ -217,7 +213,7 @@ def _count_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @compile_function
 def _find_contexts(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
-    """Where the key without its last word stands in ``shorter``, for keys that are sorted."""
+    """Find the place of each key without its last word in ``shorter``, for keys that are sorted."""
     contexts = np.empty(len(keys), np.int32)
     place = 0
     for i in range(len(keys)):
@@ -230,14 +226,14 @@ def _find_contexts(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarr
 
 @compile_function
 def _find_suffixes(words: np.ndarray, contexts: np.ndarray, shorter: NgramCounts) -> np.ndarray:
-    """Where each n-gram stands without its first word, among those of the order below."""
+    """Find the place of each n-gram without its first word among those of the order below."""
     suffixes = np.empty(len(words), np.int32)
     place = 0
     for i in range(len(words)):
         suffix = shorter.suffixes[contexts[i]]
         if i == 0 or contexts[i] != contexts[i - 1]:
             place = shorter.bounds[suffix]
-        # The words of one context are sorted: the next one stands behind this one.
+        # The words of one context are sorted: the next one comes after this one.
         place = find_word(shorter.words, place, shorter.bounds[suffix + 1], words[i])
         suffixes[i] = place
     return suffixes

@@ -1,4 +1,4 @@
-"""Decimal numbers read from bytes and written into them, by compiled code."""
+"""Decimal numbers read from bytes and written to bytes, by compiled code."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from asr.core.compiled import compile_function
 
 # As numbers, because a byte of an array is one.
 PLUS, MINUS, POINT, ZERO, NINE = ord("+"), ord("-"), ord("."), ord("0"), ord("9")
-LOWER = 32  # this bit makes an ASCII letter a small one
+LOWER = 32  # this bit makes an ASCII letter lower-case
 EXPONENT = ord("e")
 INF = (ord("i"), ord("n"), ord("f"))
 
 POWERS = 10.0 ** np.arange(23)  # the powers of ten that a float has exactly
 
 DECIMALS = 7  # single precision has no more of a log10 between -1 and -10
-WIDTH = 24  # more bytes than any number that is written takes
+WIDTH = 24  # more bytes than any number takes
 
 
 @compile_function
 def parse_decimal(text: np.ndarray, begin: int, end: int) -> float:
-    """The number ``text[begin:end]``, perhaps with an exponent, or infinity; NaN where it is none."""
+    """Parse the number ``text[begin:end]``, perhaps with an exponent, or infinity; NaN where it is none."""
     place = begin
     negative = place < end and text[place] == MINUS
     if place < end and (negative or text[place] == PLUS):
@@ -42,7 +42,7 @@ def parse_decimal(text: np.ndarray, begin: int, end: int) -> float:
 
 @compile_function
 def _parse_mantissa(text: np.ndarray, place: int, end: int) -> tuple[float, int, int]:
-    """Digits with or without a point: their value as if there were none, where they end, its exponent."""
+    """Parse digits with or without a point: their value without the point, where they end, its exponent."""
     if end - place == 3 and (text[place] | LOWER, text[place + 1] | LOWER, text[place + 2] | LOWER) == INF:
         return np.inf, place + 3, 0
     value, digits, decimals, point = 0.0, 0, 0, False
@@ -64,7 +64,7 @@ NO_EXPONENT = 1 << 20
 
 @compile_function
 def _parse_exponent(text: np.ndarray, place: int, end: int) -> int:
-    """The exponent ``e-5`` at ``place``, within ±400, or ``NO_EXPONENT`` where there is something else."""
+    """Parse an exponent such as ``e-5``, within ±400; ``NO_EXPONENT`` where there is something else."""
     if text[place] | LOWER != EXPONENT:
         return NO_EXPONENT
     place += 1
@@ -84,7 +84,7 @@ def _parse_exponent(text: np.ndarray, place: int, end: int) -> int:
 
 @compile_function
 def write_decimal(value: float, text: np.ndarray, place: int) -> int:
-    """Write ``value``, below a billion, with seven decimals but no zeros at the end; the place behind it."""
+    """Write ``value``, below a billion, with up to seven decimals; return the place after it."""
     if value < 0:
         text[place] = MINUS
         place += 1
@@ -108,7 +108,7 @@ def write_decimal(value: float, text: np.ndarray, place: int) -> int:
 
 @compile_function
 def _write_whole(value: int, text: np.ndarray, place: int) -> int:
-    """Write a whole number that is not negative."""
+    """Write a whole number that is not negative; return the place after it."""
     end, power = place + 1, 10
     while power <= value:
         end, power = end + 1, power * 10

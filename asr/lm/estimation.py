@@ -21,16 +21,16 @@ from asr.lm.model import MAX_ORDER, NgramModel
 from asr.lm.packed import pack_nodes
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
 
-FALLBACK = (0.5, 1.0, 1.5)  # the discounts that lmplz falls back to when it is told to
+FALLBACK = (0.5, 1.0, 1.5)  # the discounts that lmplz falls back to on request
 
 
 class EstimationError(UserError):
-    """Options that do not fit together, or a text from which no model can be estimated."""
+    """Options that exclude each other, or a text from which no model can be estimated."""
 
 
 @dataclass(frozen=True)
 class EstimationConfig:
-    """What is estimated."""
+    """How a model is estimated."""
 
     order: int = option(3, "Words in the longest n-grams, 1 to 6.")
     prune: tuple[int, ...] = option(
@@ -61,12 +61,12 @@ class EstimationConfig:
             raise EstimationError("discount_fallback must be three numbers, at most 1, 2 and 3")
 
     def threshold(self, order: int) -> int:
-        """The count up to which n-grams of ``order`` are left out."""
+        """Return the count up to which n-grams of ``order`` are left out."""
         return self.prune[min(order, len(self.prune)) - 1]
 
 
 def estimate(blocks: Iterable[bytes], config: EstimationConfig) -> NgramModel:
-    """The model of a text: UTF-8, a sentence a line, in blocks of whole lines.
+    """Estimate the model of a text: UTF-8, a sentence per line, in blocks of whole lines.
 
     Raises ``EstimationError`` when the text has no words, or too few for Kneser-Ney's discounts.
     """
@@ -77,7 +77,7 @@ def estimate(blocks: Iterable[bytes], config: EstimationConfig) -> NgramModel:
 
 
 def estimate_from_corpus(corpus: Corpus, config: EstimationConfig) -> NgramModel:
-    """The model of a text in numbers."""
+    """Estimate the model of a text in numbers."""
     levels = count_ngrams(corpus, config.order)
     specials = [corpus.vocabulary.find(word) for word in (UNKNOWN, BEGIN, END)]
     kept = [level.counts > config.threshold(order) for order, level in enumerate(levels, start=1)]
@@ -102,7 +102,7 @@ def assemble_model(
     probabilities: list[np.ndarray],
     weights: list[np.ndarray],
 ) -> NgramModel:
-    """The model of the n-grams that are kept; ``weights`` are those of the contexts of each order."""
+    """Assemble the model of the n-grams kept; ``weights`` are those of the contexts of each order."""
     rank = np.cumsum(kept[0], dtype=np.int32) - 1  # the new number of a word
     contexts, start = np.array([True]), 1
     nothing = np.zeros(1, np.float32)  # of the empty context
@@ -127,17 +127,17 @@ def assemble_model(
 
 
 def prune_vocabulary(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:
-    """The vocabulary without the words that are pruned."""
+    """Leave out the words that are pruned."""
     if keep.all():
         return vocabulary
     return build_vocabulary(word.encode() for word, kept in zip(vocabulary.words, keep, strict=True) if kept)
 
 
 def adjust_counts(levels: list[NgramCounts], begin: int) -> list[np.ndarray]:
-    """What Kneser-Ney discounts: by how many words each n-gram is preceded.
+    """Compute the counts that Kneser-Ney discounts: how many different words precede each n-gram.
 
-    Longest n-grams keep their counts, and so do those that begin with ``<s>``, which nothing
-    precedes; ``<s>`` itself has none.
+    The longest n-grams keep their counts, and so do those that begin with ``<s>``, which nothing precedes;
+    ``<s>`` itself has none.
     """
     adjusted = []
     first, last = begin, begin + 1  # the n-grams that begin with <s>
@@ -154,9 +154,10 @@ def adjust_counts(levels: list[NgramCounts], begin: int) -> list[np.ndarray]:
 
 
 def estimate_discounts(counts: np.ndarray, order: int, fallback: tuple[float, ...]) -> np.ndarray:
-    """The discounts for counts of 0, 1, 2, and 3 or more: Chen & Goodman 1998, equation (26).
+    """Estimate the discounts for counts of 0, 1, 2, and 3 or more (Chen & Goodman 1998, equation 26).
 
-    ``fallback`` has those for 1, 2 and more that are taken where the equation gives none.
+    ``fallback`` has those for 1, 2 and more to use where the equation gives none; without it,
+    ``EstimationError`` is raised there.
     """
     n1, n2, n3, n4 = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].tolist()
     if n1 and n2 and n3:
@@ -169,7 +170,7 @@ def estimate_discounts(counts: np.ndarray, order: int, fallback: tuple[float, ..
     raise EstimationError(
         f"no discounts can be estimated for {order}-grams: {n1}, {n2}, {n3} and {n4} of them have the "
         "adjusted count 1, 2, 3 and 4; is the text small, artificial or full of repeated lines? "
-        "--discount-fallback goes on with fixed ones"
+        "--discount-fallback uses fixed ones instead"
     )
 
 
@@ -182,10 +183,10 @@ def _smooth(
     lower: np.ndarray,
     suffixes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interpolated probability of every n-gram that is kept, and each context's back-off weight.
+    """Compute the interpolated probability of every n-gram kept, and each context's back-off weight.
 
-    ``lower`` has the probabilities of the order below. A context's weight is what discounting and
-    pruning take from its n-grams, so that its probabilities sum to 1; a context without any has 1.
+    ``lower`` has the probabilities of the order below. A context's weight is what discounting and pruning
+    take from its n-grams, so that its probabilities sum to 1; a context without n-grams has 1.
     """
     probabilities, weights = np.zeros(len(counts)), np.ones(len(bounds) - 1)
     for context in range(len(bounds) - 1):

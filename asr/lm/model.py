@@ -14,7 +14,7 @@ from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 
 MAX_ORDER = 6
 
-# What a word gets where a model has no <unk>: a log10 of -100, which is what KenLM gives it.
+# The log probability of an unknown word where a model has no <unk>: a log10 of -100, as in KenLM.
 NO_UNKNOWN = -100 * float(np.log(10))
 
 
@@ -58,14 +58,14 @@ class NgramModel:
         return read_unigrams(self.trie)
 
     def find_number(self, word: str) -> int:
-        """The number of ``word``, or that of ``<unk>``."""
+        """Find the number of ``word``, or that of ``<unk>``."""
         number = self.vocabulary.find(word)
         return self.unknown if number < 0 else number
 
     def score_words(self, words: Sequence[str], state: int = 0) -> tuple[list[float], int]:
-        """The natural log probability of every word after ``state`` and those before it, and the last state.
+        """Return natural log P(word | state and the words before it) of each word, and the last state.
 
-        Words outside the vocabulary are ``<unk>``. For a few words; long texts go through compiled code.
+        Words outside the vocabulary score as ``<unk>``. For a few words; long texts go through compiled code.
         """
         log_probs = []
         for word in words:

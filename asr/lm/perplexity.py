@@ -1,4 +1,4 @@
-"""How well a model expects a text."""
+"""Perplexity: how well a model predicts a text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins an
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a model gave a text, in counts and natural logarithms.
+    """How a model scores a text, in counts and natural logarithms.
 
     A token is a word or the end of a sentence. ``unknown`` are the words outside the vocabulary,
     ``log_prob`` is the sum over all tokens and ``unknown_log_prob`` that over unknown words.
@@ -44,7 +44,7 @@ class Perplexity:
 
     @property
     def excluding_unknown(self) -> float:
-        """Perplexity per token that is no unknown word; those stay in the contexts of others."""
+        """Perplexity per token, unknown words not counted; they stay in the contexts of others."""
         return exponentiate((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
 
     @property
@@ -54,13 +54,13 @@ class Perplexity:
 
 
 def exponentiate(x: float) -> float:
-    """``e`` to the ``x``, infinite where that is too large for a float."""
+    """Compute ``e`` to the ``x``, infinite where that is too large for a float."""
     with np.errstate(over="ignore"):
         return float(np.exp(x))
 
 
 def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
-    """Score a text: UTF-8, a sentence a line, in blocks of whole lines.
+    """Measure the perplexity of a text: UTF-8, a sentence per line, in blocks of whole lines.
 
     Raises ``UserError`` when the text has no words.
     """
@@ -76,7 +76,7 @@ def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity
 def measure_sentence_perplexities(
     model: NgramModel, blocks: Iterable[bytes]
 ) -> Iterator[tuple[str, Perplexity]]:
-    """As ``perplexity`` for each sentence of a text on its own, beside the sentence."""
+    """Yield each sentence of a text with its own perplexity."""
     for block, rows in _score_blocks(model, blocks):
         lines = [line.strip(SPACES) for line in block.split(b"\n")]
         for sentence, row in zip(filter(None, lines), rows, strict=True):
@@ -89,7 +89,7 @@ def _make_perplexity(sentences: int, row: np.ndarray) -> Perplexity:
 
 
 def _score_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Each block with a row for each of its sentences, as ``_scored`` makes them."""
+    """Yield each block with a row for each of its sentences, as ``_score_tokens`` makes them."""
     table = build_table(model.vocabulary.letters, model.vocabulary.bounds)
     for block in blocks:
         tokens, table = number_words(
@@ -100,7 +100,7 @@ def _score_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[
 
 @compile_function
 def _score_tokens(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
-    """A row for each sentence: words, unknown words, the log-probs of all tokens and of the unknown words."""
+    """Make a row for each sentence: words, unknown words, log-probs of all tokens and of unknown words."""
     rows = np.zeros((np.sum(tokens == SENTENCE), 4))
     number, state = -1, begin
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Text that a model makes up."""
+"""Sentences sampled from a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.lm.vocabulary import BEGIN
 
 
 def predict_next(model: NgramModel, state: int) -> np.ndarray:
-    """Natural log P(word | state) of every word of the vocabulary, float64."""
+    """Compute natural log P(word | state) of every word of the vocabulary: ``(words,)`` float64."""
     log_probs = np.empty(len(model.vocabulary))
     _fill_log_probs(model.trie, state, log_probs)
     return log_probs
@@ -26,9 +26,9 @@ def _fill_log_probs(trie: Trie, state: int, log_probs: np.ndarray) -> None:
 
 
 def sample_sentences(model: NgramModel, count: int, seed: int, longest: int = 100) -> Iterator[str]:
-    """``count`` sentences drawn from ``model``, none of more than ``longest`` words.
+    """Sample ``count`` sentences from ``model``, each cut off after ``longest`` words.
 
-    ``<unk>`` is never drawn. The same seed draws the same sentences again.
+    ``<unk>`` is never sampled. The same seed gives the same sentences.
     """
     generator = np.random.default_rng(seed)
     for _ in range(count):
@@ -36,7 +36,7 @@ def sample_sentences(model: NgramModel, count: int, seed: int, longest: int = 10
 
 
 def _sample_sentence(model: NgramModel, generator: np.random.Generator, longest: int) -> list[int]:
-    """The words of one sentence, up to ``</s>``."""
+    """Sample the words of one sentence, up to ``</s>``."""
     words: list[int] = []
     state = model.begin
     while len(words) < longest:

@@ -36,7 +36,10 @@ FIRST_HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqII")  # of version 1
 
 
 def load_model(path: str | Path) -> NgramModel:
-    """The model of a binary file, which ``open_model`` opens, or of an ARPA file, which is read."""
+    """Load a model from a binary file, which is mapped (``open_model``), or from an ARPA file, which is read.
+
+    Raises ``LanguageModelError`` when the file cannot be read or is no language model.
+    """
     try:
         with Path(path).open("rb") as file:
             binary = file.read(len(MAGIC)) == MAGIC
@@ -53,7 +56,7 @@ def quantise(model: NgramModel, bits: int) -> NgramModel:
 
 
 def save_model(model: NgramModel, path: str | Path) -> None:
-    """Write the binary file."""
+    """Write a model as a binary file, all of it or nothing."""
     arrays = [model.trie.layout, model.trie.bits, model.trie.values]
     arrays += [model.vocabulary.bounds.astype(np.uint32), model.vocabulary.letters]
     with replace_file(path) as temporary, temporary.open("wb") as file:
@@ -71,7 +74,7 @@ def save_model(model: NgramModel, path: str | Path) -> None:
 def open_model(path: str | Path) -> NgramModel:
     """Map the binary file at ``path``.
 
-    Raises ``LanguageModelError`` when it is no such file, or one that was cut off or changed.
+    Raises ``LanguageModelError`` when it is not a binary model, or was cut off or changed.
     """
     try:
         with Path(path).open("rb") as file:

@@ -1,4 +1,4 @@
-"""Text for language models: files, packed or not, as blocks of sentences, one a line."""
+"""Text for language models: files, compressed or not, as blocks of sentences, one per line."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class SentenceConfig:
 
 @contextmanager
 def open_text(path: str | Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked where it is gzip or xz (by content, not by name); ``-`` is stdin.
+    """Open a file for reading bytes, decompressed where its content is gzip or xz; ``-`` is stdin.
 
-    Raises ``UserError`` naming the file when it cannot be read or unpacked.
+    Raises ``UserError`` naming the file when it cannot be read or decompressed.
     """
     try:
         if str(path) == "-":
@@ -63,7 +63,7 @@ def open_text(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def name_path(path: str | Path) -> str:
-    """What errors call a file."""
+    """Name a file in an error message."""
     return "stdin" if str(path) == "-" else str(path)
 
 
@@ -77,7 +77,7 @@ def _unpack(file: BinaryIO) -> BinaryIO:
 
 
 def read_sentences(paths: Iterable[str | Path], config: SentenceConfig) -> Iterator[bytes]:
-    """The sentences of all files, some megabytes at a time: UTF-8, each with a line end behind it.
+    """Yield the sentences of all files, some megabytes at a time: UTF-8, each ending in a line feed.
 
     Raises ``UserError`` naming file and line where a text is not UTF-8 or has a reserved word.
     """
@@ -95,7 +95,7 @@ def read_sentences(paths: Iterable[str | Path], config: SentenceConfig) -> Itera
 
 
 def require_words(blocks: Iterable[bytes], paths: Iterable[str | Path]) -> Iterator[bytes]:
-    """The blocks as they are; raises ``UserError`` naming the files they are of, when all were blank."""
+    """Yield the blocks unchanged; raise ``UserError`` naming their files when all of them were blank."""
     blank = True
     for block in blocks:
         blank &= not block.strip(SPACES)
@@ -105,12 +105,12 @@ def require_words(blocks: Iterable[bytes], paths: Iterable[str | Path]) -> Itera
 
 
 def _read_blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
-    """The content of a file in blocks that end in ``separator``; the last one in a line end."""
+    """Yield the content of a file in blocks that end in ``separator``, the last one in a line feed."""
     with open_text(path) as file:
         rest = file.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
         while more := file.read(BLOCK):
             block, found, rest = (rest + more).rpartition(separator)
-            if not found:  # no blank line far and wide: rather a sentence cut in two than all in memory
+            if not found:  # no blank line: better a sentence cut in two than the whole file in memory
                 block, found, rest = rest.rpartition(b"\n")
             if found:
                 yield block + found
@@ -119,7 +119,7 @@ def _read_blocks(path: str | Path, separator: bytes) -> Iterator[bytes]:
 
 
 def _check_block(block: bytes, path: str | Path, first_line: int) -> str:
-    """The text of a block that may be used as it is."""
+    """Decode a block; raise ``UserError`` where it is not UTF-8 or has a reserved word."""
     try:
         text = block.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -134,10 +134,10 @@ def _check_block(block: bytes, path: str | Path, first_line: int) -> str:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of prose whose paragraphs stand between blank lines.
+    """Split prose, in paragraphs between blank lines, into sentences.
 
-    A sentence ends at a full stop, a question or exclamation mark with a capital or a digit behind
-    it, unless what stands before is a title or an initial. Line breaks within it become spaces.
+    A sentence ends at a full stop, a question or exclamation mark that a capital or a digit follows, unless
+    a title or an initial precedes it. Line breaks within it become spaces.
     """
     sentences = []
     for paragraph in re.split(r"\n\s*\n", text):
@@ -152,5 +152,5 @@ def split_sentences(text: str) -> list[str]:
 
 @compile_function
 def is_space(byte: int) -> bool:
-    """Whether a byte stands between words, is one of ``SPACES``."""
+    """Whether a byte separates words: one of ``SPACES``."""
     return byte in (SPACE, TAB, NEWLINE, RETURN)

@@ -37,7 +37,7 @@ class Vocabulary:
 
     @cached_property
     def words(self) -> list[str]:
-        """All words in order; made on the first use, a large vocabulary takes some milliseconds."""
+        """All words in order, made on first use; a large vocabulary takes some milliseconds."""
         letters, bounds = self.letters.tobytes(), self.bounds.tolist()
         return [letters[begin:end].decode("utf-8", "replace") for begin, end in pairwise(bounds)]
 
@@ -47,7 +47,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words)}
 
     def find(self, word: str) -> int:
-        """The number of ``word``, or -1; needs no table of all words."""
+        """Find the number of ``word``, or -1, without a table of all words."""
         wanted = word.encode()
         place = bisect_left(range(len(self)), wanted, key=self._bytes)
         return place if place < len(self) and self._bytes(place) == wanted else -1
@@ -57,7 +57,7 @@ class Vocabulary:
 
 
 def build_vocabulary(words: Iterable[bytes]) -> Vocabulary:
-    """The vocabulary of words that are sorted and different."""
+    """Build the vocabulary of words that are sorted and distinct."""
     words = list(words)
     bounds = np.zeros(len(words) + 1, np.int64)
     np.cumsum([len(word) for word in words], out=bounds[1:])
@@ -67,8 +67,8 @@ def build_vocabulary(words: Iterable[bytes]) -> Vocabulary:
 class WordTable(NamedTuple):
     """A hash table from words to numbers in order of arrival, as arrays for compiled code.
 
-    ``slots`` (a power of two long) has numbers, each 1 too high, and 0 where it is free; word ``n``
-    is ``letters[bounds[n]:bounds[n + 1]]``. ``size`` is an array of one: how many words there are.
+    ``slots`` (a power of two long) has numbers plus 1, and 0 where it is free; word ``n`` is
+    ``letters[bounds[n]:bounds[n + 1]]``. ``size`` is an array of one: how many words there are.
     """
 
     slots: np.ndarray
@@ -79,7 +79,7 @@ class WordTable(NamedTuple):
 
 @compile_function
 def make_table() -> WordTable:
-    """A table without words."""
+    """Make a table without words."""
     return WordTable(
         np.zeros(1 << 12, np.int32),
         np.zeros(1 << 14, np.uint8),
@@ -89,7 +89,7 @@ def make_table() -> WordTable:
 
 
 def list_table_words(table: WordTable) -> list[bytes]:
-    """The words of a table in order of arrival."""
+    """List the words of a table in order of arrival."""
     count = int(table.size[0])
     letters, bounds = table.letters[: table.bounds[count]].tobytes(), table.bounds[: count + 1].tolist()
     return [letters[begin:end] for begin, end in pairwise(bounds)]
@@ -97,7 +97,7 @@ def list_table_words(table: WordTable) -> list[bytes]:
 
 @compile_function
 def build_table(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
-    """A table that gives every word of a vocabulary its number there."""
+    """Build a table that gives every word of a vocabulary its number there."""
     table = make_table()
     for word in range(len(bounds) - 1):
         table = make_room(table, bounds[word + 1] - bounds[word])
@@ -107,7 +107,7 @@ def build_table(letters: np.ndarray, bounds: np.ndarray) -> WordTable:
 
 @compile_function
 def look_up(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
-    """The number of the word ``text[begin:end]``, or -1 - the slot in which it would stand."""
+    """Look up the number of the word ``text[begin:end]``; -1 minus its slot where it is not in the table."""
     code = FNV_BASIS
     for i in range(begin, end):
         code = (code ^ text[i]) * FNV_PRIME  # compiled: wraps around at 64 bits
@@ -129,7 +129,7 @@ def look_up(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
 
 @compile_function
 def look_up_or_add(table: WordTable, text: np.ndarray, begin: int, end: int) -> int:
-    """The number of the word ``text[begin:end]``, a new one if need be; the table must have room."""
+    """Look up the number of the word ``text[begin:end]``, adding a new one; the table must have room."""
     number = look_up(table, text, begin, end)
     if number >= 0:
         return number
@@ -145,13 +145,13 @@ def look_up_or_add(table: WordTable, text: np.ndarray, begin: int, end: int) -> 
 
 @compile_function
 def make_room(table: WordTable, letters: int) -> WordTable:
-    """The same table, or a larger copy, with room for one more word of so many bytes."""
+    """Return the table, or a larger copy, with room for one more word of ``letters`` bytes."""
     count = table.size[0]
     used = table.bounds[count]
     if count + 2 <= len(table.bounds) and used + letters <= len(table.letters):
         return table
     more_letters = np.zeros(2 * (len(table.letters) + letters), np.uint8)
-    for i in range(used):  # a slice would do it too, and take the compiler seconds
+    for i in range(used):  # a slice would take the compiler seconds
         more_letters[i] = table.letters[i]
     if count + 2 <= len(table.bounds):
         return WordTable(table.slots, more_letters, table.bounds, table.size)
