@@ -3,7 +3,7 @@
 In: text, or a model in ARPA or binary form. Out: log probabilities of words (``model``: arrays and look-up
 from compiled code), perplexities (``perplexity``), sampled sentences (``sampling``).
 
-From low to high: ``vocabulary`` (words as numbers), ``packed``, ``model``, ``arpa``, ``storage`` (the binary file),
-``text`` and ``counting`` (text to n-gram counts), ``estimation``. Public face: ``storage.load_model``,
-``storage.save_model``, ``estimation.estimate``, ``model.NgramModel``.
+From low to high: ``vocabulary`` (words as numbers), ``packed`` (the trie), ``model``, ``arpa``, ``storage``
+(the binary file), ``text`` and ``counting`` (text to n-gram counts), ``estimation``. Public face:
+``storage.load_model``, ``storage.save_model``, ``estimation.estimate``, ``model.NgramModel``.
 """

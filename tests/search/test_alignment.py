@@ -100,7 +100,7 @@ def test_a_path_whose_steps_are_too_many_is_the_same():
     log_probs, tokens = drawn(5, 300), np.random.default_rng(5).integers(1, 4, 120)
     whole = align_tokens(log_probs, tokens)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aligning, "STEPS_KEPT", 0)
+        patch.setattr(aligning, "MOST_STEPS", 0)
         pieces = align_tokens(log_probs, tokens)
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_array_equal(one, other)
