@@ -1,7 +1,10 @@
-"""The command line: one file per verb, gathered here.
+"""The command line: one file per verb, which has the verb's name; ``main`` runs it.
 
-A verb's file is imported only when the verb is called, so that ``asr --help`` and ``asr score``
-start without torch.
+In: arguments. Out: text on stdout, news on stderr, an exit status. A verb's file is imported only when the
+verb is called, so that ``asr --help`` and ``asr score`` start without torch. Shared by verbs: ``_options``,
+``_tables`` and ``_json`` (results for people and for programs), ``_progress``.
+
+Public face: ``cli``, ``main``.
 """
 
 from __future__ import annotations
@@ -21,17 +24,17 @@ from asr.errors import UserError
 VERBS = {
     "transcribe": "Turn recordings into text.",
     "align": "Find where the words of a text are in a recording.",
-    "train": "Train a model from a recipe, or go on with a run.",
-    "doctor": "Find out in words why a recipe does not learn.",
+    "train": "Train a model from a recipe, or resume a run.",
+    "doctor": "Say why a recipe does not learn.",
     "evaluate": "Transcribe a manifest and print its word error rate.",
-    "score": "Compare hypotheses with references: word error rate and what went wrong.",
+    "score": "Compare hypotheses with references: error rates and what went wrong.",
     "lm": "Train, measure and try n-gram language models.",
-    "lexicon": "Write how words are pronounced, those that no dictionary has, too.",
+    "lexicon": "Write pronunciations, also of words that no dictionary has.",
     "tune": "Find the search settings with which a model makes the fewest errors.",
     "prepare": "Turn a public corpus into manifests.",
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",
-    "inspect": "Draw what happens inside a model while it listens.",
+    "inspect": "Draw what happens inside a model.",
     "export": "Write a model as an ONNX file for programs without torch.",
     "models": "List the models that ship with the package.",
 }
@@ -67,22 +70,22 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can put right ends in one line on stderr and exit status 1."""
+    """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1."""
     with suppress(RuntimeError, ValueError, OSError):  # no stderr, or none of the system's
         faulthandler.enable()  # a crash in compiled code says where it was
     try:
         cli(prog_name="asr")
     except UserError as error:
-        complain(str(error))
+        exit_with_message(str(error))
     except OSError as error:  # a full disk, a folder that may not be written to
-        complain(f"{error.filename or 'output'}: {error.strerror}" if error.strerror else str(error))
+        exit_with_message(f"{error.filename or 'output'}: {error.strerror}" if error.strerror else str(error))
 
 
-def complain(message: str) -> NoReturn:
-    """Say what is wrong and end."""
+def exit_with_message(message: str) -> NoReturn:
+    """Print what is wrong and exit."""
     click.echo(f"asr: {message}", err=True)
     try:
         sys.stdout.flush()
-    except OSError:  # what could not be written must not be tried again while Python ends
+    except OSError:  # Python must not try to write it again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -40,7 +40,7 @@ def features(
     from asr.audio.reading import read_audio
     from asr.core.config import from_table, override, to_table
     from asr.core.files import replace_file
-    from asr.model.features import FeatureConfig, Features, padded
+    from asr.model.features import FeatureConfig, Features, pad_batch
     from asr.model.folder import load_acoustic_model
     from asr.training.pictures import draw_features
 
@@ -48,7 +48,7 @@ def features(
     if assignments:
         config = from_table(FeatureConfig, override(to_table(module.config), assignments))
         module = Features(config)
-    frames, lengths = module(*padded([read_audio(audio, module.config.sample_rate)]))
+    frames, lengths = module(*pad_batch([read_audio(audio, module.config.sample_rate)]))
     array = frames[0, : int(lengths[0])].numpy()
     if out is not None:
         with replace_file(out) as temporary, temporary.open("wb") as file:

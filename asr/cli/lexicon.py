@@ -1,4 +1,4 @@
-"""``asr lexicon``: how words are pronounced, those of a dictionary and those that none has."""
+"""``asr lexicon``: write pronunciations, also of words that no dictionary has."""
 
 from __future__ import annotations
 
@@ -62,28 +62,28 @@ def lexicon(
     normalise = NORMALISERS[normaliser]
     every = set(" ".join(map(normalise, words)).split())
     for file in files:
-        every.update(words_of(file, normaliser))
-    found, unheard, ways = {}, [], Counter[str]()
+        every.update(read_words(file, normaliser))
+    found, failed, ways = {}, [], Counter[str]()
     for word in tqdm(sorted(every), unit="word", disable=not sys.stderr.isatty()):
         try:
             found[word], way = pronouncer.pronounce(word)
             ways[way] += 1
         except G2PError:
-            unheard.append(word)
+            failed.append(word)
     if not found:
-        raise UserError(f"none of {len(every)} words can be pronounced: {list_names(unheard)}")
+        raise UserError(f"none of {len(every)} words can be pronounced: {list_names(failed)}")
     if out is None:
         click.echo("\n".join(format_lexicon(Lexicon(found))))
     else:
         write_lexicon(Lexicon(found), out)
     summary = ", ".join(f"{count:,} {way}" for way, count in ways.most_common())
     click.echo(f"{len(found):,} words: {summary}", err=True)
-    if unheard:
-        click.echo(f"left out, because they cannot be pronounced: {list_names(unheard)}", err=True)
+    if failed:
+        click.echo(f"left out, because they cannot be pronounced: {list_names(failed)}", err=True)
 
 
-def words_of(path: Path, normaliser: str) -> Iterable[str]:
-    """The words of a manifest, a language model or a text, whatever the file is."""
+def read_words(path: Path, normaliser: str) -> Iterable[str]:
+    """Read the words of a manifest, a language model or a text, whichever the file is."""
     from asr.data.manifest import read_manifest
     from asr.lm.storage import MAGIC, load_model
     from asr.lm.text import SentenceConfig, open_text, read_sentences
@@ -96,9 +96,9 @@ def words_of(path: Path, normaliser: str) -> Iterable[str]:
         begin = file.read(len(MAGIC))
     if begin == MAGIC or begin.lstrip().startswith(b"\\data\\"):
         return set(load_model(path).vocabulary.words) - {BEGIN, END, UNKNOWN}
-    return _text_words(read_sentences([path], SentenceConfig(normaliser)))
+    return _list_text_words(read_sentences([path], SentenceConfig(normaliser)))
 
 
-def _text_words(blocks: Iterable[bytes]) -> Iterator[str]:
+def _list_text_words(blocks: Iterable[bytes]) -> Iterator[str]:
     for block in blocks:
         yield from set(block.decode().split())

@@ -1,4 +1,4 @@
-"""``asr lm``: n-gram language models, from a text to a model and what it makes of other texts."""
+"""``asr lm``: train, measure and try n-gram language models."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ BITS = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
-# These take as many numbers as follow them.
+# These options take all the numbers that follow them.
 NUMBER = re.compile(r"\d[\d.,]*")
 NUMBER_OPTIONS = ("--prune", "--discount-fallback")
 
 
 class ManyNumbers(click.Command):
-    """A command some of whose options are written ``--prune 0 0 1``, which click alone cannot read."""
+    """A command with options like ``--prune 0 0 1``, which click alone cannot parse."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, joined(args))
+        return super().parse_args(ctx, join_numbers(args))
 
 
-def joined(arguments: list[str]) -> list[str]:
-    """``arguments`` with the numbers behind each of ``NUMBER_OPTIONS`` in one: ``--prune=0 0 1``."""
+def join_numbers(arguments: list[str]) -> list[str]:
+    """Join the numbers after each of ``NUMBER_OPTIONS`` into one argument: ``--prune=0 0 1``."""
     result: list[str] = []
     for argument in arguments:
         option = argument.replace("_", "-")
@@ -74,8 +74,8 @@ def joined(arguments: list[str]) -> list[str]:
 def lm() -> None:
     """N-gram language models: train one on text, measure, describe and try it.
 
-    LM is an ARPA file, packed by gzip or not, or the binary file that asr lm makes, which opens at
-    once. TEXT has one sentence a line, may be packed by gzip or xz, and - is the standard input.
+    LM is an ARPA file, compressed with gzip or not, or the binary file that asr lm makes, which opens at
+    once. TEXT has one sentence a line and may be compressed with gzip or xz; - is the standard input.
     """
 
 
@@ -88,7 +88,7 @@ def lm() -> None:
     "--prune",
     metavar="N...",
     default="0",
-    help="Leave out n-grams seen N times or less, a number for each order (0 0 1); the last goes on.",
+    help="Leave out n-grams seen N times or less, a number per order (0 0 1); the last holds for the rest.",
 )
 @click.option(
     "--vocab", metavar="N", type=click.IntRange(1), help="Keep the N most frequent words; others are <unk>."
@@ -98,7 +98,7 @@ def lm() -> None:
 @click.option(
     "--discount-fallback",
     metavar="[D1 D2 D3]",
-    help="Discounts for orders where the text gives none; without numbers 0.5 1 1.5.",
+    help="Discounts for orders for which the text gives none; without numbers 0.5 1 1.5.",
 )
 def train(
     texts: tuple[Path, ...],
@@ -113,21 +113,21 @@ def train(
 ) -> None:
     """Estimate a model from TEXT: interpolated modified Kneser-Ney with count pruning, as KenLM's lmplz.
 
-    Blank lines are no sentences. The words <s>, </s> and <unk> are reserved.
+    Blank lines do not count as sentences. The words <s>, </s> and <unk> are reserved.
     """
     from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 
     fallback: tuple[float, ...] = ()
     if discount_fallback is not None:
-        fallback = numbers("--discount-fallback", discount_fallback, float) or FALLBACK
+        fallback = parse_numbers("--discount-fallback", discount_fallback, float) or FALLBACK
     config = EstimationConfig(
         order=order,
-        prune=numbers("--prune", prune, int),
+        prune=parse_numbers("--prune", prune, int),
         vocabulary_size=vocab,
         discount_fallback=fallback,
     )
-    model = estimate(sentences(texts, normaliser, split_sentences), config)
-    write(model, out, bits)
+    model = estimate(read_sentences(texts, normaliser, split_sentences), config)
+    write_lm(model, out, bits)
 
 
 @lm.command()
@@ -139,15 +139,15 @@ def train(
 def perplexity(
     model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences: bool, as_json: bool
 ) -> None:
-    """How well LM expects TEXT: perplexity with and without words outside its vocabulary, and their rate.
+    """Measure how well LM predicts TEXT: perplexity with and without unknown words, and their rate.
 
-    Every word and every end of a sentence counts. Words outside the vocabulary score as <unk> or, in
-    the second figure, are left out of sum and number.
+    Every word and every end of a sentence counts. Words outside the vocabulary score as <unk> or, in the
+    second figure, are left out.
     """
     from asr.lm.perplexity import measure_perplexity as measured
     from asr.lm.storage import load_model
 
-    blocks = sentences(texts, normaliser, split_sentences)
+    blocks = read_sentences(texts, normaliser, split_sentences)
     found = measured(load_model(model), blocks)
     result = {
         "perplexity_including_oov": found.including_unknown,
@@ -173,14 +173,15 @@ def perplexity(
 @NORMALISER
 @SPLIT
 def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences: bool) -> None:
-    """What LM gives each sentence of TEXT, a line each: log-prob, words, OOVs and the sentence, between tabs.
+    """Score each sentence of TEXT, a line each: log-prob, words, OOVs and the sentence, separated by tabs.
 
-    The log-prob is natural, of all words and the end of the sentence, words outside the vocabulary as <unk>.
+    The log-prob is a natural logarithm, of all words and the end of the sentence; words outside the
+    vocabulary score as <unk>.
     """
     from asr.lm.perplexity import measure_sentence_perplexities
     from asr.lm.storage import load_model
 
-    blocks = sentences(texts, normaliser, split_sentences)
+    blocks = read_sentences(texts, normaliser, split_sentences)
     for sentence, found in measure_sentence_perplexities(load_model(model), blocks):
         click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
 
@@ -189,7 +190,7 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
 @MODEL
 @JSON
 def info(model: Path, as_json: bool) -> None:
-    """What is in LM; every byte of a binary file is checked."""
+    """Describe LM; every byte of a binary file is checked."""
     from asr.lm.storage import load_model
 
     loaded = load_model(model)
@@ -225,7 +226,7 @@ def info(model: Path, as_json: bool) -> None:
     "--longest", type=click.IntRange(1), default=100, help="Words after which a sentence is cut off."
 )
 def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
-    """Print sentences that LM makes up, word after word by its probabilities."""
+    """Print sentences drawn from LM, word by word."""
     from asr.lm.sampling import sample_sentences
     from asr.lm.storage import load_model
 
@@ -238,29 +239,29 @@ def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
 @OUT
 @BITS
 def convert(model: Path, out: Path, bits: int) -> None:
-    """Write LM anew: as ARPA, or as the binary file that opens at once."""
+    """Convert LM to ARPA, or to the binary file that opens at once."""
     from asr.lm.storage import load_model
 
-    write(load_model(model), out, bits)
+    write_lm(load_model(model), out, bits)
 
 
-def sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Iterator[bytes]:
-    """The sentences of all texts, in blocks; raises ``UserError`` at the end when there was no word."""
+def read_sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Iterator[bytes]:
+    """Read the sentences of all texts, in blocks; raises ``UserError`` at the end if there was no word."""
     from asr.lm.text import SentenceConfig, read_sentences, require_words
 
     return require_words(read_sentences(texts, SentenceConfig(normaliser, split)), texts)
 
 
-def numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    """The numbers in the value of an option."""
+def parse_numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """Parse the numbers in the value of an option; raises ``BadParameter``."""
     try:
         return tuple(map(kind, text.replace(",", " ").split()))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not numbers", param_hint=f"'{option}'") from error
 
 
-def write(model: NgramModel, out: Path, bits: int) -> None:
-    """Write a model in the format that the name asks for, and say so."""
+def write_lm(model: NgramModel, out: Path, bits: int) -> None:
+    """Write a model in the format that the ending of ``out`` asks for, and print a line about it."""
     from asr.lm.arpa import write_arpa
     from asr.lm.storage import quantise, save_model
 

@@ -1,4 +1,4 @@
-"""``asr models``: what ships with the package."""
+"""``asr models``: list the models that ship with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``asr prepare``: a public corpus becomes manifests."""
+"""``asr prepare``: turn a public corpus into manifests."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def transcribe(
                 else:
                     write_outputs(outcome, outputs[recording.path], layout)
                 if isinstance(outcome, Transcript) and not outcome.text:
-                    click.echo(nothing_transcribe_all(outcome, vad), err=True)
+                    click.echo(describe_silence(outcome, vad), err=True)
                 tally.add(outcome)
     except KeyboardInterrupt:
         left = len(recordings) - tally.recordings
@@ -264,7 +264,7 @@ def format_for_stdout(transcript: Transcript, output_format: str, layout: Layout
     return FORMATS[output_format](transcript, layout)
 
 
-def nothing_transcribe_all(transcript: Transcript, vad: bool) -> str:
+def describe_silence(transcript: Transcript, vad: bool) -> str:
     """Describe a transcript without words."""
     return f"{transcript.audio}: no words found{'; if somebody speaks, try --no-vad' if vad else ''}"
 

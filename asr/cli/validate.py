@@ -1,4 +1,4 @@
-"""``asr validate``: what is wrong with manifests, and what is in them."""
+"""``asr validate``: check manifests and describe them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.data.manifest import Utterance, check_manifests, read_numbered_lines
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonicalise
 
-# Where the rows of the histogram part, in seconds: close together where utterances are.
+# The bounds between rows of the histogram, in seconds; close together where most utterances are.
 BOUNDS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)
 BAR_WIDTH = 50
 COUNTS_A_LINE = 8
@@ -33,7 +33,7 @@ COUNTS_A_LINE = 8
     "--normaliser",
     type=click.Choice(list(NORMALISERS)),
     default="none-v1",
-    help="What is done to every text before it is looked at.",
+    help="Applied to every text before it is checked.",
 )
 @click.option("--decode", is_flag=True, help="Read every recording to its end, not only its header.")
 def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, decode: bool) -> None:
@@ -45,11 +45,11 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
     def normalise(text: str) -> str:
         return canonicalise(NORMALISERS[normaliser](text))  # what the tokenizer would be given
 
-    vocabulary = characters_of(tokens) if tokens else None
+    vocabulary = read_characters(tokens) if tokens else None
     checked = check_manifests(
-        manifests, decoded_length if decode else measure_duration, normalise, vocabulary
+        manifests, decode_duration if decode else measure_duration, normalise, vocabulary
     )
-    for line in description(checked.utterances, map(normalise, (u.text for u in checked.utterances))):
+    for line in describe_utterances(checked.utterances, map(normalise, (u.text for u in checked.utterances))):
         click.echo(line)
     for fault in checked.faults:
         click.echo(fault, err=True)
@@ -58,14 +58,14 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
         sys.exit(1)
 
 
-def decoded_length(audio: str) -> float:
-    """The seconds that a recording lasts when all of it is read."""
+def decode_duration(audio: str) -> float:
+    """The seconds of a recording, all of it decoded."""
     rate = 16000
     return len(read_audio(audio, rate)) / rate
 
 
-def characters_of(tokens: Path) -> set[str]:
-    """The characters that the symbols of a ``tokens.txt`` can write."""
+def read_characters(tokens: Path) -> set[str]:
+    """Read the characters that the symbols of a ``tokens.txt`` can write; raises ``UserError``."""
     if (tokens.parent / LEXICON_FILE).exists():
         raise UserError(f"{tokens}: lists phones, not characters; asr lexicon tells which words have none")
     symbols = [line for _, line in read_numbered_lines(tokens)]
@@ -74,8 +74,8 @@ def characters_of(tokens: Path) -> set[str]:
     return set("".join(" " if s == SPACE else s.replace(WORD_START, " ") for s in symbols[1:]))
 
 
-def description(utterances: Sequence[Utterance], texts: Iterable[str]) -> list[str]:
-    """Lines that tell how much there is, of what length, by how many speakers, in which characters."""
+def describe_utterances(utterances: Sequence[Utterance], texts: Iterable[str]) -> list[str]:
+    """Describe utterances in lines: their number, durations, speakers and characters."""
     seconds = [utterance.duration or 0.0 for utterance in utterances]
     characters = Counter("".join(texts))
     counts = [f"  {character!r} {count:<7}" for character, count in characters.most_common()]
@@ -88,7 +88,7 @@ def description(utterances: Sequence[Utterance], texts: Iterable[str]) -> list[s
     ]
     if utterances:
         by_length = sorted(utterances, key=lambda utterance: utterance.duration or 0.0)
-        lines += ["durations", *histogram(seconds)]
+        lines += ["durations", *draw_histogram(seconds)]
         lines += [
             f"{name:10}  {utterance.duration or 0.0:.2f} s  {utterance.id}"
             for name, utterance in (("shortest", by_length[0]), ("longest", by_length[-1]))
@@ -96,8 +96,8 @@ def description(utterances: Sequence[Utterance], texts: Iterable[str]) -> list[s
     return lines
 
 
-def histogram(seconds: Sequence[float]) -> list[str]:
-    """A line with a bar for every row between the shortest and the longest duration."""
+def draw_histogram(seconds: Sequence[float]) -> list[str]:
+    """Draw a line with a bar for every row between the shortest and the longest duration."""
     counts = Counter(bisect(BOUNDS, length) for length in seconds)
     longest_bar = max(counts.values())
     lines = []

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from asr.model.acoustic import AcousticModel, convert_precision
-from asr.model.features import padded, unpad
+from asr.model.features import pad_batch, unpad
 from asr.model.folder import load_acoustic_model
 from asr.recognition.network import Network
 from asr.recognition.recognizer import Recognizer
@@ -69,7 +69,7 @@ class TorchNetwork:
             return_free_memory()
 
     def _batch_log_probs(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return unpad(*self.model.log_probs(*padded(samples)))
+        return unpad(*self.model.log_probs(*pad_batch(samples)))
 
 
 def open_torch_network(folder: Path, device: str, compute_type: str, threads: int | None = None) -> Network:

@@ -237,7 +237,7 @@ class Moments:
         return self.mean.float(), std.float().clamp(min=STD_FLOOR)
 
 
-def padded(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def pad_batch(samples: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Arrays of samples as ``(batch, samples)`` float32, zeros after the shorter ones, and their lengths."""
     lengths = torch.tensor([len(array) for array in samples], dtype=torch.long)
     batch = torch.zeros(len(samples), int(lengths.max()) if len(samples) else 0)
@@ -289,11 +289,11 @@ def _slope(features: Tensor, lengths: Tensor) -> Tensor:
     last = (lengths - 1).clamp(min=0)[:, None]
     times = torch.arange(features.shape[1], device=features.device)[None]
 
-    def shifted(offset: int) -> Tensor:
+    def shift(offset: int) -> Tensor:
         index = torch.minimum((times + offset).clamp(min=0), last)
         return features.gather(1, index[..., None].expand_as(features))
 
-    return (2 * (shifted(2) - shifted(-2)) + shifted(1) - shifted(-1)) / 10
+    return (2 * (shift(2) - shift(-2)) + shift(1) - shift(-1)) / 10
 
 
 def stack_frames(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:

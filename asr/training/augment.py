@@ -27,7 +27,7 @@ from asr.audio.sources import is_recording
 from asr.core.config import ConfigError, check_bounds, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
-from asr.model.features import mask_padding, padded
+from asr.model.features import mask_padding, pad_batch
 from asr.training.rooms import prepare_response, sample_room
 
 Noise = Literal["white", "pink", "babble", "recorded"]
@@ -240,9 +240,9 @@ def sample_augmentation(
     return Augmentation(
         speeds=speeds,
         reverberant=tuple(reverberant),
-        responses=padded(responses)[0],
+        responses=pad_batch(responses)[0],
         noisy=tuple(noisy),
-        noise=padded(noise)[0],
+        noise=pad_batch(noise)[0],
         snr_db=torch.tensor(snr_db),
         telephoned=tuple(telephoned),
         bands=torch.tensor(bands).reshape(-1, 2),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asr.audio import reading as audio
 from asr.data.manifest import Utterance
-from asr.model.features import Features, Moments, padded
+from asr.model.features import Features, Moments, pad_batch
 from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
 from asr.training.augment import Augmentation
 
@@ -177,7 +177,7 @@ def load_batch(
 ) -> Batch:
     """Read and pad examples; ``draw`` draws their augmentation, given how many samples each has."""
     utterances = [example.utterance for example in examples]
-    batch, lengths = padded([read(utterance) for utterance in utterances])
+    batch, lengths = pad_batch([read(utterance) for utterance in utterances])
     tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
     return Batch(
         ids=tuple(example.utterance.id for example in examples),

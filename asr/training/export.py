@@ -23,12 +23,12 @@ from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import FUSED
-from asr.model.features import Features, append_deltas, mask_padding, padded, utterance_statistics
+from asr.model.features import Features, append_deltas, mask_padding, pad_batch, utterance_statistics
 from asr.text.tokenizer import Tokenizer
 
 OPSET = 17
-TOLERANCE = 1e-4  # of log-probs: what ONNX Runtime and torch may differ by
-CHECKED_SECONDS = (2.3, 0.7, 1.1)  # a batch of these is held against torch after every export
+TOLERANCE = 1e-4  # the largest difference of log-probs between ONNX Runtime and torch
+CHECKED_SECONDS = (2.3, 0.7, 1.1)  # of a batch that is compared with torch after every export
 
 
 class ExportError(UserError):
@@ -44,14 +44,14 @@ class SamplesToLogProbs(nn.Module):
         super().__init__()
         self.features = model.features
         self.network = model.ctc
-        self.register_buffer("waves", windowed_waves(model.features))
+        self.register_buffer("waves", make_waves(model.features))
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, samples)`` and samples per recording to ``AcousticModel.log_probs``'s results."""
+        """Map ``(batch, samples)`` and samples per recording to what ``AcousticModel.log_probs`` returns."""
         return self.network(*self.frames(samples, lengths))
 
     def frames(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``Features.forward``, without statistics of speakers."""
+        """Compute ``Features.forward`` without statistics of speakers."""
         config = self.features.config
         beyond = (lengths - config.window).clamp(min=0)
         counts = (1 + torch.div(beyond + config.hop - 1, config.hop, rounding_mode="floor")) * (lengths > 0)
@@ -72,8 +72,8 @@ class SamplesToLogProbs(nn.Module):
         return mask_padding((features - mean[:, None]) / std[:, None], counts), counts
 
 
-def windowed_waves(features: Features) -> Tensor:
-    """``(2 * bins, 1, window)``: the cosines and the sines of a Fourier transform, times the window."""
+def make_waves(features: Features) -> Tensor:
+    """Make the cosines and sines of a Fourier transform times the window, ``(2 * bins, 1, window)``."""
     size, length = features.n_fft, features.config.window
     angles = 2 * math.pi / size * torch.outer(torch.arange(size // 2 + 1), torch.arange(length)).double()
     waves = torch.cat([angles.cos(), angles.sin()]) * features.window.double()
@@ -81,7 +81,7 @@ def windowed_waves(features: Features) -> Tensor:
 
 
 def slice_stack(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tuple[Tensor, Tensor]:
-    """``asr.model.features.stacked`` with slices, of which ONNX knows how long they are."""
+    """``asr.model.features.stack_frames`` by slices, whose lengths ONNX knows."""
     if stack == skip == 1:
         return features, lengths
     size = features.shape[1]
@@ -92,21 +92,21 @@ def slice_stack(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tup
 
 
 def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) -> float:
-    """Write ``model`` as ONNX, all of it or nothing; the largest difference found in its log-probs.
+    """Write ``model`` as ONNX, all of it or nothing; returns the largest difference of its log-probs.
 
     Inputs are ``samples (batch, samples)`` float32 and ``lengths (batch,)`` int64, outputs ``log_probs
-    (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. What else a
-    program must know, as the text of every token, is in the file's metadata.
+    (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. The
+    metadata holds the rest that a program must know, such as the text of every token.
 
-    Raises ``ExportError`` where an extra is not installed, for a network that ONNX has no operators
-    for, and when ONNX Runtime comes to log-probs that are more than ``TOLERANCE`` from torch's.
+    Raises ``ExportError`` where an extra is not installed, for a network that ONNX has no operators for, and
+    when ONNX Runtime's log-probs differ from torch's by more than ``TOLERANCE``.
     """
     for library in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
             raise ExportError(f"exporting needs {library}: pip install 'asr[onnx]'")
     check_exportable(model)
     graph = SamplesToLogProbs(model).eval().cpu()
-    samples, lengths = padded([np.zeros(round(model.sample_rate * s)) for s in CHECKED_SECONDS])
+    samples, lengths = pad_batch([np.zeros(round(model.sample_rate * s)) for s in CHECKED_SECONDS])
     with replace_file(path) as temporary:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about numbers that the sizes below make dynamic
@@ -128,7 +128,7 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) ->
 
 
 def check_exportable(model: AcousticModel) -> None:
-    """Raise ``ExportError`` for what only torch can do with any number of frames."""
+    """Raise ``ExportError`` for networks that only torch can run over any number of frames."""
     encoder = model.config.encoder
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
@@ -138,11 +138,11 @@ def check_exportable(model: AcousticModel) -> None:
     for what, is_so in wrong.items():
         if is_so:
             can = ", ".join(FUSED)
-            raise ExportError(f"{model.name}: its {what} has no form in ONNX; cells that have: {can}")
+            raise ExportError(f"{model.name}: its {what} cannot be exported to ONNX; cells that can: {can}")
 
 
 def describe_model(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]:
-    """What a program must know besides the graph, for the file's metadata."""
+    """The metadata of the file: what a program must know besides the graph."""
     return {
         "sample_rate": str(model.sample_rate),
         "frame_seconds": repr(model.frame_seconds),
@@ -154,7 +154,7 @@ def describe_model(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]
 
 
 def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
-    """Put ``entries`` into the metadata of an ONNX file."""
+    """Add ``entries`` to the metadata of an ONNX file."""
     import onnx
 
     graph = onnx.load(path)
@@ -164,7 +164,7 @@ def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
 
 
 def largest_difference(model: AcousticModel, path: Path) -> float:
-    """How far log-probs of an ONNX file are from ``model``'s, of noise whose loudness changes."""
+    """How far log-probs of an ONNX file are from ``model``'s, of noise at changing levels."""
     import onnxruntime
 
     generator = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def largest_difference(model: AcousticModel, path: Path) -> float:
         size = round(model.sample_rate * seconds)
         loudness = 10 ** np.interp(np.arange(size), np.linspace(0, size, 6), generator.uniform(-3, -0.5, 6))
         noises.append(loudness * generator.standard_normal(size))
-    samples, lengths = padded(noises)
+    samples, lengths = pad_batch(noises)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found, found_frames = session.run(None, {"samples": samples.numpy(), "lengths": lengths.numpy()})
     expected, frames = model.log_probs(samples, lengths)

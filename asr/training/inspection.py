@@ -16,7 +16,7 @@ from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.encoders import RecurrentLayer
 from asr.model.engine import unwrap_model
-from asr.model.features import padded, unpad
+from asr.model.features import pad_batch, unpad
 from asr.recognition.recognizer import Recognizer
 from asr.transcript.values import Word
 
@@ -71,7 +71,7 @@ def inspect_model(
     samples = read_audio(audio, recognizer.sample_rate)
     if not len(samples):
         raise UserError(f"{audio}: holds no samples")
-    batch, lengths = padded([samples])
+    batch, lengths = pad_batch([samples])
     features, frames = model.features(batch.to(model.device), lengths.to(model.device))
     calls: list[tuple[Any, Any]] = []
     hook = chosen.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))

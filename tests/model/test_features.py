@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.core.config import ConfigError
-from asr.model.features import FeatureConfig, Features, Moments, append_deltas, padded, stack_frames
+from asr.model.features import FeatureConfig, Features, Moments, append_deltas, pad_batch, stack_frames
 
 PLAIN = {"preemphasis": 0.0, "normalisation": "none"}
 CONFIGS = [
@@ -31,7 +31,7 @@ def speechlike(num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 def alone(features: Features, samples: np.ndarray) -> np.ndarray:
-    frames, lengths = features(*padded([samples]))
+    frames, lengths = features(*pad_batch([samples]))
     assert frames.shape[1] == lengths[0]
     return frames[0].numpy()
 
@@ -114,7 +114,7 @@ def test_every_sample_is_seen():
 def test_alone_is_as_in_a_batch(config, lengths):
     features = Features(config)
     utterances = [speechlike(length, seed) for seed, length in enumerate(lengths)]
-    samples, sample_lengths = padded(utterances)
+    samples, sample_lengths = pad_batch(utterances)
     for row, length in zip(samples, lengths, strict=True):
         row[length:] = 7.0  # what stands in the padding must not matter
     batch, frame_lengths = features(samples, sample_lengths)
@@ -137,20 +137,20 @@ def test_global_statistics_are_saved_and_used():
     config = FeatureConfig(normalisation="global")
     features = Features(config)
     utterances = [speechlike(n, n) for n in (4000, 9000, 16000)]
-    features.fit([padded(utterances[:2]), padded(utterances[2:])])
-    frames, lengths = features(*padded(utterances))
+    features.fit([pad_batch(utterances[:2]), pad_batch(utterances[2:])])
+    frames, lengths = features(*pad_batch(utterances))
     every = torch.cat([row[:length] for row, length in zip(frames, lengths.tolist(), strict=True)])
     torch.testing.assert_close(every.mean(0), torch.zeros(80), atol=1e-4, rtol=0)
     torch.testing.assert_close(every.std(0, correction=0), torch.ones(80), atol=1e-4, rtol=0)
     again = Features(config)
     again.load_state_dict(features.state_dict())
-    torch.testing.assert_close(again(*padded(utterances))[0], frames)
+    torch.testing.assert_close(again(*pad_batch(utterances))[0], frames)
     assert set(features.state_dict()) == {"mean", "std"}
 
 
 def test_speaker_statistics_are_used_when_given():
     features = Features(FeatureConfig(normalisation="speaker"))
-    samples, lengths = padded([speechlike(8000), speechlike(6000, 1)])
+    samples, lengths = pad_batch([speechlike(8000), speechlike(6000, 1)])
     raw, _ = features.extract(samples, lengths)
     mean, std = torch.full((2, 80), 2.0), torch.full((2, 80), 4.0)
     frames, frame_lengths = features(samples, lengths, (mean, std))

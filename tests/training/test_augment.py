@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.core.config import ConfigError
 from asr.data.manifest import Utterance
-from asr.model.features import padded
+from asr.model.features import pad_batch
 from asr.training.augment import (
     Augmentation,
     AugmentConfig,
@@ -63,7 +63,7 @@ def drawn(epoch: int = 0, lengths: int = 1000, seed: int = 1, **config) -> Augme
 
 
 def row(samples: np.ndarray) -> tuple[Tensor, Tensor]:
-    return padded([samples])
+    return pad_batch([samples])
 
 
 def peak_hertz(samples: np.ndarray, rate: int) -> float:
@@ -74,7 +74,7 @@ def peak_hertz(samples: np.ndarray, rate: int) -> float:
 
 
 def test_the_defaults_do_nothing():
-    samples, lengths = padded([tone(440), tone(300)[:5000]])
+    samples, lengths = pad_batch([tone(440), tone(300)[:5000]])
     augmentation = sample_augmentation(sources(), 1, 0, VOICES[:2], lengths.tolist())
     out, out_lengths = augment_samples(samples, lengths, augmentation)
     assert torch.equal(out, samples)
@@ -106,7 +106,7 @@ EVERYTHING = {
 
 def test_an_utterance_is_treated_the_same_in_any_company():
     group = sources(**EVERYTHING)
-    samples, lengths = padded([tone(200 + n, RATE, 0.5 + 0.02 * n) for n in range(12)])
+    samples, lengths = pad_batch([tone(200 + n, RATE, 0.5 + 0.02 * n) for n in range(12)])
     every, every_lengths = augment_samples(
         samples, lengths, sample_augmentation(group, 1, 3, VOICES, lengths.tolist())
     )
@@ -178,7 +178,7 @@ def test_speed_changes_length_and_pitch(speed):
 
 
 def test_speeds_differ_within_a_batch():
-    samples, lengths = padded([tone(1000), tone(1000)[:9000], tone(1000)[:12000]])
+    samples, lengths = pad_batch([tone(1000), tone(1000)[:9000], tone(1000)[:12000]])
     together, new_lengths = change_speeds(samples, lengths, [1.1, 0.9, 1.0])
     assert new_lengths.tolist() == [14546, 10000, 12000]
     assert together.shape == (3, 14546)
@@ -195,7 +195,7 @@ def test_speeds_differ_within_a_batch():
 
 @pytest.mark.parametrize("snr", [0.0, 10.0, 30.0])
 def test_noise_has_the_asked_level_over_the_utterance_alone(snr):
-    samples, lengths = padded([tone(440, seconds=2), tone(440, seconds=0.5)])
+    samples, lengths = pad_batch([tone(440, seconds=2), tone(440, seconds=0.5)])
     noise = torch.from_numpy(np.random.default_rng(0).uniform(0, 5, (2, 40000)).astype(np.float32))
     out = add_noise(samples, lengths, noise, torch.full((2,), snr)) - samples
     for index, length in enumerate(lengths.tolist()):
@@ -205,7 +205,7 @@ def test_noise_has_the_asked_level_over_the_utterance_alone(snr):
 
 
 def test_silence_and_silent_noise_stay_finite():
-    samples, lengths = padded([np.zeros(100, np.float32), tone(440)[:100]])
+    samples, lengths = pad_batch([np.zeros(100, np.float32), tone(440)[:100]])
     out = add_noise(samples, lengths, torch.stack([torch.ones(100), torch.zeros(100)]), torch.zeros(2))
     torch.testing.assert_close(out, samples)
 
@@ -287,7 +287,7 @@ def test_a_room_is_a_convolution_within_the_utterances_length():
 def test_reverberant_speech_comes_at_once_and_about_as_loud():
     noise = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
     noise[:RATE] = 0
-    samples, lengths = padded([noise] * 10)
+    samples, lengths = pad_batch([noise] * 10)
     augmentation = sample_augmentation(sources(reverb_share=1.0), 1, 0, VOICES[:10], lengths.tolist())
     out, _ = augment_samples(samples, lengths, augmentation)
     assert float(out[:, :RATE].abs().max()) < 1e-4
@@ -427,7 +427,7 @@ def test_mu_law_is_true_to_a_few_percent_at_every_level():
 
 
 def test_a_shift_moves_each_utterance_by_its_own():
-    samples, lengths = padded([tone(440), tone(300)[:5000]])
+    samples, lengths = pad_batch([tone(440), tone(300)[:5000]])
     moved, later = delay(samples, lengths, (7, 300))
     assert later.tolist() == [16007, 5300]
     assert torch.equal(moved[0, 7:16007], samples[0])
