@@ -210,11 +210,34 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Run ``(batch, frames, input)`` to ``(batch, frames, size * directions)``; padding is undefined."""
+        if self.can_use_tiles(states):
+            from asr.model.tiled_lstm import run_tiled_lstm
+
+            return run_tiled_lstm(states, lengths, self.directions)
         ahead = self.run_direction(self.ahead, states, lengths)
         if self.back is None:
             return ahead
         back = self.run_direction(self.back, reverse_frames(states, lengths), lengths)
         return torch.cat([ahead, reverse_frames(back, lengths)], dim=2)
+
+    @property
+    def directions(self) -> list[nn.Module]:
+        """One or both."""
+        return [direction for direction in (self.ahead, self.back) if direction is not None]
+
+    def can_use_tiles(self, states: Tensor) -> bool:
+        """Whether this is torch's LSTM, trained in bfloat16, on a processor with tiles (``tiled_lstm``)."""
+        if not (self.training and torch.is_grad_enabled() and states.device.type == "cpu"):
+            return False
+        if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") != torch.bfloat16:
+            return False
+        if self.zoneout or self.recurrent_dropout:
+            return False
+        if not all(is_plain_lstm(direction) for direction in self.directions):
+            return False
+        from asr.core.tiles import has_tiles  # numba takes its time, and only training comes here
+
+        return has_tiles()
 
     def run_direction(self, direction: nn.RNNBase | Cell, states: Tensor, lengths: Tensor) -> Tensor:
         """The hidden states of one direction, by torch's fused kernel where that can do it."""
@@ -233,6 +256,11 @@ class RecurrentLayer(nn.Module):
         if direction is None:
             raise ValueError("the layer has no backward direction")
         return trace(to_cell(direction), states, lengths, reverse=backward, zoneout=self.zoneout)
+
+
+def is_plain_lstm(direction: nn.Module) -> bool:
+    """Whether a direction is torch's LSTM, run as torch runs it, of a size that fills tiles."""
+    return type(direction) is nn.LSTM and "forward" not in vars(direction) and direction.hidden_size % 32 == 0
 
 
 def to_cell(direction: nn.RNNBase | Cell) -> Cell:

@@ -127,7 +127,7 @@ class TrainingConfig:
         minimum=0,
     )
     precision: Literal["float32", "bfloat16"] = option(
-        "float32", "bfloat16 is faster on GPUs and on CPUs with AVX-512 bf16; the loss stays float32."
+        "float32", "bfloat16 is faster on GPUs and on CPUs with AMX or AVX-512 bf16; the loss stays float32."
     )
     checkpoint_steps: int = option(
         1000, "Save what is needed to go on after this many steps; 0: by time.", minimum=0

@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python tools/bench/cells.py
     OMP_NUM_THREADS=2 python tools/bench/cells.py --json
 
-One direction of one layer over 16 utterances of 600 frames with 320 inputs and 320 units, float32:
+One direction of one layer over 16 utterances of 600 frames with 320 inputs and 320 units, float32 (and
+bfloat16 for torch's LSTM and, where the processor has tile registers, for the one that trains in them):
 forwards and backwards as in training, and forwards alone. Everybody takes turns in every round, so
 that whatever else the machine does falls on all alike; the ratios are medians over the rounds.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from asr.core.tiles import has_tiles
 from asr.model.cells import CELLS, Cell, new_fused, scan
 from asr.model.precision import describe_device
 
@@ -34,10 +36,25 @@ def contestants(only: list[str]) -> dict[str, tuple[torch.nn.Module, Callable[[T
     found: dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]] = {
         FUSED: (fused, lambda inputs: fused(inputs)[0])
     }
+    found[f"{FUSED}, bfloat16"] = (fused, in_bfloat16(lambda inputs: fused(inputs)[0]))
+    if has_tiles():
+        from asr.model.tiled_lstm import run_tiled_lstm
+
+        found["lstm in tiles, bfloat16"] = (fused, lambda inputs: run_tiled_lstm(inputs, lengths, [fused]))
     for name in only or CELLS:
         cell = CELLS[name](SIZE, SIZE, BANDS)
         found[name] = (cell, scanning(cell, lengths))
     return found
+
+
+def in_bfloat16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same under autocast."""
+
+    def run(inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(inputs)
+
+    return run
 
 
 def scanning(cell: Cell, lengths: Tensor) -> Callable[[Tensor], Tensor]:
@@ -55,7 +72,7 @@ def seconds(work: Callable[[], object]) -> float:
 def training(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
     """Forwards and backwards, gradients of weights and inputs."""
     module.zero_grad(set_to_none=True)
-    forward(inputs.requires_grad_()).square().sum().backward()
+    forward(inputs.requires_grad_()).float().square().sum().backward()
     inputs.grad = None
 
 
@@ -104,10 +121,10 @@ def main() -> None:
         print(json.dumps({"hardware": machine, "rounds": arguments.rounds, **rows}))
         return
     print(f"{machine}; {BATCH} x {FRAMES} frames x {SIZE} units; medians of {arguments.rounds} rounds")
-    print(f"{'':22}{'training':>20}{'inference':>22}")
+    print(f"{'':26}{'training':>20}{'inference':>22}")
     for name in times["training"]:
         cells = [rows[way][name] for way in rows]
-        print(f"{name:22}" + "".join(f"{c['seconds']:10.3f} s {c['ratio']:6.2f} x  " for c in cells))
+        print(f"{name:26}" + "".join(f"{c['seconds']:10.3f} s {c['ratio']:6.2f} x  " for c in cells))
 
 
 if __name__ == "__main__":
