@@ -129,19 +129,19 @@ def kneser_ney(
     for ngram in raw:
         following.setdefault(ngram[:-1], []).append(ngram)
 
-    def discounted(ngram: tuple[str, ...]) -> float:
+    def discount(ngram: tuple[str, ...]) -> float:
         return adjusted[ngram] - discounts[len(ngram) - 1][min(adjusted[ngram], 3)] if ngram in kept else 0
 
     def weight(context: tuple[str, ...]) -> float:
         total = sum(adjusted[g] for g in following.get(context, ()))
-        return (total - sum(map(discounted, following[context]))) / total if total else 1.0
+        return (total - sum(map(discount, following[context]))) / total if total else 1.0
 
     def probability(ngram: tuple[str, ...]) -> float:
         if not ngram:
             return 1 / (len(following[()]) - 1)  # every word but <s>
         context = ngram[:-1]
         total = sum(adjusted[g] for g in following[context])
-        return discounted(ngram) / total + weight(context) * probability(ngram[1:])
+        return discount(ngram) / total + weight(context) * probability(ngram[1:])
 
     model = {g: (probability(g), weight(g) if len(g) < order else 1.0) for g in kept}
     return model | {("<s>",): (1.0, model["<s>",][1])}
@@ -165,7 +165,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
 
-def normalised(values: np.ndarray) -> np.ndarray:
+def normalise(values: np.ndarray) -> np.ndarray:
     """Mean 0, variance 1 (but for 1e-5 under the root)."""
     return (values - values.mean()) / np.sqrt(values.var() + 1e-5)
 
@@ -206,11 +206,11 @@ def layer_normalised_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) ->
     size = weights["weight_hh"].shape[1]
     h, c, states = np.zeros(size), np.zeros(size), []
     for x in inputs:
-        recurrent = weights["gain_hh"] * normalised(weights["weight_hh"] @ h)
-        direct = weights["gain_ih"] * normalised(weights["weight_ih"] @ x)
+        recurrent = weights["gain_hh"] * normalise(weights["weight_hh"] @ h)
+        direct = weights["gain_ih"] * normalise(weights["weight_ih"] @ x)
         i, f, g, o = np.split(recurrent + direct + weights["bias"], 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(weights["gain_cell"] * normalised(c) + weights["bias_cell"])
+        h = sigmoid(o) * np.tanh(weights["gain_cell"] * normalise(c) + weights["bias_cell"])
         states.append(h)
     return np.array(states)
 
@@ -235,7 +235,7 @@ def convolutional_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np
     bands = weights["peepholes"].shape[1] // channels
     p, b = weights["peepholes"].reshape(3, channels, bands), weights["bias"].reshape(4, channels, 1)
 
-    def convolved(kernels: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    def convolve(kernels: np.ndarray, maps: np.ndarray) -> np.ndarray:
         total = np.zeros((len(kernels), bands))
         for band in range(bands):
             for offset in (-1, 0, 1):
@@ -245,7 +245,7 @@ def convolutional_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np
 
     h, c, states = np.zeros((channels, bands)), np.zeros((channels, bands)), []
     for x in inputs.reshape(len(inputs), -1, bands):
-        into = convolved(weights["weight_ih"], x) + convolved(weights["weight_hh"], h) + b
+        into = convolve(weights["weight_ih"], x) + convolve(weights["weight_hh"], h) + b
         i, f = sigmoid(into[0] + p[0] * c), sigmoid(into[1] + p[1] * c)
         c = f * c + i * np.tanh(into[2])
         h = sigmoid(into[3] + p[2] * c) * np.tanh(c)
@@ -262,7 +262,7 @@ RECURRENCES = {
 }
 
 
-def optimised(
+def optimise(
     kind: str,
     weights: np.ndarray,
     gradients: Sequence[np.ndarray],
@@ -319,14 +319,14 @@ def words_in_phrases(words: Sequence[str], phrases: Sequence[str]) -> int:
     )
 
 
-def dealings(count: int, phones: Sequence[str], most: int) -> list[tuple[tuple[str, ...], ...]]:
+def deal_out(count: int, phones: Sequence[str], most: int) -> list[tuple[tuple[str, ...], ...]]:
     """All ways to deal out ``phones`` in order to ``count`` letters, of which none gets over ``most``."""
     if count == 0:
         return [] if phones else [()]
     return [
         (tuple(phones[:length]), *rest)
         for length in range(min(most, len(phones)) + 1)
-        for rest in dealings(count - 1, phones[length:], most)
+        for rest in deal_out(count - 1, phones[length:], most)
     ]
 
 
@@ -338,7 +338,7 @@ def graphone_counts(
     """The expected number of every graphone, summed alignment by alignment."""
     counts: Counter = Counter()
     for word, phones in pairs:
-        ways = [list(zip(word, parts, strict=True)) for parts in dealings(len(word), phones, most)]
+        ways = [list(zip(word, parts, strict=True)) for parts in deal_out(len(word), phones, most)]
         weights = [math.prod(probs[graphone] for graphone in way) for way in ways]
         for way, weight in zip(ways, weights, strict=True):
             for graphone in way:

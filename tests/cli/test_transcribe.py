@@ -22,7 +22,7 @@ from asr.cli import cli
 from asr.cli._progress import new_audio_bar
 from asr.cli.transcribe import Recording, make_distinct_names
 from asr.core.cores import choose_threads, count_cores
-from tests.synthetic import NO_SPEECH, spoken
+from tests.synthetic import NO_SPEECH, speak
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FOUR, SEVEN = SAMPLES / "digit-4-george.flac", SAMPLES / "digit-7-jackson.flac"
@@ -285,7 +285,7 @@ def test_silence_noise_and_tones_have_no_words(tmp_path, name):
 
 
 def test_without_speech_detection_everything_is_heard(tmp_path):
-    soundfile.write(tmp_path / "a.wav", spoken("abc", np.random.default_rng(0)), 8000)
+    soundfile.write(tmp_path / "a.wav", speak("abc", np.random.default_rng(0)), 8000)
     assert transcribe(tmp_path / "a.wav").stdout == "\n"
     assert transcribe(tmp_path / "a.wav", "--no-vad").stdout != "\n"
 

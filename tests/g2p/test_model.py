@@ -17,7 +17,7 @@ from asr.g2p.model import BY_DICTIONARY, BY_MODEL, BY_RULE, G2P, G2PError, Prono
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.storage import save_model
 from asr.text.lexicon import Lexicon, make_lexicon, read_lexicon
-from tests.reference import dealings, graphone_counts
+from tests.reference import deal_out, graphone_counts
 
 UNHURRIED = settings(deadline=None, max_examples=40)  # the first call compiles
 
@@ -55,7 +55,7 @@ def test_the_best_alignment_is_the_best_of_all(pairs, seed):
     found = find_best_alignments(numbers, np.log(probs))
     for (word, phones), begin in zip(pairs, numbers.letter_bounds, strict=False):
         own = found[begin : begin + len(word)].tolist()
-        ways = dealings(len(word), phones, MOST_PHONES)
+        ways = deal_out(len(word), phones, MOST_PHONES)
         if not ways:
             assert -1 in own
             continue

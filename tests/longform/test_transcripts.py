@@ -37,7 +37,6 @@ from asr.longform.transcripts import (
     plan_batches,
     transcribe_recordings,
 )
-from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Transcript, Word
 
@@ -382,11 +381,6 @@ def test_the_settings_are_told():
 
 
 # --- real speech ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def digits() -> Recognizer:
-    return open_recognizer("digits", "cpu")
 
 
 def concatenated(pause: float, count: int) -> tuple[np.ndarray, list[str], list[float]]:

@@ -24,7 +24,7 @@ from asr.model.folder import load_acoustic_model
 from asr.text.lexicon import Lexicon, write_lexicon
 from asr.training.experiment import Experiment
 from asr.training.loop import train
-from tests.synthetic import LETTERS, RATE, sentence, spoken, write_tones
+from tests.synthetic import LETTERS, RATE, make_sentence, speak, write_tones
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TOMLS = sorted(RECIPES.glob("*/*.toml"))
@@ -184,7 +184,7 @@ def test_the_script_of_the_learning_curve_goes_from_a_corpus_to_points_of_it(tmp
 def write_prose(path: Path) -> None:
     """Sentences to learn a language model from."""
     generator = np.random.default_rng(1)
-    path.write_text("".join(sentence(generator) + "\n" for _ in range(400)))
+    path.write_text("".join(make_sentence(generator) + "\n" for _ in range(400)))
 
 
 def write_dictionary(path: Path) -> None:
@@ -203,7 +203,7 @@ def write_librispeech(corpus: Path, speakers: dict[str, list[str]]) -> None:
             folder.mkdir(parents=True)
             lines = []
             for number in range(6):
-                text = sentence(generator)
-                soundfile.write(folder / f"{speaker}-1-{number}.flac", spoken(text, generator), RATE)
+                text = make_sentence(generator)
+                soundfile.write(folder / f"{speaker}-1-{number}.flac", speak(text, generator), RATE)
                 lines.append(f"{speaker}-1-{number} {text.upper()}\n")
             (folder / f"{speaker}-1.trans.txt").write_text("".join(lines))

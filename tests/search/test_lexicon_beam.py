@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import UserError
-from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
 from asr.search import SearchConfig, search_greedily
 from asr.search.beam_search import make_beam_search
@@ -21,6 +20,7 @@ from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, Tokenizer
 from asr.transcript.values import Word
 from tests.reference import every_label_sequence
+from tests.tiny import estimate_bigrams
 
 UNHURRIED = settings(deadline=None, max_examples=40)
 
@@ -45,13 +45,7 @@ WIDE = SearchConfig(
 )
 
 
-def model_of(*sentences: str) -> NgramModel:
-    """A bigram model of a few sentences."""
-    blocks = ["".join(f"{sentence}\n" for sentence in sentences).encode()]
-    return estimate(blocks, EstimationConfig(order=2, discount_fallback=(0.5, 1.0, 1.5)))
-
-
-MODEL = model_of("to tea", "two u", "toot to u", "tea tea", "two toot")
+MODEL = estimate_bigrams("to tea", "two u", "toot to u", "tea tea", "two toot")
 
 
 def drawn(seed: int, frames: int, vocabulary: int = 3) -> np.ndarray:
@@ -170,15 +164,15 @@ def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
 def test_the_language_model_tells_words_that_sound_alike():
     config = SearchConfig(beam_size=20)
     heard = spoken("T U T U")
-    one = LexiconBeamSearch(config, TOKENIZER, model_of("to two", "toot")).find_hypotheses(heard, 0.04)[0]
-    other = LexiconBeamSearch(config, TOKENIZER, model_of("two to", "toot")).find_hypotheses(heard, 0.04)[0]
+    models = (estimate_bigrams("to two", "toot"), estimate_bigrams("two to", "toot"))
+    one, other = (LexiconBeamSearch(config, TOKENIZER, m).find_hypotheses(heard, 0.04)[0] for m in models)
     assert (one.text, other.text) == ("to two", "two to")
     assert one.tokens == other.tokens == search_greedily(heard, TOKENIZER, 0.04).tokens
 
 
 def test_what_comes_later_decides_which_word_it_was():
     # Alone "to" is more likely, but only "two" goes before "toot".
-    model = model_of("to", "to", "to tea", "two toot")
+    model = estimate_bigrams("to", "to", "to tea", "two toot")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
     assert decoder.find_hypotheses(spoken("T U"), 0.04)[0].text == "to"
     assert decoder.find_hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
@@ -186,7 +180,7 @@ def test_what_comes_later_decides_which_word_it_was():
 
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     config = SearchConfig(beam_size=20, hotword_weight=2.0)
-    model = model_of("to to tea", "to toot", "to to", "two")
+    model = estimate_bigrams("to to tea", "to toot", "to to", "two")
     plain, hot = (
         LexiconBeamSearch(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"])
     )
@@ -212,7 +206,8 @@ def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
 
 
 def test_words_have_the_times_of_their_phones():
-    decoder = LexiconBeamSearch(SearchConfig(beam_size=20, closed=True), TOKENIZER, model_of("toot u", "tea"))
+    model = estimate_bigrams("toot u", "tea")
+    decoder = LexiconBeamSearch(SearchConfig(beam_size=20, closed=True), TOKENIZER, model)
     (hypothesis,) = decoder.find_hypotheses(spoken("T U T U"), 0.1)
     assert hypothesis.text == "toot u"
     first, second = hypothesis.words
@@ -237,7 +232,7 @@ def test_next_to_no_recording_is_no_words(frames):
 
 def test_long_recordings_make_room_for_their_words():
     phones = " ".join(["T U T U"] * 400)
-    model = model_of("to two")
+    model = estimate_bigrams("to two")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
     hypothesis = decoder.find_hypotheses(spoken(phones), 0.04)[0]
     assert len(hypothesis.text.split()) == 800
@@ -260,4 +255,4 @@ def test_the_search_follows_from_the_vocabulary():
         make_beam_search(WIDE, TOKENIZER, None, ["xyz"])
     for closed in (True, False):
         with pytest.raises(UserError, match=r"no word of the language model .* in capitals"):
-            make_beam_search(replace(WIDE, closed=closed), TOKENIZER, model_of("TO TWO", "TEA"))
+            make_beam_search(replace(WIDE, closed=closed), TOKENIZER, estimate_bigrams("TO TWO", "TEA"))

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import UserError
-from asr.lm.estimation import EstimationConfig, estimate
 from asr.lm.model import NgramModel
 from asr.search import SearchConfig, search_greedily
 from asr.search import prefix_beam_kernel as kernel
@@ -24,6 +23,7 @@ from asr.search.prefix_beam import BLOCK, PrefixBeamSearch, PrefixBeamStream
 from asr.search.prefix_beam_kernel import SIZE
 from asr.text.tokenizer import BLANK, SPACE, TextConfig, Tokenizer, learn_tokenizer
 from tests.reference import collapse, every_label_sequence, words_in_phrases
+from tests.tiny import estimate_bigrams
 
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b"))
 PIECES = Tokenizer((BLANK, "▁a", "b", "b▁a"), b"pieces: a space before, inside and nowhere")
@@ -39,13 +39,7 @@ WIDE = SearchConfig(
 UNHURRIED = settings(deadline=None, max_examples=40)
 
 
-def model_of(*sentences: str) -> NgramModel:
-    """A bigram model of a few sentences."""
-    blocks = ["".join(f"{sentence}\n" for sentence in sentences).encode()]
-    return estimate(blocks, EstimationConfig(order=2, discount_fallback=(0.5, 1.0, 1.5)))
-
-
-MODEL = model_of("a", "a b", "ab a", "b ab", "a a b")
+MODEL = estimate_bigrams("a", "a b", "ab a", "b ab", "a a b")
 
 
 def fuse(
@@ -164,12 +158,12 @@ def test_the_language_model_changes_the_word():
     config = SearchConfig(beam_size=20)
     text = [
         LETTERS.decode(PrefixBeamSearch(config, LETTERS, model).find_best(log_probs)[0].tokens)
-        for model in (None, model_of("a", "a", "a a"))
+        for model in (None, estimate_bigrams("a", "a", "a a"))
     ]
     assert text == ["b", "a"]
 
 
-SAYINGS = model_of("the cat sat on the mat", "the dog sat", "a cat and a dog", "he read the mat")
+SAYINGS = estimate_bigrams("the cat sat on the mat", "the dog sat", "a cat and a dog", "he read the mat")
 
 
 def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is_closed():
@@ -227,9 +221,9 @@ def test_hot_words_that_could_never_be_heard_are_an_error():
 
 def test_a_language_model_in_another_form_is_an_error():
     with pytest.raises(UserError, match=r"no word of the language model .* characters: .*in capitals"):
-        PrefixBeamSearch(SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "A1 DOG"))
+        PrefixBeamSearch(SearchConfig(beam_size=4), ALPHABET, estimate_bigrams("THE CAT SAT", "A1 DOG"))
     PrefixBeamSearch(
-        SearchConfig(beam_size=4), ALPHABET, model_of("THE CAT SAT", "a1 dog")
+        SearchConfig(beam_size=4), ALPHABET, estimate_bigrams("THE CAT SAT", "a1 dog")
     )  # one word is enough
 
 

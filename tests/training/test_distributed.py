@@ -17,16 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.core.config import to_toml
-from asr.model.encoders import EncoderConfig
-from asr.model.features import FeatureConfig
 from asr.training.batching import Plan, load_batch
 from asr.training.checkpoints import list_checkpoints
 from asr.training.distributed import Ranks, join_process_group
 from asr.training.evaluation import evaluate
-from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.experiment import Experiment
 from asr.training.run import Run, epoch_updates, prepare_run
 from asr.training.steps import accumulate_gradient, own_share
-from tests.synthetic import write_tones
+from tests.tiny import tiny_experiment
 
 CPU = torch.device("cpu")
 SIZE = 2
@@ -35,16 +33,15 @@ processes = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Experiment:
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, {"train": 30, "dev": 7}, seed=1)
-    return Experiment(
-        features=FeatureConfig(sample_rate=8000, n_mels=20, normalisation="global"),
-        encoder=EncoderConfig(layers=2, size=24, front_end="conv2", channels=4),
-        data=DataConfig(folder=str(folder)),
-        training=TrainingConfig(
-            epochs=2, batch_seconds=4.0, accumulate=3, intermediate_layer=1, consistency_weight=0.2
-        ),
+def experiment(make_tones) -> Experiment:
+    return tiny_experiment(
+        make_tones(train=30, dev=7),
+        features={"normalisation": "global"},
+        encoder={"layers": 2, "size": 24},
+        batch_seconds=4.0,
+        accumulate=3,
+        intermediate_layer=1,
+        consistency_weight=0.2,
     )
 
 

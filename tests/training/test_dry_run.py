@@ -13,31 +13,20 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.core.config import to_toml
-from asr.model.encoders import EncoderConfig
-from asr.model.features import FeatureConfig
-from asr.training.augment import AugmentConfig
 from asr.training.batching import Batch, Plan
 from asr.training.dry_run import describe_memory, dry_run, find_largest_batch
-from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.experiment import Experiment
 from asr.training.loop import train
 from asr.training.run import Run, TrainingError, prepare_run, save_checkpoint
 from asr.training.steps import take_step
-from tests.synthetic import write_tones
+from tests.tiny import tiny_experiment
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Experiment:
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, {"train": 24, "dev": 6}, seed=1)
-    return Experiment(
-        features=FeatureConfig(sample_rate=8000, n_mels=20),
-        encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4),
-        data=DataConfig(folder=str(folder)),
-        augment=AugmentConfig(speeds=(0.8, 1.0, 1.25)),
-        training=TrainingConfig(epochs=2, batch_seconds=6.0, warmup_steps=2),
-    )
+def experiment(tones) -> Experiment:
+    return tiny_experiment(tones, augment={"speeds": (0.8, 1.0, 1.25)}, batch_seconds=6.0, warmup_steps=2)
 
 
 def test_the_plan_is_that_of_the_run(experiment, tmp_path):

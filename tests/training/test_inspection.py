@@ -36,11 +36,6 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "digits-lucas.flac"
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return open_recognizer("digits", "cpu")
-
-
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("layer", [1, 2])
 def test_the_hidden_states_are_those_that_the_model_computes(digits, layer, backward):

@@ -20,14 +20,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.model.encoders import EncoderConfig
-from asr.model.features import FeatureConfig
-from asr.training.augment import AugmentConfig
 from asr.training.checkpoints import CHECKPOINTS, list_checkpoints
 from asr.training.distributed import join_process_group
-from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.experiment import Experiment
 from asr.training.loop import train
-from tests.synthetic import write_tones
+from tests.tiny import tiny_experiment
 
 EVERY = 3  # steps between checkpoints
 PATIENCE = 60.0  # seconds until something that should happen is given up
@@ -36,20 +33,15 @@ processes = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Experiment:
+def experiment(make_tones) -> Experiment:
     """Everything that has a state: dropout, augmentation, momentum, averages, a second loss."""
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, {"train": 22, "dev": 4}, seed=1)
-    return Experiment(
-        features=FeatureConfig(sample_rate=8000, n_mels=20),
-        encoder=EncoderConfig(layers=2, size=16, front_end="conv2", channels=4, dropout=0.1),
-        data=DataConfig(folder=str(folder)),
-        augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50),
-        training=TrainingConfig(
-            epochs=20, batch_seconds=4.0, accumulate=2, checkpoint_steps=EVERY, warmup_steps=5,
-            learning_rate=5e-3, schedule="constant", average_decay=0.9, average_best=3,
-            intermediate_layer=1, sorted_first_epoch=True,
-        ),
+    return tiny_experiment(
+        make_tones(train=22, dev=4),
+        encoder={"layers": 2, "dropout": 0.1},
+        augment={"speeds": (0.95, 1.0, 1.05), "noise_share": 0.5, "time_masks": 1, "time_width_ms": 50},
+        epochs=20, batch_seconds=4.0, accumulate=2, checkpoint_steps=EVERY, warmup_steps=5,
+        learning_rate=5e-3, schedule="constant", average_decay=0.9, average_best=3,
+        intermediate_layer=1, sorted_first_epoch=True,
     )  # fmt: skip
 
 

@@ -23,40 +23,28 @@ from safetensors.torch import load_file
 from asr.core.config import to_toml
 from asr.errors import UserError
 from asr.model.encoders import EncoderConfig
-from asr.model.features import FeatureConfig
 from asr.model.folder import load_acoustic_model
 from asr.recognition.recognizer import open_recognizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import plan_epoch
 from asr.training.checkpoints import list_checkpoints
 from asr.training.evaluation import evaluate
-from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.experiment import Experiment
 from asr.training.folder import LOCK_FILE
 from asr.training.loop import TrainingStopped, train
 from asr.training.optimisation import average_weights
 from asr.training.run import Run, TrainingError, epoch_updates, prepare_run
 from asr.training.selection import rank_metrics
 from asr.training.steps import accumulate_gradient, load_own_batches, mask_view, take_step
-from tests.synthetic import write_tones
+from tests.tiny import tiny_experiment
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, {"train": 24, "dev": 6}, seed=1)
-    return folder
-
-
 def experiment(data: Path, **training) -> Experiment:
-    return Experiment(
-        features=FeatureConfig(sample_rate=8000, n_mels=20),
-        encoder=EncoderConfig(layers=1, size=16, front_end="conv2", channels=4, dropout=0.1),
-        data=DataConfig(folder=str(data)),
-        augment=AugmentConfig(speeds=(0.95, 1.0, 1.05), noise_share=0.5, time_masks=1, time_width_ms=50.0),
-        training=TrainingConfig(**{"epochs": 2, "batch_seconds": 8.0, "warmup_steps": 5} | training),
-    )
+    augment = {"speeds": (0.95, 1.0, 1.05), "noise_share": 0.5, "time_masks": 1, "time_width_ms": 50.0}
+    options = {"batch_seconds": 8.0, "warmup_steps": 5} | training
+    return tiny_experiment(data, encoder={"dropout": 0.1}, augment=augment, **options)
 
 
 def quiet(line: str) -> None:

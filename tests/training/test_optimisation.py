@@ -26,7 +26,7 @@ from asr.training.optimisation import (
     restore_optimizer,
     update_averages,
 )
-from tests.reference import optimised
+from tests.reference import optimise
 
 
 class Small(nn.Module):
@@ -60,7 +60,7 @@ def test_optimisers_follow_their_equations(kind, momentum):
     before = module.layers[0].weight.detach().numpy().copy()
     settings = config(optimiser=kind, learning_rate=0.01, weight_decay=0.1, momentum=momentum)
     updated(module, settings, gradients)
-    expected = optimised(kind, before, gradients, 0.01, 0.1, momentum)
+    expected = optimise(kind, before, gradients, 0.01, 0.1, momentum)
     np.testing.assert_allclose(module.layers[0].weight.detach().numpy(), expected, atol=1e-6)
     assert np.abs(expected - before).max() > 1e-3
 
