@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The English model and everything in its tables, from nothing:
-#   bash recipes/english/run.sh CORPORA_DIR TEXT DICTIONARY [PEERS_PYTHON]
-# CORPORA_DIR: see README.md. TEXT: sentences in letters-v1, one a line. DICTIONARY: CMUdict.
+#   bash recipes/english/run.sh CORPORA_DIR TEXT_DIR DICTIONARY [PEERS_PYTHON]
+# CORPORA_DIR and TEXT_DIR: see README.md. DICTIONARY: CMUdict.
 # PEERS_PYTHON: of an environment that has pocketsphinx; without it that row is left as it is.
 # Stopped or killed, the same command goes on where it was.
 set -euo pipefail
@@ -14,16 +14,15 @@ bash recipes/english/data.sh "$corpora" "$text" "$dictionary" $data
 
 # Two processes of one thread each, because so small batches leave a second thread little to do.
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
-for run in first blstm; do
-    out=exp/english; [ $run = first ] && out=exp/english-first
-    torchrun --nproc-per-node 2 -m asr train recipes/english/$run.toml --out $out --threads 1
+for run in first blstm more; do
+    torchrun --nproc-per-node 2 -m asr train recipes/english/$run.toml --out exp/english-$run --threads 1
 done
 unset OMP_NUM_THREADS
 
-python tools/release.py exp/english english --int8 --lexicon $data/words.txt --lm $data/lm.bin
+python tools/release.py exp/english-more english --int8 --lexicon $data/words.txt --lm $data/lm.bin
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english --lm none
-for set in dev-report cv-dev speechocean-dev; do
+for set in dev-report cv-dev speechocean-dev cv24-dev telephone-dev; do
     asr evaluate $data/$set.jsonl --model english --json > $results/blstm.$set.json
     asr evaluate $data/$set.jsonl --model english --lm none --json > $results/blstm-no-lm.$set.json
     asr evaluate $data/$set.jsonl --model english --lm none --beam-size 1 --json > $results/blstm-phones.$set.json
@@ -31,5 +30,6 @@ for set in dev-report cv-dev speechocean-dev; do
         python tools/bench/peers.py $data/$set.jsonl --python "$peers" > $results/pocketsphinx.$set.json
     fi
 done
-python tools/curve.py exp/english -o $results/blstm
+python tools/shifts.py $data/dev-tune.jsonl
+python tools/curve.py exp/english-more -o $results/blstm
 python tools/results.py
