@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw how training went: loss and word error rate over the epochs.
+"""Draw the course of a training run: loss and error rates over the epochs.
 
     python tools/curve.py exp/mini_librispeech -o recipes/mini_librispeech/results/blstm
 
@@ -19,16 +19,16 @@ from asr.errors import UserError
 from asr.training.monitoring import read_records
 
 
-def epochs(run: Path) -> list[dict[str, Any]]:
-    """The last record of each epoch's end; an epoch that was taken twice, after a kill, has two."""
+def read_epochs(run: Path) -> list[dict[str, Any]]:
+    """Read the last record of each epoch; an epoch that was repeated after a kill has two."""
     found = {record["epoch"]: record for record in read_records(run) if "train_loss" in record}
     if not found:
-        raise UserError(f"{run}: no epoch has been finished yet")
+        raise UserError(f"{run}: has no complete epoch yet")
     return [found[epoch] for epoch in sorted(found)]
 
 
 def draw(ends: list[dict[str, Any]], path: Path) -> None:
-    """Losses in nats per utterance to the left, error rates in percent to the right."""
+    """Draw losses in nats per utterance on the left, error rates in per cent on the right."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="where to, without an ending")
     options = parser.parse_args()
     try:
-        ends = epochs(options.run)
+        ends = read_epochs(options.run)
     except UserError as error:
         sys.exit(f"curve: {error}")
     lines = "".join(json.dumps(record) + "\n" for record in ends)

@@ -3,10 +3,10 @@
 
     python tools/gradients.py -o docs/gradients.png
 
-A loss at frame T pulls on the hidden state at T with a gradient of length 1, in a direction drawn at
-random. Drawn is how long the gradient by the state (an LSTM's is hidden and cell state together) still is at
-T - d, for cells with fresh weights that read random frames: left as it is, and right when it is shortened to
-length 1 wherever it is longer, from frame to frame. Training clips less: the sum over frames, once a step.
+A loss at frame T has a gradient of length 1 with respect to the hidden state at T, in a random direction. The
+picture shows its length with respect to the state (for an LSTM, hidden and cell state together) at T - d, for
+cells with fresh weights that read random frames: unclipped on the left, and on the right shortened to
+length 1 at every frame where it is longer. Training clips less: the sum over frames, once a step.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from asr.model.cells import CELLS, Cell, State
 FRAMES, SIZE, INPUTS, BATCH = 120, 64, 40, 16
 
 
-def gradient_norms(cell: Cell, inputs: Tensor, clip: float = 0.0) -> Tensor:
-    """The length of the gradient of a loss at the last frame, ``(distances,)``, from distance 0 up.
+def measure_gradients(cell: Cell, inputs: Tensor, clip: float = 0.0) -> Tensor:
+    """Measure the gradient of a loss at the last frame, ``(distances,)`` lengths from distance 0 up.
 
-    By the hidden state and, where there is one, the cell state together, the mean over a batch
-    ``(batch, frames, input)``. The loss is ``v h_T`` with a random ``v`` of length 1. ``clip``
-    shortens what is longer before it goes on to the frame before; 0 leaves it.
+    It is taken with respect to the hidden state and, where there is one, the cell state together, and
+    averaged over a batch ``(batch, frames, input)``. The loss is ``v h_T`` with a random ``v`` of length 1.
+    ``clip`` shortens a longer gradient before it passes to the frame before; 0 does not.
     """
     lengths = torch.full((len(inputs),), inputs.shape[1])
     projected = cell.project(inputs, lengths).detach()
-    state = detached(cell, cell.initial_state(projected))
+    state = detach(cell, cell.initial_state(projected))
     links: list[tuple[State, State]] = []
     for frame in projected.unbind(1):
         after = cell.step(frame, state)
         links.append((state, after))
-        state = detached(cell, after)
+        state = detach(cell, after)
     gradient = {name: torch.zeros_like(state[name]) for name in cell.carried}
     gradient["hidden"] = torch.nn.functional.normalize(torch.randn_like(state["hidden"]), dim=1)
     norms = [norm(gradient).mean()]
@@ -55,18 +55,18 @@ def gradient_norms(cell: Cell, inputs: Tensor, clip: float = 0.0) -> Tensor:
     return torch.stack(norms)
 
 
-def detached(cell: Cell, state: State) -> State:
-    """What the next frame sees, as the beginning of a graph of its own."""
+def detach(cell: Cell, state: State) -> State:
+    """Detach the part of a state that the next frame sees, to start a graph of its own."""
     return {name: state[name].detach().requires_grad_() for name in cell.carried}
 
 
 def norm(gradient: State) -> Tensor:
-    """The length of a gradient by all parts of a state, ``(batch,)``."""
+    """The length of a gradient over all parts of a state, ``(batch,)``."""
     return torch.cat(list(gradient.values()), 1).norm(dim=1)
 
 
-def networks() -> dict[str, Cell]:
-    """The cells that are drawn: of the simple one two, its recurrent weights small and large."""
+def make_cells() -> dict[str, Cell]:
+    """Make the cells to draw: the simple one twice, with small and with large recurrent weights."""
     cells = {name: CELLS[name](INPUTS, SIZE) for name in ("rnn", "gru", "lstm")}
     large = CELLS["rnn"](INPUTS, SIZE)
     with torch.no_grad():
@@ -75,13 +75,13 @@ def networks() -> dict[str, Cell]:
         name.upper(): cells[name] for name in ("gru", "lstm")
     }
     remembering = CELLS["lstm"](INPUTS, SIZE)
-    with torch.no_grad():  # what training arrives at for units that have to remember
+    with torch.no_grad():  # as training leaves them in units that must remember
         remembering.get_parameter("bias_ih")[SIZE : 2 * SIZE] = 5.0
     return cells | {"LSTM, forget gates opened (bias 5)": remembering}
 
 
-def picture_path(text: str) -> Path:
-    """A path whose ending says how to draw."""
+def parse_picture_path(text: str) -> Path:
+    """Parse a path that ends like a picture."""
     if Path(text).suffix.lower() not in PICTURES:
         raise argparse.ArgumentTypeError(f"{text} does not end in {' or '.join(PICTURES)}")
     return Path(text)
@@ -92,11 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--out", type=picture_path, required=True, help="a .png, .svg or .pdf")
+    parser.add_argument("-o", "--out", type=parse_picture_path, required=True, help="a .png, .svg or .pdf")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    cells, inputs = networks(), torch.randn(BATCH, FRAMES, INPUTS)
+    cells, inputs = make_cells(), torch.randn(BATCH, FRAMES, INPUTS)
 
     from matplotlib.figure import Figure
 
@@ -104,7 +104,7 @@ def main() -> None:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, clip in zip(panels, (0.0, 1.0), strict=True):
         for name, cell in cells.items():
-            axes.semilogy(gradient_norms(cell, inputs, clip).numpy(), label=name)
+            axes.semilogy(measure_gradients(cell, inputs, clip).numpy(), label=name)
         axes.set(
             title=f"clipped to {clip:g} at every frame" if clip else "not clipped",
             xlabel="frames back from the loss",

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Put a run's selected weights into the package, or into a model folder of their own.
+"""Put a run's selected weights into the package, or into a model folder elsewhere.
 
     python tools/release.py exp/fsdd digits
     python tools/release.py exp/english english --int8 --lexicon words.txt --lm words.bin
     python tools/release.py exp/english exp/english-words --lexicon words.txt --lm words.bin
 
-Writes `asr/pretrained/NAME`, or the folder, but for two files: `search.toml`, which `asr tune MANIFEST
+Writes `asr/pretrained/NAME`, or the folder, except two files: `search.toml`, which `asr tune MANIFEST
 --model asr/pretrained/NAME` writes, and `card.md`, which a person writes: what the model is good and bad at,
 what it was trained on and under which licence, and how it was measured.
 """
@@ -26,11 +26,11 @@ from asr.text.lexicon import read_lexicon
 from asr.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 
 
-def with_lexicon(tokenizer: Tokenizer, path: Path) -> Tokenizer:
-    """The tokenizer with the words of another lexicon, which has the same phones."""
+def replace_lexicon(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    """Replace a tokenizer's lexicon by another one of the same phones."""
     lexicon = read_lexicon(path)
     if lexicon.phones != tokenizer.symbols[1:]:
-        raise SystemExit(f"{path}: has other phones than the model")
+        raise SystemExit(f"{path}: has phones that differ from the model's")
     return replace(tokenizer, lexicon=lexicon)
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     """Write the folder of a shipped model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("name", help="of a model that ships; with a slash in it, the folder to write")
+    parser.add_argument("name", help="of a shipped model; with a slash in it, the folder to write")
     parser.add_argument("--int8", action="store_true", help="matrices in 8 bits instead of 16")
     parser.add_argument("--lexicon", type=Path, help="the words to find, instead of those trained on")
     parser.add_argument("--lm", type=Path, help="a language model to ship along")
@@ -46,7 +46,7 @@ def main() -> None:
 
     model, tokenizer = load_acoustic_model(options.run), load_tokenizer(options.run)
     if options.lexicon is not None:
-        tokenizer = with_lexicon(tokenizer, options.lexicon)
+        tokenizer = replace_lexicon(tokenizer, options.lexicon)
     folder = Path(options.name) if "/" in options.name else SHIPPED / options.name
     folder.mkdir(parents=True, exist_ok=True)
     save_tokenizer(tokenizer, folder)

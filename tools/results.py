@@ -61,8 +61,8 @@ HEADER = (
 SUMMARY_HEADER = "| system | test set | WER | times real time |\n|" + " --- |" * 4 + "\n"
 
 
-def results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """All results of a recipe by system and set, pooled rows included."""
+def read_results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Read all results of a recipe by system and set, and add the pooled ones."""
     found = {}
     for path in sorted((ROOT / "recipes" / recipe / "results").glob("*.json")):
         system, _, tested = path.stem.partition(".")
@@ -72,11 +72,11 @@ def results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
         name, without, _ = system.partition("-without-")
         if without:
             groups.setdefault((f"{name}, speakers unheard", tested), []).append(result)
-    return found | {key: pooled(group) for key, group in groups.items()}
+    return found | {key: pool_results(group) for key, group in groups.items()}
 
 
-def pooled(group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several results as one: counts added up, rates made of them anew."""
+def pool_results(group: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pool several results into one: counts are summed, rates follow from the sums."""
     total: dict[str, Any] = {
         counts: {key: sum(result[counts][key] for result in group) for key in group[0][counts]}
         for counts in ("word_counts", "character_counts")
@@ -89,12 +89,12 @@ def pooled(group: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def table(recipe: str, systems: Collection[str] = (), summary: bool = False) -> str:
-    """The results of a recipe, or of some of its systems, as a Markdown table, set by set."""
-    make_row = summary_row if summary else row
+def format_table(recipe: str, systems: Collection[str] = (), summary: bool = False) -> str:
+    """Format the results of a recipe, or of some of its systems, as a Markdown table, set by set."""
+    make_row = summary_row if summary else format_row
     rows = [
         make_row(name, tested, result)
-        for (name, tested), result in sorted(results(recipe).items(), key=lambda item: item[0][::-1])
+        for (name, tested), result in sorted(read_results(recipe).items(), key=lambda item: item[0][::-1])
         if not systems or name.split(",")[0] in systems
     ]
     return (SUMMARY_HEADER if summary else HEADER) + "".join(rows)
@@ -106,14 +106,14 @@ def summary_row(system: str, tested: str, result: dict[str, Any]) -> str:
     return f"| {system} | {tested} | **{wer:.1f} %** | {1 / result['rtf']:.0f} |\n"
 
 
-def row(system: str, tested: str, result: dict[str, Any]) -> str:
+def format_row(system: str, tested: str, result: dict[str, Any]) -> str:
     """One line of the table."""
     words, characters = result["word_counts"], result["character_counts"]
     cells = [
         system,
         tested,
         f"**{100 * error_rate(words):.2f} %**",
-        interval(result),
+        format_interval(result),
         f"{words['substitutions']}, {words['deletions']}, {words['insertions']}",
         f"{words['reference_length']:,}",
         f"{100 * error_rate(characters):.2f} %",
@@ -126,8 +126,8 @@ def row(system: str, tested: str, result: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def interval(result: dict[str, Any]) -> str:
-    """Where the WER would be with other speakers or, where these are not known, with other utterances."""
+def format_interval(result: dict[str, Any]) -> str:
+    """Format the interval of the WER over speakers or, where these are not known, over utterances."""
     ends = result.get("intervals", {})
     found = ends.get("by_speaker") or ends.get("by_utterance")
     return f"{100 * found['low']:.1f} to {100 * found['high']:.1f}" if found else ""
@@ -152,17 +152,17 @@ class Spread:
 
     def __str__(self) -> str:
         if self.seeds == 1:
-            return figure(self.mean)
-        return f"{figure(self.mean)} ({figure(self.low)} to {figure(self.high)})"
+            return format_figure(self.mean)
+        return f"{format_figure(self.mean)} ({format_figure(self.low)} to {format_figure(self.high)})"
 
 
-def figure(value: float) -> str:
-    """Two places of what is below ten, none of what is a hundred or more."""
+def format_figure(value: float) -> str:
+    """Format with two decimals below ten, none from a hundred on."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def spread(values: list[float]) -> Spread:
-    """Mean and ends of a figure of one or more seeds."""
+def make_spread(values: list[float]) -> Spread:
+    """The mean, lowest and highest value over one or more seeds."""
     return Spread(mean(values), min(values), max(values), len(values))
 
 
@@ -197,70 +197,68 @@ class Compared:
         return "| " + " | ".join(cells) + " |\n"
 
 
-def compared(recipe: str, tested: str) -> list[Compared]:
-    """The systems of a recipe on one set, those with the fewest errors first."""
+def compare_systems(recipe: str, tested: str) -> list[Compared]:
+    """Compare the systems of a recipe on one set, those with the fewest errors first."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for (system, name), result in results(recipe).items():
+    for (system, name), result in read_results(recipe).items():
         if name == tested:
             groups.setdefault(SEED.sub("", system), []).append(result)
     machines = Counter(result["hardware"] for group in groups.values() for result in group)
-    systems = [
-        seeds_together(system, group, machines.most_common(1)[0][0]) for system, group in groups.items()
-    ]
+    systems = [pool_seeds(system, group, machines.most_common(1)[0][0]) for system, group in groups.items()]
     return sorted(systems, key=lambda system: (system.errors.mean, system.system))
 
 
-def seeds_together(system: str, group: list[dict[str, Any]], hardware: str) -> Compared:
-    """The results of one system's seeds as one, with its speeds on ``hardware``."""
+def pool_seeds(system: str, group: list[dict[str, Any]], hardware: str) -> Compared:
+    """Pool the results of one system's seeds, with its speeds on ``hardware``."""
     timed = [result for result in group if result["hardware"] == hardware]
     known = [speed for result in timed if (speed := result.get("training_speed")) is not None]
     return Compared(
         system=system,
         parameters=group[0]["parameters"],
-        errors=spread([100 * error_rate(result["word_counts"]) for result in group]),
-        training=spread(known) if known else None,
-        recognition=spread([1 / result["rtf"] for result in timed]) if timed else None,
+        errors=make_spread([100 * error_rate(result["word_counts"]) for result in group]),
+        training=make_spread(known) if known else None,
+        recognition=make_spread([1 / result["rtf"] for result in timed]) if timed else None,
         hardware=hardware if timed else "another",
-        commit=agreed({f"`{result['commit'][:9]}`" for result in group}),
+        commit=single_value({f"`{result['commit'][:9]}`" for result in group}),
     )
 
 
-def agreed(values: set[str]) -> str:
-    """The one value that there is."""
+def single_value(values: set[str]) -> str:
+    """The value, if there is only one; otherwise ``various``."""
     return values.pop() if len(values) == 1 else "various"
 
 
-def unit(recipe: str, tested: str) -> str:
-    """What is counted: models of phones that search no lexicon make phones, not words."""
+def counted_unit(recipe: str, tested: str) -> str:
+    """What is counted: models of phones that do not search a lexicon find phones, not words."""
     greedy_phones = [
         result.get("unit") == "phones" and result["search"] == "greedy"
-        for (_, name), result in results(recipe).items()
+        for (_, name), result in read_results(recipe).items()
         if name == tested
     ]
     return "phone errors" if greedy_phones and all(greedy_phones) else "WER"
 
 
-def comparison(recipe: str, tested: str, folder: Path) -> str:
-    """Table and picture of a recipe's systems on one set, for a Markdown file in ``folder``."""
+def format_comparison(recipe: str, tested: str, folder: Path) -> str:
+    """Format the table and the picture of a recipe's systems on one set, for a file in ``folder``."""
     header = (
-        f"| system | weights | seeds | {unit(recipe, tested)}, % | training, times real time "
+        f"| system | weights | seeds | {counted_unit(recipe, tested)}, % | training, times real time "
         "| recognition, times real time | hardware | commit |\n|" + " --- |" * 8 + "\n"
     )
-    systems = compared(recipe, tested)
+    systems = compare_systems(recipe, tested)
     text = header + "".join(system.row for system in systems)
     if systems:
-        path = os.path.relpath(picture(recipe, tested), folder)
-        text += f"\n![{unit(recipe, tested)} over speed]({path})\n"
+        path = os.path.relpath(picture_path(recipe, tested), folder)
+        text += f"\n![{counted_unit(recipe, tested)} over speed]({path})\n"
     return text
 
 
-def picture(recipe: str, tested: str) -> Path:
-    """Where the picture of a comparison is."""
+def picture_path(recipe: str, tested: str) -> Path:
+    """The path of a comparison's picture."""
     return ROOT / "recipes" / recipe / "results" / f"{tested}.png"
 
 
-def drawn(path: Path) -> str:
-    """What a picture says it was drawn from; nothing for one that is not there."""
+def read_drawing(path: Path) -> str:
+    """Read from a picture what it was drawn from; nothing where there is no picture."""
     from PIL import Image  # matplotlib brings it along
 
     if not path.exists():
@@ -269,8 +267,8 @@ def drawn(path: Path) -> str:
         return str(image.info.get("Description", ""))
 
 
-def drawing(systems: list[Compared]) -> str:
-    """What a picture is drawn from, as it is written into the file.
+def describe_drawing(systems: list[Compared]) -> str:
+    """Describe what a picture is drawn from, as it is written into the file.
 
     The file itself cannot be compared: other versions of matplotlib make other pixels.
     """
@@ -278,8 +276,8 @@ def drawing(systems: list[Compared]) -> str:
     return json.dumps([{key: asdict(system)[key] for key in keys} for system in systems])
 
 
-def draw(systems: list[Compared], counted: str, path: Path) -> None:
-    """Errors over the speed of training, where that is known, and of recognition, both on log scales."""
+def draw_picture(systems: list[Compared], counted: str, path: Path) -> None:
+    """Draw errors over the speeds of training, where known, and recognition, both on log scales."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -310,16 +308,16 @@ def draw(systems: list[Compared], counted: str, path: Path) -> None:
             axis.set_minor_formatter("{x:g}")
         axes.tick_params(which="both", labelsize=8, pad=4)
         axes.grid(which="both", alpha=0.2)
-    page.canvas.draw()  # only now it is known where on the page the points are
+    page.canvas.draw()  # only now are the positions of the points known
     for axes, points in zip(row[0], panels.values(), strict=True):
         write_names(axes, {s.system: (speed.mean, s.errors.mean) for s, speed in points})
     with replace_file(path) as temporary:
-        page.savefig(temporary, dpi=110, metadata={"Description": drawing(systems)})
+        page.savefig(temporary, dpi=110, metadata={"Description": describe_drawing(systems)})
     plt.close(page)
 
 
 def write_names(axes: Any, places: dict[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, where it covers the least of other names and of points."""
+    """Write each name beside its point, where it hides the least of other names and points."""
     from matplotlib.transforms import Bbox
 
     points = [axes.transData.transform(place) for place in places.values()]
@@ -331,8 +329,8 @@ def write_names(axes: Any, places: dict[str, tuple[float, float]]) -> None:
                 name, place, (x, y), textcoords="offset points", ha=aligned, va="center", fontsize=8
             )
             box = text.get_window_extent()
-            hidden = box.width * box.height - shared(box, axes.get_window_extent())
-            tried.append((hidden + sum(shared(box, other) for other in taken), len(tried), box, text))
+            hidden = box.width * box.height - shared_area(box, axes.get_window_extent())
+            tried.append((hidden + sum(shared_area(box, other) for other in taken), len(tried), box, text))
         best = min(tried, key=lambda attempt: attempt[:2])
         for _, _, _, text in tried:
             if text is not best[3]:
@@ -340,7 +338,7 @@ def write_names(axes: Any, places: dict[str, tuple[float, float]]) -> None:
         taken.append(best[2])
 
 
-def shared(one: Any, other: Any) -> float:
+def shared_area(one: Any, other: Any) -> float:
     """The area that two boxes share."""
     both = one.intersection(one, other)
     return 0.0 if both is None else float(both.width * both.height)
@@ -349,18 +347,18 @@ def shared(one: Any, other: Any) -> float:
 # --- Markdown -------------------------------------------------------------------------------------
 
 
-def with_tables(text: str, folder: Path) -> str:
-    """The text of a Markdown file in ``folder`` with every table that it asks for made anew."""
+def fill_tables(text: str, folder: Path) -> str:
+    """Fill every table that the text of a Markdown file in ``folder`` asks for."""
     text = PLACE.sub(
         lambda place: (
             place[1]
-            + table(place["recipe"], place["systems"].split(), place["kind"] == "summary")
+            + format_table(place["recipe"], place["systems"].split(), place["kind"] == "summary")
             + place["end"]
         ),
         text,
     )
     return COMPARISON.sub(
-        lambda place: place[1] + comparison(place["recipe"], place["tested"], folder) + place[4], text
+        lambda place: place[1] + format_comparison(place["recipe"], place["tested"], folder) + place[4], text
     )
 
 
@@ -370,18 +368,18 @@ def main() -> None:
     stale = []
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("docs/**/*.md")]):
         text = path.read_text(encoding="utf-8")
-        new = with_tables(text, path.parent)
+        new = fill_tables(text, path.parent)
         if new != text:
             stale.append(path)
             if not check:
                 path.write_text(new, encoding="utf-8")
         for place in COMPARISON.finditer(text):
-            systems = compared(place["recipe"], place["tested"])
-            wanted = picture(place["recipe"], place["tested"])
-            if systems and drawn(wanted) != drawing(systems):
+            systems = compare_systems(place["recipe"], place["tested"])
+            wanted = picture_path(place["recipe"], place["tested"])
+            if systems and read_drawing(wanted) != describe_drawing(systems):
                 stale.append(wanted)
                 if not check:
-                    draw(systems, unit(place["recipe"], place["tested"]), wanted)
+                    draw_picture(systems, counted_unit(place["recipe"], place["tested"]), wanted)
     if check and stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
         sys.exit(f"tables and pictures that are not what the results say: {names}; run tools/results.py")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make recordings of which only a network that remembers can say what was played.
+"""Make recordings that only a network with memory can transcribe.
 
     python recipes/bells/prepare.py --out data/bells
 
-Each begins with a bell, and after a pause a few notes are played. Behind a low bell (ding) the notes are
-called do, re, mi, fa; behind a high one (dong) the same notes are la, si, ut, sol. So every name depends on
-something seconds before: the temporal order problem of Hochreiter & Schmidhuber (1997), to be heard.
+Each begins with a bell, and after a pause a few notes are played. After a low bell (ding) the notes are
+called do, re, mi, fa; after a high one (dong) the same notes are la, si, ut, sol. So every name depends on
+a sound seconds before it: the temporal order problem of Hochreiter & Schmidhuber (1997), made audible.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from asr.data.manifest import Utterance, write_manifest
 RATE = 8000
 SIZES = {"train": 800, "test": 100}
 BELLS = {300.0: "ding", 3000.0: "dong"}  # hertz
-NAMES = {"ding": ("do", "re", "mi", "fa"), "dong": ("la", "si", "ut", "sol")}  # of the notes behind a bell
+NAMES = {"ding": ("do", "re", "mi", "fa"), "dong": ("la", "si", "ut", "sol")}  # of the notes after each bell
 NOTES = (600.0, 900.0, 1300.0, 1900.0)  # hertz
 NOTE_SECONDS, PAUSE_SECONDS = 0.15, (1.0, 2.0)
 
 
-def tone(hertz: float, generator: np.random.Generator) -> np.ndarray:
+def make_tone(hertz: float, generator: np.random.Generator) -> np.ndarray:
     """A note that swells and dies away."""
     times = np.arange(int(RATE * NOTE_SECONDS * generator.uniform(0.8, 1.2))) / RATE
     return 0.3 * np.sin(2 * np.pi * hertz * times) * np.hanning(len(times))
 
 
-def silence(seconds: float) -> np.ndarray:
+def make_silence(seconds: float) -> np.ndarray:
     return np.zeros(int(RATE * seconds))
 
 
-def recording(generator: np.random.Generator) -> tuple[np.ndarray, str]:
-    """Samples and what they say: a bell, a pause, three to six notes."""
+def make_recording(generator: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Make samples and their text: a bell, a pause, three to six notes."""
     bell = generator.choice(list(BELLS))
     notes = generator.integers(0, len(NOTES), generator.integers(3, 7))
-    parts = [tone(bell, generator), silence(generator.uniform(*PAUSE_SECONDS))]
+    parts = [make_tone(bell, generator), make_silence(generator.uniform(*PAUSE_SECONDS))]
     for note in notes:
-        parts += [tone(NOTES[note], generator), silence(0.1)]
+        parts += [make_tone(NOTES[note], generator), make_silence(0.1)]
     samples = np.concatenate(parts)
     samples += 0.003 * generator.standard_normal(len(samples))
     return samples.astype(np.float32), " ".join([BELLS[bell], *(NAMES[BELLS[bell]][note] for note in notes)])
 
 
 def write_split(folder: Path, split: str, generator: np.random.Generator) -> None:
-    """``{split}.jsonl`` and its recordings."""
+    """Write ``{split}.jsonl`` and its recordings."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     utterances = []
     for number in range(SIZES[split]):
-        samples, text = recording(generator)
+        samples, text = make_recording(generator)
         path = folder / split / f"{number:03d}.flac"
         soundfile.write(path, samples, RATE)
         utterances.append(Utterance(f"{split}-{number:03d}", str(path), 0.0, len(samples) / RATE, text))

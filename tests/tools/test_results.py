@@ -97,7 +97,7 @@ def test_seeds_are_one_row_with_their_spread_and_one_point(compared_folder):
     assert "![WER over speed](results/test.png)" in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    points = json.loads(results.drawn(compared_folder / "results" / "test.png"))
+    points = json.loads(results.read_drawing(compared_folder / "results" / "test.png"))
     assert [point["system"] for point in points] == ["gated", "plain"]
     assert points[0]["errors"] == {"mean": 3.0, "low": 2.0, "high": 4.0, "seeds": 3}
     assert points[1]["training"] is None
@@ -121,7 +121,7 @@ def test_speeds_are_those_of_the_machine_that_most_ran_on(compared_folder):
     """Errors are of all seeds; what ran on the other machine alone has no speed beside theirs."""
     write_result(compared_folder / "results", "gated-seed4.test", 10, 0.001, 900.0, hardware="another one")
     write_result(compared_folder / "results", "fast.test", 20, 0.001, 900.0, hardware="another one")
-    gated, fast, _ = results.compared("r", "test")
+    gated, fast, _ = results.compare_systems("r", "test")
     assert (gated.errors, gated.training, gated.recognition) == (
         results.Spread(3.5, 2.0, 5.0, 4),
         results.Spread(60.0, 50.0, 70.0, 2),
@@ -136,13 +136,13 @@ def test_speeds_are_those_of_the_machine_that_most_ran_on(compared_folder):
 def test_the_systems_that_are_named_stand_side_by_side_set_by_set(compared_folder):
     write_result(compared_folder / "results", "other.test", 50, 0.005, None)
     asked = "<!-- results: r plain other -->\n<!-- end of results -->\n"
-    rows = results.with_tables(asked, compared_folder).splitlines()[3:-1]
+    rows = results.fill_tables(asked, compared_folder).splitlines()[3:-1]
     assert [row.split(" | ")[:2] for row in rows] == [
         ["| plain", "elsewhere"],
         ["| other", "test"],
         ["| plain", "test"],
     ]
-    everything = results.with_tables("<!-- results: r -->\n<!-- end of results -->\n", compared_folder)
+    everything = results.fill_tables("<!-- results: r -->\n<!-- end of results -->\n", compared_folder)
     assert len(everything.splitlines()) == 4 + len(list((compared_folder / "results").glob("*.json")))
 
 
@@ -162,7 +162,7 @@ def test_a_picture_of_other_results_is_found_and_only_that_one_drawn_anew(compar
 @pytest.mark.parametrize(("search", "counted"), [("greedy", "phone errors"), ({"beam_size": 8}, "WER")])
 def test_phones_are_called_phones_unless_words_were_searched_for(compared_folder, search, counted):
     write_result(compared_folder / "results", "heard.other", 50, 0.01, None, unit="phones", search=search)
-    assert results.unit("r", "other") == counted
+    assert results.counted_unit("r", "other") == counted
 
 
 def test_the_speed_of_training_is_that_of_the_middle_epoch_without_its_validation(tmp_path):
