@@ -32,8 +32,6 @@ ALLOWED: dict[str, str] = {}
 KNOWN: dict[str, frozenset[str]] = {
     "cli": frozenset(["told"]),
     "longform": frozenset(["scored"]),
-    "pretrained": frozenset(["shipped_models"]),
-    "recognition": frozenset(["computing_in", "unpadded", "written"]),
     "search": frozenset(["_heated", "_made_of", "_placed", "_spelled", "_timed", "ranked"]),
     "training": frozenset(["compared", "decoded", "heard", "judged"]),
 }
