@@ -1,4 +1,4 @@
-"""All of a recipe: what a run learns from, what it learns, and how."""
+"""A whole recipe as dataclasses: the data, the model, the augmentation, and how it is trained."""
 
 from __future__ import annotations
 
@@ -18,78 +18,76 @@ from asr.training.augment import AugmentConfig
 class DataConfig:
     """Which manifests to train on."""
 
-    folder: str = option("data", "Where the manifests are; --data overrides it.")
-    train: tuple[str, ...] = option(("train.jsonl",), "Manifests to learn from, within the folder.")
-    valid: tuple[str, ...] = option(("dev.jsonl",), "Manifests by whose WER the weights are chosen.")
+    folder: str = option("data", "The folder of the manifests; --data overrides it.")
+    train: tuple[str, ...] = option(("train.jsonl",), "Manifests to train on, within the folder.")
+    valid: tuple[str, ...] = option(("dev.jsonl",), "Manifests whose WER chooses the weights.")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the weights are found."""
+    """How the weights are trained."""
 
     seed: int = option(1, "Decides initial weights, order, dropout and augmentation.")
     initial: str = option(
         "",
-        "A model folder, or a shipped model, whose weights to begin with; other tokens get a new output "
-        "layer. '': random weights.",
+        "A model folder, or a shipped model, whose weights to start from; with other tokens the output "
+        "layer is new. '': random weights.",
     )
     epochs: int = option(
-        20, "Passes over the training data; schedules that fall end with the last.", minimum=1
+        20, "Passes over the training data; cosine and onecycle end with the last.", minimum=1
     )
     batch_seconds: float = option(
         60.0, "Seconds of audio in a batch of one process, padding included.", above=0
     )
     accumulate: int = option(
         1,
-        "Batches per update of the weights; more of them where memory is short of a large batch.",
+        "Batches per update of the weights; more of them where a large batch does not fit into memory.",
         minimum=1,
     )
     sorted_first_epoch: bool = option(
         False,
-        "Take the first epoch from short to long (SortaGrad, Amodei et al. 2016); helps where training "
-        "from nothing diverges or stays at blanks.",
+        "Sort the first epoch from short to long (SortaGrad, Amodei et al. 2016); helps where training "
+        "from random weights diverges or stays at blanks.",
     )
     optimiser: Literal["adamw", "adam", "rmsprop", "sgd"] = option(
         "adamw",
-        "AdamW suits nearly everything; Adam where a recipe from before 2019 is followed; RMSprop where "
-        "Adam's first steps diverge; SGD with Nesterov momentum for long runs that are tuned by hand.",
+        "AdamW suits nearly everything; Adam to follow a recipe from before 2019; RMSprop where Adam's "
+        "first steps diverge; SGD with Nesterov momentum for long runs that are tuned by hand.",
     )
     learning_rate: float = option(
-        1e-3, "Highest learning rate; SGD wants 10 to 100 times that of Adam.", above=0
+        1e-3, "Highest learning rate; SGD needs 10 to 100 times that of Adam.", above=0
     )
     momentum: float = option(
-        0.9, "Of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.", minimum=0, below=1
+        0.9, "Momentum of SGD (Nesterov) and RMSprop; the first beta of Adam and AdamW.", minimum=0, below=1
     )
     schedule: Literal["cosine", "constant", "onecycle"] = option(
         "cosine",
-        "Of the learning rate, after the warm-up: cosine falls to 0 by the last epoch, the safe choice "
-        "when the epochs are known; constant for trials and with averaging; onecycle (Smith 2018) for few "
-        "epochs at a high rate.",
+        "The learning rate after the warm-up: cosine falls to 0 by the last epoch, the safe choice when "
+        "the epochs are known; constant for trials and with averaging; onecycle (Smith 2018) for few epochs "
+        "at a high rate.",
     )
     warmup_steps: int = option(
-        100, "Steps over which the rate rises from 0; onecycle rises for 30 %.", minimum=0
+        100, "Steps in which the rate rises from 0; onecycle rises for 30 % of the run.", minimum=0
     )
     weight_decay: float = option(
-        0.01, "Decay of matrices towards 0; biases and norms are left alone.", minimum=0
+        0.01, "Decay of matrices towards 0; biases and norms do not decay.", minimum=0
     )
-    clip_norm: float = option(
-        5.0, "Gradients longer than this are shortened to it; 0 leaves them.", minimum=0
-    )
+    clip_norm: float = option(5.0, "Gradients longer than this are shortened to it; 0: never.", minimum=0)
     average_decay: float = option(
         0.0,
-        "Validate and keep an exponential moving average of the weights, e.g. 0.999; steadier in long "
-        "runs, behind in short ones. 0: the weights themselves.",
+        "Validate and keep an exponential moving average of the weights with this decay, e.g. 0.999; "
+        "steadier in long runs, behind in short ones. 0: the weights themselves.",
         minimum=0,
         below=1,
     )
     average_best: int = option(
         1,
-        "At the end, average the weights of this many best validations and keep that if it is better; "
-        "5 to 10 gain a little wherever the last epochs are about equally good.",
+        "At the end, average the weights of this many best validations and keep the average if it is "
+        "better; 5 to 10 gain a little where the last epochs are about equally good.",
         minimum=1,
     )
     patience: int = option(
-        0, "Stop after this many epochs in a row without improvement; 0 never does.", minimum=0
+        0, "Stop after this many epochs in a row without improvement; 0: never.", minimum=0
     )
     criterion: Literal["ctc", "ctc-crf"] = option(
         "ctc",
@@ -115,8 +113,8 @@ class TrainingConfig:
     intermediate_weight: float = option(0.3, "Share of that layer in the loss.", above=0, below=1)
     consistency_weight: float = option(
         0.0,
-        "Above 0, every utterance is masked in two ways at once, and the network taught to say the same of "
-        "both (CR-CTC, Yao et al. 2024, who take 0.2 and 2.5 times as much time masking): for little data "
+        "Above 0, every utterance is masked in two ways, and the network learns to predict the same for "
+        "both (CR-CTC, Yao et al. 2024, who use 0.2 and 2.5 times as much time masking): for little data "
         "and long runs; a step takes about twice the time.",
         minimum=0,
     )
@@ -130,16 +128,14 @@ class TrainingConfig:
         "float32", "bfloat16 is faster on GPUs and on CPUs with AMX or AVX-512 bf16; the loss stays float32."
     )
     checkpoint_steps: int = option(
-        1000, "Save what is needed to go on after this many steps; 0: by time.", minimum=0
+        1000, "Save a checkpoint after this many steps; 0: by time alone.", minimum=0
     )
     checkpoint_minutes: float = option(
-        10.0, "And when this long has passed, and at the end of an epoch.", above=0
+        10.0, "Save a checkpoint also after this time; the end of an epoch saves one anyway.", above=0
     )
-    cache: str = option(
-        "", "Folder for decoded samples, 115 MB an hour at 16 kHz, made when they are missing; '': none."
-    )
+    cache: str = option("", "Folder for decoded samples, 115 MB per hour of audio at 16 kHz; '': none.")
     cache_hours: float = option(
-        4.0, "Without a cache folder, keep decoded samples in memory when all data is shorter than this."
+        4.0, "Without a cache folder, keep decoded samples in memory if all data is shorter than this."
     )
     workers: int = option(1, "Threads that read ahead of the model.", minimum=1)
 
@@ -154,7 +150,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All of a recipe: the model's config and how it is trained."""
+    """A whole recipe: the config of the model and how it is trained."""
 
     format_version: int = option(FORMAT_VERSION, "Of the model folder that comes out.")
     features: FeatureConfig = section(FeatureConfig)
@@ -177,7 +173,7 @@ class Experiment:
 
 
 def with_data_folder(experiment: Experiment, folder: str | None) -> Experiment:
-    """The experiment with its manifests taken from ``folder``."""
+    """The experiment with its manifests in ``folder``; ``None`` changes nothing."""
     if folder is None:
         return experiment
     return replace(experiment, data=replace(experiment.data, folder=folder))
