@@ -1,4 +1,4 @@
-"""``asr tune``: how to search with a model, found out on a development set."""
+"""``asr tune``: find the best search settings of a model on a development set."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ from asr.cli._tables import format_reliability
 from asr.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from asr.training.tuning import Point
-
-LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
-PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
-WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
-BONUSES_WITHOUT_LM = (-8.0, -6.0, -4.0, -2.0, 0.0)  # a word must cost something, or short ones are everywhere
-BEAM, BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are sought with the first, then the others are tried
+    from asr.training.tuning import Trial
 
 
 @click.command()
@@ -50,16 +42,14 @@ def tune(
     threads: int | None,
     dry_run: bool,
 ) -> None:
-    """Find the weights with which MODEL makes the fewest errors on MANIFEST.
+    """Find the search settings with which MODEL makes the fewest errors on MANIFEST.
 
-    First weights of the tokens' priors are tried, then the language model's weight and the word bonus on
-    a grid and between the best point and its neighbours, then beams of several sizes; every WER is
-    printed. Confidences are fitted to how often words are right. The result goes into search.toml in the
-    model folder, and with --lm the language model beside it: transcribe and evaluate use both from then on.
-    What is found with --lm none goes into search-without-lm.toml.
+    First weights of the tokens' priors are tried, then the language model's weight and the word bonus on a
+    grid and around its best point, then beams of several sizes; every WER is printed. Confidences are fitted
+    to how often words are right. The result goes into search.toml in the model folder, and with --lm the
+    language model beside it: transcribe and evaluate use both from then on. With --lm none the result goes
+    into search-without-lm.toml.
     """
-    from dataclasses import replace
-
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
     from asr.core.files import write_text
@@ -75,16 +65,16 @@ def tune(
     )
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
-    from asr.training.tuning import beams, heard, prior_weights, surface, with_calibration
+    from asr.training.tuning import Task, calibrate, compute_log_probs, tune_search
 
     folder = find_model_folder(model)
     if folder.parent == SHIPPED and not dry_run:
         raise UserError(
-            f"{model}: is a part of the program; copy {folder}, tune the copy, and give it as --model from "
+            f"{model}: is part of the program; copy {folder}, tune the copy, and give it as --model from "
             "then on (--dry-run only measures)"
         )
     cores = choose_threads(threads)
-    recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # searched with below
+    recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # the task searches
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
@@ -93,24 +83,10 @@ def tune(
         raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with new_utterance_bar(len(examples)) as bar:
-        speech = heard(recognizer, examples, read, progress=bar.update)
-    config = replace(read_search_config(folder, lm), beam_size=beam_size or BEAM)
-    few: Sequence[float] = (config.word_bonus,)
-    bonuses: Sequence[float] = WORD_BONUSES
-    if language_model is None:
-        few = bonuses = BONUSES_WITHOUT_LM
-    priors = prior_weights(recognizer, speech, config, language_model, PRIOR_WEIGHTS, LM_WEIGHTS[1:3], few)
-    config = min(map(told, priors), key=lambda point: point.wer).config
-    grid = surface(recognizer, speech, config, language_model, LM_WEIGHTS, bonuses)
-    best = min(map(told, grid), key=lambda point: point.wer)
-    weights = [best.config.lm_weight + step for step in (-0.15, 0.0, 0.15)]
-    bonuses = [best.config.word_bonus + step for step in (-0.5, 0.0, 0.5)]
-    nearer = surface(recognizer, speech, config, language_model, weights, bonuses)
-    best = min([best, *map(told, nearer)], key=lambda point: point.wer)
-    if beam_size is None:
-        others = beams(recognizer, speech, best.config, language_model, BEAMS)
-        best = min([best, *map(told, others)], key=lambda point: (point.wer, point.config.beam_size))
-    chosen, bins = with_calibration(recognizer, speech, best.config, language_model)
+        log_probs = compute_log_probs(recognizer, examples, read, progress=bar.update)
+    task = Task(log_probs, recognizer.tokenizer, language_model)
+    best = tune_search(task, read_search_config(folder, lm), beam_size, print_trial)
+    chosen, bins = calibrate(task, best.config)
     click.echo("\n".join(format_reliability(bins)))
     click.echo(
         f"best: prior weight {chosen.prior_weight:g}, --lm-weight {chosen.lm_weight:g} "
@@ -124,11 +100,10 @@ def tune(
     click.echo(f"written: {file}", err=True)
 
 
-def told(point: Point) -> Point:
-    """The same point, printed."""
-    config, percent = point.config, 100 * point.wer
+def print_trial(trial: Trial) -> None:
+    """Print a setting and its WER in a line."""
+    config, percent = trial.config, 100 * trial.wer
     click.echo(
         f"prior_weight {config.prior_weight:4.2f}  lm_weight {config.lm_weight:5.2f}  "
         f"word_bonus {config.word_bonus:5.2f}  beam_size {config.beam_size:3}  WER {percent:6.2f} %"
     )
-    return point

@@ -1,8 +1,8 @@
-"""Choosing how to search: weights tried on log-probs that are computed once."""
+"""Tuning the search: weights and beams are tried on log-probs that are computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,130 +16,172 @@ from asr.search import SearchConfig
 from asr.search.beam_search import make_beam_search
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
 from asr.search.priors import measure_log_priors
-from asr.text.tokenizer import NORMALISERS
+from asr.text.tokenizer import NORMALISERS, Tokenizer
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
 from asr.training.evaluation import batch_statistics, judge_words
 from asr.transcript.values import Hypothesis
 
+PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
+LM_WEIGHTS = (0.3, 0.6, 0.9, 1.2, 1.6)
+WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
+BONUSES_WITHOUT_LM = (-8.0, -6.0, -4.0, -2.0, 0.0)  # a word must cost something, or short ones are everywhere
+WEIGHT_STEP, BONUS_STEP = 0.15, 0.5  # from the best point of the grid to its neighbours
+BEAM, OTHER_BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are tuned with the first, then others are tried
+
 
 @dataclass(frozen=True)
-class Point:
-    """What one setting of the search achieves."""
+class Trial:
+    """The result of one setting of the search."""
 
     config: SearchConfig
     wer: float  # a share
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A set of utterances as the model hears them, and what was said."""
+class LogProbs:
+    """A model's log-probs of a set of utterances, and their references."""
 
-    log_probs: Mapping[str, np.ndarray]  # (frames, vocabulary) by utterance id
+    by_id: Mapping[str, np.ndarray]  # (frames, vocabulary)
     references: Mapping[str, str]  # normalised
     frame_seconds: float
 
 
-def heard(
+@dataclass(frozen=True)
+class Task:
+    """What every trial needs besides the setting of the search."""
+
+    log_probs: LogProbs
+    tokenizer: Tokenizer
+    language_model: NgramModel | None
+
+
+def compute_log_probs(
     recognizer: Recognizer,
     examples: Sequence[Example],
     read: Reader,
     batch_seconds: float = 60.0,
     progress: Callable[[int], object] = lambda utterances: None,
-) -> Heard:
-    """Run the model over every example once."""
+) -> LogProbs:
+    """Run the model over every example once.
+
+    ``progress`` is called with the number of utterances done since the last call.
+    """
     model = unwrap_model(recognizer)
     asked = model.config.features.normalisation == "speaker"
     statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
-    log_probs: dict[str, np.ndarray] = {}
+    by_id: dict[str, np.ndarray] = {}
     for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
         known = batch_statistics(statistics, batch, model.device)
         arrays = unpad(*model.log_probs(batch.samples, batch.sample_lengths, known))
         for name, array in zip(batch.ids, arrays, strict=True):
-            log_probs[name] = array.copy()
+            by_id[name] = array.copy()
         progress(len(batch.ids))
     normalise = NORMALISERS[recognizer.text.normaliser]
     references = index_by_id(
         (example.utterance.id, normalise(example.utterance.text)) for example in examples
     )
-    return Heard(log_probs, references, recognizer.frame_seconds)
+    return LogProbs(by_id, references, recognizer.frame_seconds)
 
 
-def decoded(
-    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
-) -> dict[str, Hypothesis]:
-    """The best hypothesis of every utterance under ``config``."""
-    decoder = make_beam_search(config, recognizer.tokenizer, model)
-    found = decoder.search_batch(list(speech.log_probs.values()), speech.frame_seconds)
-    return dict(zip(speech.log_probs, found, strict=True))
+# --- the strategy ---------------------------------------------------------------------------------
 
 
-def compared(speech: Heard, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
-    """The errors of hypotheses."""
-    return compare_texts(speech.references, {name: h.text for name, h in hypotheses.items()})
+def tune_search(
+    task: Task, config: SearchConfig, beam_size: int | None, report: Callable[[Trial], object]
+) -> Trial:
+    """Find the setting with the lowest WER, starting from ``config``.
+
+    First weights of the tokens' priors are tried, then a grid of language-model weights and word bonuses,
+    then the neighbours of its best point, then beams of several sizes unless ``beam_size`` is given.
+    ``report`` is called with every trial. Of equal beams the smallest wins.
+    """
+
+    def run_all(trials: Iterable[Trial]) -> Iterator[Trial]:
+        for trial in trials:
+            report(trial)
+            yield trial
+
+    config = replace(config, beam_size=beam_size or BEAM)
+    few: Sequence[float] = (config.word_bonus,)
+    bonuses: Sequence[float] = WORD_BONUSES
+    if task.language_model is None:
+        few = bonuses = BONUSES_WITHOUT_LM
+    priors = try_prior_weights(task, config, PRIOR_WEIGHTS, LM_WEIGHTS[1:3], few)
+    config = min(run_all(priors), key=lambda trial: trial.wer).config
+    grid = try_weights(task, config, LM_WEIGHTS, bonuses)
+    best = min(run_all(grid), key=lambda trial: trial.wer)
+    weights = [best.config.lm_weight + step for step in (-WEIGHT_STEP, 0.0, WEIGHT_STEP)]
+    bonuses = [best.config.word_bonus + step for step in (-BONUS_STEP, 0.0, BONUS_STEP)]
+    neighbours = try_weights(task, config, weights, bonuses)
+    best = min([best, *run_all(neighbours)], key=lambda trial: trial.wer)
+    if beam_size is None:
+        others = try_beams(task, best.config, OTHER_BEAMS)
+        best = min([best, *run_all(others)], key=lambda trial: (trial.wer, trial.config.beam_size))
+    return best
 
 
-def prior_weights(
-    recognizer: Recognizer,
-    speech: Heard,
+def try_prior_weights(
+    task: Task,
     config: SearchConfig,
-    model: NgramModel | None,
     weights: Sequence[float],
     lm_weights: Sequence[float],
     word_bonuses: Sequence[float],
-) -> Iterator[Point]:
-    """The WER for weights of the tokens' priors, which are measured on ``speech``; 0 is always tried.
+) -> Iterator[Trial]:
+    """Try weights of the tokens' priors, which are measured on the log-probs; 0 is always tried.
 
-    Each with all of ``lm_weights`` and ``word_bonuses``, as for ``surface``.
+    Each with all of ``lm_weights`` and ``word_bonuses``, as ``try_weights``.
     """
-    measured = replace(config, log_priors=measure_log_priors(speech.log_probs.values()))
+    measured = replace(config, log_priors=measure_log_priors(task.log_probs.by_id.values()))
     plain = replace(config, prior_weight=0.0, log_priors=())
-    for point in [plain, *(replace(measured, prior_weight=weight) for weight in weights)]:
-        yield from surface(recognizer, speech, point, model, lm_weights, word_bonuses)
+    for setting in [plain, *(replace(measured, prior_weight=weight) for weight in weights)]:
+        yield from try_weights(task, setting, lm_weights, word_bonuses)
 
 
-def surface(
-    recognizer: Recognizer,
-    speech: Heard,
-    config: SearchConfig,
-    model: NgramModel | None,
-    lm_weights: Sequence[float],
-    word_bonuses: Sequence[float],
-) -> Iterator[Point]:
-    """The WER for every pair of a weight and a bonus; without a language model the weights do not matter."""
-    for lm_weight in lm_weights if model is not None else lm_weights[:1]:
+def try_weights(
+    task: Task, config: SearchConfig, lm_weights: Sequence[float], word_bonuses: Sequence[float]
+) -> Iterator[Trial]:
+    """Try every pair of a weight and a bonus; without a language model only the first weight."""
+    for lm_weight in lm_weights if task.language_model is not None else lm_weights[:1]:
         for word_bonus in word_bonuses:
-            point = replace(config, lm_weight=lm_weight, word_bonus=word_bonus)
-            words = compared(speech, decoded(recognizer, speech, point, model)).words
-            yield Point(point, words.error_rate)
+            yield try_setting(task, replace(config, lm_weight=lm_weight, word_bonus=word_bonus))
 
 
-def beams(
-    recognizer: Recognizer,
-    speech: Heard,
-    config: SearchConfig,
-    model: NgramModel | None,
-    sizes: Sequence[int],
-) -> Iterator[Point]:
-    """The WER for beams of other ``sizes``."""
+def try_beams(task: Task, config: SearchConfig, sizes: Sequence[int]) -> Iterator[Trial]:
+    """Try beams of several ``sizes``."""
     for size in sizes:
-        point = replace(config, beam_size=size)
-        yield Point(point, compared(speech, decoded(recognizer, speech, point, model)).words.error_rate)
+        yield try_setting(task, replace(config, beam_size=size))
 
 
-def with_calibration(
-    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
-) -> tuple[SearchConfig, list[ConfidenceBin]]:
-    """``config`` with confidences fitted to how often words are right, and the table that shows it."""
+def try_setting(task: Task, config: SearchConfig) -> Trial:
+    """Search with ``config`` and measure the WER."""
+    return Trial(config, compare_hypotheses(task, search_all(task, config)).words.error_rate)
+
+
+def search_all(task: Task, config: SearchConfig) -> dict[str, Hypothesis]:
+    """The best hypothesis of every utterance under ``config``."""
+    decoder = make_beam_search(config, task.tokenizer, task.language_model)
+    hypotheses = decoder.batch(list(task.log_probs.by_id.values()), task.log_probs.frame_seconds)
+    return dict(zip(task.log_probs.by_id, hypotheses, strict=True))
+
+
+def compare_hypotheses(task: Task, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
+    """Compare hypotheses with the references."""
+    return compare_texts(task.log_probs.references, {name: h.text for name, h in hypotheses.items()})
+
+
+# --- confidences ----------------------------------------------------------------------------------
+
+
+def calibrate(task: Task, config: SearchConfig) -> tuple[SearchConfig, list[ConfidenceBin]]:
+    """Fit confidences to how often words are right; returns the new config and the table that shows it."""
     plain = replace(config, confidence_slope=1.0, confidence_offset=0.0)
-    slope, offset = fit_calibration(*judged(recognizer, speech, plain, model))
-    fitting = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
-    return fitting, bin_by_confidence(*judged(recognizer, speech, fitting, model))
+    slope, offset = fit_calibration(*judge_search(task, plain))
+    fitted = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
+    return fitted, bin_by_confidence(*judge_search(task, fitted))
 
 
-def judged(
-    recognizer: Recognizer, speech: Heard, config: SearchConfig, model: NgramModel | None
-) -> tuple[list[float], list[bool]]:
+def judge_search(task: Task, config: SearchConfig) -> tuple[list[float], list[bool]]:
     """The confidence of every word found under ``config``, and whether it is right."""
-    hypotheses = decoded(recognizer, speech, config, model)
-    return judge_words(compared(speech, hypotheses), hypotheses)
+    hypotheses = search_all(task, config)
+    return judge_words(compare_hypotheses(task, hypotheses), hypotheses)

@@ -137,7 +137,7 @@ def test_tuned_settings_become_part_of_the_model_and_can_be_overridden(folder, t
 def test_a_shipped_model_cannot_be_tuned_in_place(folder):
     result = CliRunner().invoke(cli, ["tune", str(folder / "dev.jsonl"), "--model", "digits"])
     assert isinstance(result.exception, UserError)
-    assert "digits: is a part of the program; copy" in str(result.exception)
+    assert "digits: is part of the program; copy" in str(result.exception)
 
 
 def test_search_without_a_language_model_has_its_own_settings(folder, tmp_path):

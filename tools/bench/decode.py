@@ -53,7 +53,7 @@ from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
 from asr.training.batching import evaluation_examples, new_sample_reader
-from asr.training.tuning import heard
+from asr.training.tuning import compute_log_probs
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 BEAMS = (50, 100, 500)
@@ -122,14 +122,14 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
     recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
-    speech = heard(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
+    speech = compute_log_probs(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(find_model_folder(name))
-    arrays = [take_off_priors(array, config) for array in speech.log_probs.values()]
+    arrays = [take_off_priors(array, config) for array in speech.by_id.values()]
     np.savez(
         folder / LOG_PROBS,
         log_probs=np.concatenate(arrays),
         lengths=[len(array) for array in arrays],
-        ids=list(speech.log_probs),
+        ids=list(speech.by_id),
         symbols=recognizer.tokenizer.symbols,
     )
     speakers = {example.utterance.id: example.utterance.speaker for example in examples}
