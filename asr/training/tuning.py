@@ -161,7 +161,7 @@ def try_setting(task: Task, config: SearchConfig) -> Trial:
 def search_all(task: Task, config: SearchConfig) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
     decoder = make_beam_search(config, task.tokenizer, task.language_model)
-    hypotheses = decoder.batch(list(task.log_probs.by_id.values()), task.log_probs.frame_seconds)
+    hypotheses = decoder.search_batch(list(task.log_probs.by_id.values()), task.log_probs.frame_seconds)
     return dict(zip(task.log_probs.by_id, hypotheses, strict=True))
 
 
