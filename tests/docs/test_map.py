@@ -1,4 +1,4 @@
-"""The map in CONTRIBUTING.md names every room and every module, in the order in which they may be imported."""
+"""The map in CONTRIBUTING.md names every room and module, in the order in which they may be imported."""
 
 from __future__ import annotations
 
@@ -35,6 +35,5 @@ def test_every_room_says_what_goes_in_and_what_comes_out():
     for room in ORDER:
         folder = PACKAGE / room
         if folder.is_dir() and room != "cli":
-            text = (folder / "__init__.py").read_text(encoding="utf-8")
-            assert "In: " in text, room
-            assert "Out: " in text, room
+            words = (folder / "__init__.py").read_text(encoding="utf-8").split()
+            assert {"In:", "Out:"} <= set(words), room
