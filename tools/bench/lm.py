@@ -19,12 +19,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from asr.core.compiled import compile_function
+from asr.lm.packed import Trie, score_word, unpack_nodes
 from asr.lm.storage import load_model
 from asr.lm.text import open_text
 from asr.model.precision import describe_device
@@ -118,8 +121,44 @@ def largest_difference(ours: Path, theirs: Path) -> float:
     a, b = load_model(ours), load_model(theirs)
     if a.vocabulary.words != b.vocabulary.words or a.counts != b.counts:
         return float("inf")
-    differences = [np.abs(x - y).max() for x, y in zip(a.trie, b.trie, strict=True)]
-    return float(max(differences) / np.log(10))
+    pairs = zip(unpack_nodes(a.trie), unpack_nodes(b.trie), strict=True)
+    return float(max(np.abs(x - y).max() for x, y in pairs) / np.log(10))
+
+
+def bytes_per_ngram(model: Path) -> float:
+    """The size of a binary file, words included, divided by its n-grams."""
+    return model.stat().st_size / sum(load_model(model).counts)
+
+
+def look_ups_per_second(model: Path, text: Path, states: int = 20_000, words: int = 50) -> float:
+    """How many look-ups a core does a second as a search asks: many words behind each state, most not found.
+
+    The states are those of the text's beginning, the words are drawn from it; the median of five runs.
+    """
+    loaded = load_model(model)
+    numbers = [loaded.find_number(word) for word in text.read_text(encoding="utf-8").split()[:states]]
+    state, visited = loaded.begin, []
+    for number in numbers:
+        _, state = score_word(loaded.trie, state, number)
+        visited.append(state)
+    asked = np.random.default_rng(0).choice(numbers, words)
+    places = np.array(visited, np.int64)
+    _look_up(loaded.trie, places[:2], asked)
+    seconds = []
+    for _ in range(5):
+        began = time.process_time()
+        _look_up(loaded.trie, places, asked)
+        seconds.append(time.process_time() - began)
+    return len(places) * words / statistics.median(seconds)
+
+
+@compile_function
+def _look_up(trie: Trie, states: np.ndarray, words: np.ndarray) -> float:
+    total = 0.0
+    for state in states:
+        for word in words:
+            total += score_word(trie, state, word)[0]
+    return total
 
 
 def main() -> None:
@@ -142,6 +181,8 @@ def main() -> None:
         for task, commands in contests(text, folder, options.kenlm):
             tasks[task] = medians(commands, options.rounds)
             print(task, *map(row, tasks[task].items()), sep="\n", file=sys.stderr)
+        sizes = {name: bytes_per_ngram(folder / f"asr-{name}.lm") for name in MODELS}
+        look_ups = {name: look_ups_per_second(folder / f"asr-{name}.lm", text) for name in MODELS}
         opening = {name: opening_milliseconds(folder / f"asr-{name}.lm") for name in MODELS}
         different = {
             name: largest_difference(folder / f"asr-{name}.arpa", folder / f"kenlm-{name}.arpa")
@@ -150,9 +191,11 @@ def main() -> None:
         }
     if options.json:
         result = {"hardware": machine, "rounds": options.rounds, "tasks": tasks}
-        print(json.dumps(result | {"opening_ms": opening, "largest_log10_difference": different}, indent=2))
+        result |= {"bytes_per_ngram": sizes, "look_ups_per_second": look_ups, "opening_ms": opening}
+        print(json.dumps(result | {"largest_log10_difference": different}, indent=2))
     else:
-        print(f"{machine}; binary files open in {opening} ms; largest difference in log10 {different}")
+        print(f"{machine}; bytes an n-gram {sizes}; look-ups a second {look_ups}")
+        print(f"binary files open in {opening} ms; largest difference in log10 {different}")
 
 
 def row(figures: tuple[str, Figures]) -> str:
