@@ -187,7 +187,7 @@ def peephole_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndar
     return np.array(states)
 
 
-def coupled_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+def cifg_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     """Greff et al. 2017: no forget gate, f = 1 - i."""
     size = weights["weight_hh"].shape[1]
     w, u = (weights[key].reshape(3, size, -1) for key in ("weight_ih", "weight_hh"))
@@ -255,7 +255,7 @@ def convolutional_lstm(inputs: np.ndarray, weights: dict[str, np.ndarray]) -> np
 
 RECURRENCES = {
     "peephole": peephole_lstm,
-    "cifg": coupled_lstm,
+    "cifg": cifg_lstm,
     "lnlstm": layer_normalised_lstm,
     "ligru": light_gru,
     "convlstm": convolutional_lstm,
@@ -359,7 +359,7 @@ def read_textgrid(text: str) -> tuple[float, dict[str, list[tuple[float, float, 
             raise ValueError(f"{line!r} where {key!r} should be")
         return line.removeprefix(key)
 
-    def quoted(key: str) -> str:
+    def read_quoted(key: str) -> str:
         raw = value(key)
         if len(raw) < 2 or raw[0] != '"' or raw[-1] != '"' or '"' in raw[1:-1].replace('""', ""):
             raise ValueError(f"{raw!r} is no quoted text")
@@ -375,13 +375,13 @@ def read_textgrid(text: str) -> tuple[float, dict[str, list[tuple[float, float, 
     tiers: dict[str, list[tuple[float, float, str]]] = {}
     for tier in range(1, count + 1):
         value(f"item [{tier}]:"), value('class = "IntervalTier"')
-        name = quoted("name = ")
+        name = read_quoted("name = ")
         if (float(value("xmin = ")), float(value("xmax = "))) != (0, end):
             raise ValueError("a tier that is not as long as the grid")
         tiers[name] = []
         for number in range(1, int(value("intervals: size = ")) + 1):
             value(f"intervals [{number}]:")
-            tiers[name].append((float(value("xmin = ")), float(value("xmax = ")), quoted("text = ")))
+            tiers[name].append((float(value("xmin = ")), float(value("xmax = ")), read_quoted("text = ")))
     if next(lines, None) is not None:
         raise ValueError("goes on behind its end")
     return end, tiers

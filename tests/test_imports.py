@@ -40,7 +40,7 @@ def module_of(path: Path) -> str:
     return "cli" if name == "__main__" else name
 
 
-def imported(source: str) -> set[str]:
+def list_imports(source: str) -> set[str]:
     """The full names that a source imports, at its top or inside a function."""
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -57,7 +57,7 @@ def imports() -> dict[str, set[str]]:
     """What each module of the package imports, by full names; the package's own file is ``__init__``."""
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        found.setdefault(module_of(path), set()).update(imported(path.read_text(encoding="utf-8")))
+        found.setdefault(module_of(path), set()).update(list_imports(path.read_text(encoding="utf-8")))
     return found
 
 
@@ -105,9 +105,9 @@ def load():
     if TYPE_CHECKING:
         from asr.search import greedy
 """
-    assert imported(source) == {"torch.nn", "asr.audio.reading", "asr.search.greedy"}
+    assert list_imports(source) == {"torch.nn", "asr.audio.reading", "asr.search.greedy"}
     with pytest.raises(AssertionError, match="relative"):
-        imported("from .text import letters")
+        list_imports("from .text import letters")
 
 
 @pytest.mark.parametrize(

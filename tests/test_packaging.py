@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
+def installation(tmp_path_factory) -> Path:
     """A folder with nothing but the installed wheel."""
     pytest.importorskip("setuptools", reason="building the wheel needs setuptools, part of [dev]")
     folder = tmp_path_factory.mktemp("wheel")
@@ -37,18 +37,18 @@ def installed(tmp_path_factory) -> Path:
     return folder / "site"
 
 
-def elsewhere(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(installed)}
+def elsewhere(installation: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(installation)}
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
 
 
-def test_the_wheel_transcribes_from_outside_the_clone(installed, tmp_path):
-    where = elsewhere(installed, tmp_path, "-c", "import asr; print(asr.__file__)").stdout
-    assert Path(where.strip()).is_relative_to(installed)
+def test_the_wheel_transcribes_from_outside_the_clone(installation, tmp_path):
+    where = elsewhere(installation, tmp_path, "-c", "import asr; print(asr.__file__)").stdout
+    assert Path(where.strip()).is_relative_to(installation)
     samples = sorted(map(str, (ROOT / "samples").glob("*.flac")))
-    done = elsewhere(installed, tmp_path, "-m", "asr", "transcribe", *samples)
+    done = elsewhere(installation, tmp_path, "-m", "asr", "transcribe", *samples)
     assert done.returncode == 0, done.stderr
     said = dict(line.split("\t") for line in done.stdout.splitlines())
     assert list(said) == samples
@@ -57,13 +57,13 @@ def test_the_wheel_transcribes_from_outside_the_clone(installed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_console_script_is_there(installed):
-    entry_points = next(installed.glob("asr-*.dist-info/entry_points.txt")).read_text()
+def test_the_console_script_is_there(installation):
+    entry_points = next(installation.glob("asr-*.dist-info/entry_points.txt")).read_text()
     assert "asr = asr.cli:main" in entry_points
 
 
-def test_the_version_is_stated_once(installed):
-    metadata = next(installed.glob("asr-*.dist-info/METADATA")).read_text(encoding="utf-8")
+def test_the_version_is_stated_once(installation):
+    metadata = next(installation.glob("asr-*.dist-info/METADATA")).read_text(encoding="utf-8")
     assert f"\nVersion: {asr.__version__}\n" in metadata
     assert f"\nversion: {asr.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -71,14 +71,14 @@ def test_the_version_is_stated_once(installed):
     assert (unreleased, newest) == ("Unreleased", asr.__version__)
 
 
-def test_the_wheel_says_that_it_is_typed(installed):
-    assert (installed / "asr" / "py.typed").exists()
+def test_the_wheel_says_that_it_is_typed(installation):
+    assert (installation / "asr" / "py.typed").exists()
 
 
-def test_one_bad_file_beside_a_good_one(installed, tmp_path):
+def test_one_bad_file_beside_a_good_one(installation, tmp_path):
     (tmp_path / "x.wav").write_text("not audio")
     good = str(ROOT / "samples" / "digit-7-jackson.flac")
-    done = elsewhere(installed, tmp_path, "-m", "asr", "transcribe", "--model", "digits", "x.wav", good)
+    done = elsewhere(installation, tmp_path, "-m", "asr", "transcribe", "--model", "digits", "x.wav", good)
     assert done.returncode == 1
     assert done.stdout == f"{good}\tseven\n"
     assert len(done.stderr.splitlines()) == 1

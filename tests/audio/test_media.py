@@ -112,7 +112,7 @@ def test_a_truncated_file_is_named(container, codec, rate, share):
         read_audio(content[: int(share * len(content))])
 
 
-def test_aac_is_told_from_mp3():
+def test_aac_and_mp3_are_told_apart():
     for second in range(256):
         beginning = bytes([0xFF, second]) + bytes(14)
         layer, synchronised = second >> 1 & 3, second >= 0xF0  # MPEG 2.5, which MP3 may be, has one bit less
@@ -200,7 +200,7 @@ def test_an_installed_ffmpeg_is_used(ffmpeg, tmp_path):
         (STEREO.replace("16000, 2", "7, 2"), "its sampling rate is 7 Hz"),
     ],
 )  # fmt: skip
-def test_what_ffmpeg_complains_about_is_said(ffmpeg, program, says):
+def test_the_message_has_what_ffmpeg_complains_about(ffmpeg, program, says):
     plays(ffmpeg, program)
     with pytest.raises(AudioError, match=f"audio bytes: .*{says}") as failure:
         read_audio(MEMO)
@@ -213,13 +213,13 @@ def test_a_stated_duration_starts_no_program(ffmpeg):
     assert not (ffmpeg / "told.json").exists()
 
 
-def test_a_program_that_is_not_waited_for_is_ended(ffmpeg):
+def test_a_program_that_nobody_reads_to_its_end_is_killed(ffmpeg):
     plays(ffmpeg, STEREO + "sys.stdout.flush(); time.sleep(1000)")
     assert len(read_audio(MEMO, 16000, 0.0, 0.25)) == 4000
 
 
 @pytest.mark.parametrize("ending", ["m4a", "aac", "mkv", "wma"])
-def test_where_there_is_neither_it_is_said_what_to_do(tmp_path, monkeypatch, ending):
+def test_without_pyav_and_ffmpeg_the_message_says_what_to_install(tmp_path, monkeypatch, ending):
     beginnings = {"m4a": MEMO, "aac": b"\xff\xf1" + bytes(50), "mkv": b"\x1a\x45\xdf\xa3" + bytes(50)}
     asf = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(50)
     monkeypatch.setenv("PATH", "")

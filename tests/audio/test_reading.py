@@ -187,7 +187,7 @@ def test_a_stretch_may_end_a_little_late(kind, subtype, start, seconds):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("kind", "subtype"), [CODECS[1], CODECS[9], CODECS[12], CODECS[13]])
-def test_a_stretch_that_is_not_there(kind, subtype, start, seconds, says):
+def test_a_stretch_beyond_the_recording_is_an_error(kind, subtype, start, seconds, says):
     with pytest.raises(AudioError, match=says):
         read_audio(encode(tone(), kind, subtype), 16000, start, seconds)
 
@@ -205,7 +205,7 @@ def test_blocks_together_are_the_recording(monkeypatch, kind, subtype, rate):
     np.testing.assert_array_equal(np.concatenate(blocks), read_audio(content, rate))
 
 
-def test_what_is_wrong_with_the_end_is_said_there(monkeypatch):
+def test_a_fault_at_the_end_shows_only_there(monkeypatch):
     monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7000)
     content = encode(noise(3), "FLAC", "PCM_16")
     blocks = stream_audio(content[: len(content) // 2])
@@ -269,7 +269,7 @@ def test_a_truncated_file_still_gives_the_stretches_it_holds():
 
 
 @pytest.mark.parametrize("place", [-1, -(2**40), 2**63 - 1, 2**63, 2**70])
-def test_a_place_that_cannot_be_is_the_end(tmp_path, place):
+def test_an_impossible_place_is_the_end(tmp_path, place):
     # Libraries go there in damaged files, and print the exception they get with its traceback.
     path = tmp_path / "x"
     path.write_bytes(b"0123456789")
@@ -366,7 +366,7 @@ def test_an_mp3_may_have_tags_and_need_not_tell_its_length(before, after):
 
 
 @pytest.mark.parametrize("length", [1, 5, 576, 3000])
-def test_the_silence_that_fills_up_an_mp3_is_passed_over(monkeypatch, length):
+def test_the_silence_that_fills_up_an_mp3_is_skipped(monkeypatch, length):
     content = mp3(noise(1)[:length])
     assert len(read_audio(content)) == length
     monkeypatch.setattr(audio, "BLOCK_SAMPLES", length)
@@ -380,7 +380,7 @@ def test_an_mp3_with_a_tag_before_it_is_told_from_a_truncated_one():
         read_audio(content[: -len(content) // 3])
 
 
-def test_an_mp3_longer_than_its_header_tells_is_not_cut_short():
+def test_an_mp3_longer_than_its_header_states_is_not_cut_short():
     loud_then_quiet = np.concatenate([noise(1), np.zeros(48000), noise(1)])
     longer = {
         "variable bit rate, length guessed": without_xing_header(mp3(loud_then_quiet, "VARIABLE")),
@@ -449,7 +449,7 @@ def check_message(error: AudioError, source: object, says: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_what_is_wrong_is_said_with_the_name(tmp_path, name):
+def test_the_message_names_the_recording_and_the_fault(tmp_path, name):
     content, says = FAULTY[name]
     path = tmp_path / name
     path.write_bytes(content)

@@ -160,15 +160,15 @@ def test_override_refuses_what_is_no_assignment(assignment):
 
 
 def test_every_key_of_an_experiment_is_explained():
-    def unexplained(config):
+    def find_unexplained(config):
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
             if dataclasses.is_dataclass(value):
-                yield from unexplained(value)
+                yield from find_unexplained(value)
             elif not field.metadata.get("explanation"):
                 yield field.name
 
-    assert not list(unexplained(Experiment()))
+    assert not list(find_unexplained(Experiment()))
 
 
 def test_a_retired_key_is_ignored_where_it_changed_nothing():

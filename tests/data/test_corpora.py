@@ -36,7 +36,7 @@ def prepare_corpus(layout: str, corpus: Path, out: Path = Path("unused")) -> dic
     return corpora.prepare(layout, corpus, out)
 
 
-def told(utterances: list[Utterance]) -> list[tuple[str, str, str]]:
+def essentials(utterances: list[Utterance]) -> list[tuple[str, str, str]]:
     return [(utterance.id, utterance.text, utterance.speaker) for utterance in utterances]
 
 
@@ -61,7 +61,7 @@ def test_librispeech_from_above_from_within_and_one_split(librispeech, given, mo
     monkeypatch.chdir(librispeech / given)
     splits = prepare_corpus("librispeech", Path())
     assert list(splits) == (["dev-clean"] if given == "dev-clean" else ["dev-clean", "test-clean"])
-    assert told(splits["dev-clean"]) == [
+    assert essentials(splits["dev-clean"]) == [
         ("84-121123-0000", "GO ON", "84"),
         ("84-121123-0001", "DON'T", "84"),
     ]
@@ -112,7 +112,7 @@ def test_commonvoice_first_release(tmp_path):
     write_sound(tmp_path / "cv-valid-dev/s-2.opus", rate=16000)
     splits = prepare_corpus("commonvoice", tmp_path)
     assert list(splits) == ["cv-valid-dev"]
-    assert told(splits["cv-valid-dev"]) == [("sample-1", "well, yes", ""), ("s-2", "no", "")]
+    assert essentials(splits["cv-valid-dev"]) == [("sample-1", "well, yes", ""), ("s-2", "no", "")]
 
 
 def test_commonvoice_later_releases(tmp_path):
@@ -125,7 +125,7 @@ def test_commonvoice_later_releases(tmp_path):
     for name in ("cv_en_1", "cv_en_2"):
         write_sound(tmp_path / f"clips/{name}.mp3")
     splits = prepare_corpus("commonvoice", tmp_path)
-    assert {split: told(utterances) for split, utterances in splits.items()} == {
+    assert {split: essentials(utterances) for split, utterances in splits.items()} == {
         "train": [("cv_en_1", '"Yes," he said', "c0ffee")],
         "test": [("cv_en_2", "No\u2028way.", "beef")],
     }
@@ -145,7 +145,7 @@ def test_ljspeech_takes_the_written_out_text(tmp_path):
     write(tmp_path / "metadata.csv", lines)
     for n in (1, 2, 3):
         write_sound(tmp_path / f"wavs/LJ001-000{n}.wav")
-    assert told(prepare_corpus("ljspeech", tmp_path)["all"]) == [
+    assert essentials(prepare_corpus("ljspeech", tmp_path)["all"]) == [
         ("LJ001-0001", "in fourteen fifty-five,", "LJ"),
         ("LJ001-0002", '"as spoken', "LJ"),
         ("LJ001-0003", "only one", "LJ"),
@@ -185,7 +185,7 @@ def test_kaldi_looks_in_the_data_directory_above_it_and_where_it_is_called(tmp_p
     for corpus in (folder, folder.parent, Path("corpus")):
         splits = prepare_corpus("kaldi", corpus)
         assert list(splits) == ["train"]
-        assert told(splits["train"]) == [("u1", "WE CALL IT BEAR", "0001"), ("u2", "", "")]
+        assert essentials(splits["train"]) == [("u1", "WE CALL IT BEAR", "0001"), ("u2", "", "")]
         assert all(Path(utterance.audio).is_file() for utterance in splits["train"])
 
 
@@ -243,7 +243,7 @@ def test_kaldi_names_the_line_that_is_wrong(tmp_path, files, fault):
 # A folder of recordings with texts
 
 
-def test_folder_pairs_recordings_with_texts_and_tells_of_the_others(tmp_path, caplog):
+def test_folder_pairs_recordings_with_texts_and_warns_of_the_others(tmp_path, caplog):
     write_sound(tmp_path / "b.wav")
     write(tmp_path / "b.txt", "\ufeffWell,\r\n yes.\n")
     write_sound(tmp_path / "deep/down/a.v1.flac")
@@ -252,7 +252,7 @@ def test_folder_pairs_recordings_with_texts_and_tells_of_the_others(tmp_path, ca
     write(tmp_path / "README.txt", "about this corpus")
     with caplog.at_level(logging.WARNING):
         splits = prepare_corpus("folder", tmp_path)
-    assert told(splits["all"]) == [("b", "Well, yes.", ""), ("deep/down/a.v1", "no", "")]
+    assert essentials(splits["all"]) == [("b", "Well, yes.", ""), ("deep/down/a.v1", "no", "")]
     assert caplog.messages == [
         f"1 recordings without a text: {tmp_path}/alone.wav",
         f"1 texts without a recording: {tmp_path}/README.txt",
@@ -339,7 +339,7 @@ def test_fsdd_splits_by_number(digits, tmp_path):
     for split in DIGITS_OF_SPLIT:
         assert {split_of(utterance.id) for utterance in splits[split]} == {split}
     assert sum(len(splits[split]) for split in DIGITS_OF_SPLIT) == 80
-    assert ("7_bob_11", "seven", "bob") in told(splits["train"])
+    assert ("7_bob_11", "seven", "bob") in essentials(splits["train"])
 
 
 def test_connected_digits_come_from_one_speaker_and_one_split(digits, tmp_path):

@@ -101,7 +101,7 @@ def test_a_folder_can_be_moved_with_its_manifest(tmp_path):
     assert Path(utterance.audio).is_file()
 
 
-def test_a_byte_order_mark_and_blank_lines_are_passed_over(tmp_path):
+def test_a_byte_order_mark_and_blank_lines_are_skipped(tmp_path):
     manifest = tmp_path / "all.jsonl"
     manifest.write_bytes(b'\xef\xbb\xbf{"audio_filepath": "a.wav", "text": "a"}\r\n\r\n\n')
     assert [utterance.text for utterance in read_manifest(manifest)] == ["a"]
@@ -119,13 +119,13 @@ def test_an_utterance_without_id_is_named_after_its_line(tmp_path):
 
 
 def test_a_failure_in_the_middle_leaves_the_old_manifest(tmp_path):
-    def interrupted():
+    def interrupt():
         yield Utterance("new", "new.wav")
         raise KeyboardInterrupt
 
     write_manifest(tmp_path / "all.jsonl", [Utterance("old", "old.wav")])
     with pytest.raises(KeyboardInterrupt):
-        write_manifest(tmp_path / "all.jsonl", interrupted())
+        write_manifest(tmp_path / "all.jsonl", interrupt())
     with pytest.raises(UnicodeEncodeError):
         write_manifest(tmp_path / "all.jsonl", [Utterance("half a character: \ud800", "new.wav")])
     assert [utterance.id for utterance in read_manifest(tmp_path / "all.jsonl")] == ["old"]

@@ -208,7 +208,7 @@ def test_a_table_is_read_from_a_file(tmp_path):
         (None, r"table\.tsv: cannot be read"),
     ],
 )
-def test_a_table_that_is_none_is_refused(tmp_path, content, says):
+def test_a_malformed_table_is_refused(tmp_path, content, says):
     if content is not None:
         (tmp_path / "table.tsv").write_bytes(content)
     with pytest.raises(NormaliserError, match=says):

@@ -131,7 +131,7 @@ def test_a_word_outside_the_lexicon_is_named_with_its_utterance(phones):
     assert phones.to_phones("go gone on") == "G OW gone AA N"
 
 
-def test_characters_are_heard_as_they_are_written():
+def test_to_phones_changes_nothing_where_tokens_are_characters():
     tokenizer = learn_tokenizer(CHAR, ["go on"])
     assert tokenizer.to_phones("go  é") == "go  é"
     assert tokenizer.find_unknown("go é x") == {"é", "x"}
