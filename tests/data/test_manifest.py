@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.cli.validate import histogram, validate
+from asr.cli.validate import draw_histogram, validate
 from asr.data.manifest import ManifestError, Utterance, check_manifests, read_manifest, write_manifest
 from asr.errors import UserError
 
@@ -311,9 +311,9 @@ def test_a_list_of_tokens_begins_with_the_blank(tmp_path):
 
 
 def test_the_longest_row_has_the_longest_bar_and_a_single_one_is_seen():
-    assert [line.split() for line in histogram([1.5] * 100 + [3.5])] == [
+    assert [line.split() for line in draw_histogram([1.5] * 100 + [3.5])] == [
         ["1", "to", "2", "s", "100", "#" * 50],
         ["2", "to", "3", "s", "0"],
         ["3", "to", "4", "s", "1", "#"],
     ]
-    assert histogram([1000.0])[0].split()[:3] == ["over", "60", "s"]
+    assert draw_histogram([1000.0])[0].split()[:3] == ["over", "60", "s"]
