@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Damaged recordings by the thousand: is each transcribed or named with a reason, soon and in little memory?
+"""Transcribe thousands of damaged files: each must give a transcript or a reason, fast and in little memory.
 
     python tools/damage.py [--count 2000] [--seed 0] [--model digits] [--keep DIR] [--json]
 
 The recordings in `samples/` are written in every format (those of PyAV where it is installed), damaged (bits
-flipped, the end or a stretch cut off, numbers in the header replaced, files put together, random bytes under
-every ending) and transcribed twice: one by one in a process that is watched, and all of them by one
-`asr transcribe`. The exit status is 1 when a file ends in anything but a transcript or one line that names
-it, takes more than `SECONDS` of processor time, or more memory than `MEGABYTES`.
+flipped, the end or a stretch cut off, numbers in the header replaced, files joined, random bytes under every
+ending) and transcribed twice: one by one in a process that is watched, and all of them by one
+`asr transcribe`. The exit status is 1 when a file gives anything but a transcript or one line that names it,
+takes more than `SECONDS` of processor time, or more memory than `MEGABYTES`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ BY_PYAV = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The result for one file."""
 
     file: str
     kind: str  # transcribed, named, or a fault: traceback, not named, died, hung
@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it; empty when nothing is."""
+        """What is wrong with the result; empty when nothing is."""
         if self.kind not in ("transcribed", "named"):
             return f"{self.kind}: {self.reason}"
         if self.seconds > SECONDS:
@@ -75,8 +75,8 @@ class Outcome:
 # --- whole recordings -----------------------------------------------------------------------------
 
 
-def originals() -> list[tuple[str, bytes]]:
-    """Endings and contents of whole recordings in every format."""
+def make_originals() -> list[tuple[str, bytes]]:
+    """Make whole recordings in every format: ending and content of each."""
     import soundfile
 
     found = []
@@ -87,13 +87,13 @@ def originals() -> list[tuple[str, bytes]]:
             soundfile.write(buffer, samples, 16000, subtype, format=kind)
             found.append((ending, buffer.getvalue()))
         for container, codec, rate, ending in BY_PYAV:
-            content = encoded_by_pyav(read_audio(path, rate), container, codec, rate)
+            content = encode_by_pyav(read_audio(path, rate), container, codec, rate)
             found += [(ending, content)] if content else []
     return found
 
 
-def encoded_by_pyav(samples: np.ndarray, container: str, codec: str, rate: int) -> bytes:
-    """A recording in one of PyAV's containers; nothing where PyAV is missing."""
+def encode_by_pyav(samples: np.ndarray, container: str, codec: str, rate: int) -> bytes:
+    """Encode a recording in one of PyAV's containers; empty where PyAV is missing."""
     try:
         import av
     except ImportError:
@@ -113,16 +113,16 @@ def encoded_by_pyav(samples: np.ndarray, container: str, codec: str, rate: int) 
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def flipped(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """From one bit to one in a hundred turned over."""
+def flip_bits(content: bytes, other: bytes, draw: random.Random) -> bytes:
+    """Flip from one bit to one in a hundred."""
     damaged = bytearray(content)
     for _ in range(draw.choice((1, 3, 10, len(content) // 12))):
         damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
     return bytes(damaged)
 
 
-def lying(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Numbers in the header replaced by others, by the largest, by nothing."""
+def falsify_header(content: bytes, other: bytes, draw: random.Random) -> bytes:
+    """Replace numbers in the header by others, by the largest, by zero."""
     damaged = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 4))):
         size = draw.choice((1, 2, 4, 8))
@@ -133,42 +133,42 @@ def lying(content: bytes, other: bytes, draw: random.Random) -> bytes:
 
 
 def cut_off(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """The beginning of a file, down to nothing."""
+    """Keep the beginning of a file, down to nothing."""
     return content[: draw.choice((draw.randrange(len(content)), draw.randrange(200), 0))]
 
 
 def cut_out(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """A stretch left out, or silenced, or there twice."""
+    """Leave out, zero, repeat or replace a stretch."""
     begin, end = sorted((draw.randrange(len(content)), draw.randrange(len(content))))
     between = draw.choice((b"", bytes(end - begin), 2 * content[begin:end], draw.randbytes(end - begin)))
     return content[:begin] + between + content[end:]
 
 
-def put_together(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Two recordings in one file, or the header of one with the sound of another."""
+def join_files(content: bytes, other: bytes, draw: random.Random) -> bytes:
+    """Join two recordings, or the header of one and the sound of another."""
     place = draw.choice((len(content), 12, 44, draw.randrange(len(content))))
     return content[:place] + other[draw.choice((0, place)) :]
 
 
-def made_up(content: bytes, other: bytes, draw: random.Random) -> bytes:
-    """Random bytes, as such or behind the beginning of a recording."""
+def make_up(content: bytes, other: bytes, draw: random.Random) -> bytes:
+    """Make up random bytes, alone or after the beginning of a recording."""
     return content[: draw.choice((0, 4, 12, 16, 64))] + draw.randbytes(draw.choice((1, 100, 10_000, 100_000)))
 
 
 DAMAGES: tuple[Callable[[bytes, bytes, random.Random], bytes], ...] = (
-    flipped, lying, cut_off, cut_out, put_together, made_up,
+    flip_bits, falsify_header, cut_off, cut_out, join_files, make_up,
 )  # fmt: skip
 
 
 def write_damaged(folder: Path, count: int, seed: int) -> list[Path]:
-    """``count`` damaged files, each kind of damage to each format in turn."""
+    """Write ``count`` damaged files, each kind of damage in turn, formats at random."""
     draw = random.Random(seed)
-    whole = originals()
+    whole = make_originals()
     paths = []
     for number in range(count):
         damage = DAMAGES[number % len(DAMAGES)]
         ending, content = draw.choice(whole)
-        if damage is made_up:
+        if damage is make_up:
             ending = draw.choice((*ENDINGS, *NO_ENDINGS))
         paths.append(folder / f"{number:05d}-{damage.__name__}{ending}")
         paths[-1].write_bytes(damage(content, draw.choice(whole)[1], draw))
@@ -178,19 +178,19 @@ def write_damaged(folder: Path, count: int, seed: int) -> list[Path]:
 # --- one by one -----------------------------------------------------------------------------------
 
 
-def watched(paths: list[Path], model: str, errors: Path) -> Iterator[Outcome]:
-    """What becomes of each file in a process of its own that transcribes one after the other.
+def watch(paths: list[Path], model: str, errors: Path) -> Iterator[Outcome]:
+    """Yield the outcome of each file in a process of its own that transcribes one after the other.
 
     Its stderr goes to ``errors``: exceptions in the callbacks of libraries are seen nowhere else.
     """
     worker, printed = None, 0
     for path in paths:
         if worker is None:
-            worker = started(model, errors)
+            worker = start_worker(model, errors)
         assert worker.stdin is not None
         worker.stdin.write(f"{path}\n")
         worker.stdin.flush()
-        answer = answered(worker)
+        answer = read_answer(worker)
         new = errors.read_bytes()[printed:]
         printed, said = printed + len(new), new.decode(errors="replace")
         if answer and "Traceback" not in said:
@@ -207,20 +207,20 @@ def watched(paths: list[Path], model: str, errors: Path) -> Iterator[Outcome]:
         worker.wait()
 
 
-def started(model: str, errors: Path) -> subprocess.Popen[str]:
-    """A process that transcribes the files whose names it is told; returns when it is ready."""
+def start_worker(model: str, errors: Path) -> subprocess.Popen[str]:
+    """Start a process that transcribes the files named on its stdin; return when it is ready."""
     with errors.open("ab") as stderr:
         worker = subprocess.Popen(
             [sys.executable, __file__, "--model", model, "--worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, bufsize=1,
         )  # fmt: skip
-    if answered(worker) != "ready\n":
+    if read_answer(worker) != "ready\n":
         raise SystemExit("the worker does not start")
     return worker
 
 
-def answered(worker: subprocess.Popen[str]) -> str | None:
-    """The next line of a worker; empty when it has died, ``None`` when none comes in time."""
+def read_answer(worker: subprocess.Popen[str]) -> str | None:
+    """Read the next line of a worker; empty when it has died, ``None`` when none comes in time."""
     assert worker.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(worker.stdout, selectors.EVENT_READ)
@@ -228,9 +228,9 @@ def answered(worker: subprocess.Popen[str]) -> str | None:
 
 
 def work(model_name: str) -> None:
-    """The worker: a path on each line of stdin, an outcome on each line of stdout."""
+    """Run the worker: a path on each line of stdin, an outcome on each line of stdout."""
     model = asr.load(model_name, "cpu")
-    model.transcribe(SAMPLES / "digits-lucas.flac")  # what is needed once only
+    model.transcribe(SAMPLES / "digits-lucas.flac")  # loads what is needed once only
     print("ready", flush=True)
     for line in sys.stdin:
         path = line.removesuffix("\n")
@@ -241,19 +241,19 @@ def work(model_name: str) -> None:
         except asr.UserError as error:
             reason = str(error)
             kind = "named" if reason.startswith(path) and reason.isprintable() else "not named"
-        except Exception as error:  # that there is none is what is tested
+        except Exception as error:  # that there is none is what this tests
             kind, reason = "traceback", repr(error)
         seconds = time.process_time() - began
-        print(json.dumps(asdict(Outcome(Path(path).name, kind, reason, seconds, peak()))), flush=True)
+        print(json.dumps(asdict(Outcome(Path(path).name, kind, reason, seconds, measure_peak()))), flush=True)
 
 
 def forget_peak() -> None:
-    """Let the kernel measure this process's peak of memory anew (proc(5), clear_refs)."""
+    """Reset this process's peak of memory (proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak() -> float:
-    """Megabytes since ``forget_peak``, libraries and model included."""
+def measure_peak() -> float:
+    """Measure the peak in megabytes since ``forget_peak``, libraries and model included."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
@@ -261,8 +261,8 @@ def peak() -> float:
 # --- all at once ----------------------------------------------------------------------------------
 
 
-def together(paths: list[Path], model: str, out: Path) -> list[str]:
-    """What is wrong when the command line transcribes all files in one go."""
+def transcribe_together(paths: list[Path], model: str, out: Path) -> list[str]:
+    """Transcribe all files with one command; list what is wrong."""
     command = [sys.executable, "-m", "asr", "transcribe", "--model", model, "-o", str(out), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     faults = [line for line in done.stderr.splitlines() if "Traceback" in line]
@@ -292,9 +292,9 @@ def main() -> None:
         folder = arguments.keep or Path(temporary) / "damaged"
         folder.mkdir(parents=True, exist_ok=True)
         paths = write_damaged(folder.resolve(), arguments.count, arguments.seed)
-        outcomes = list(watched(paths, arguments.model, Path(temporary) / "errors"))
+        outcomes = list(watch(paths, arguments.model, Path(temporary) / "errors"))
         faults = [f"{outcome.file}: {outcome.fault}" for outcome in outcomes if outcome.fault]
-        faults += together(paths, arguments.model, Path(temporary) / "out")
+        faults += transcribe_together(paths, arguments.model, Path(temporary) / "out")
     result = {
         "files": len(outcomes),
         "outcomes": Counter(outcome.kind for outcome in outcomes),

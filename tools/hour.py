@@ -1,11 +1,12 @@
-"""Whether long recordings are transcribed as well as short ones: utterances one by one and end to end.
+"""Check that long recordings are transcribed as well as short ones: utterances one by one and end to end.
 
     python tools/hour.py data/english/dev.jsonl --model english
 
-makes one recording of the manifest's utterances in their order, again and again until the hours are full,
+makes one recording of the manifest's utterances in their order, repeated until it has so many hours,
 transcribes it, then transcribes the utterances one by one, and prints both word error rates. The exit
-status is 1 when the long recording has more by half a point. In an order drawn by a ``--seed`` speakers
-change every few seconds, often without a pause that would end a segment: what ``asr.audio.turns`` is for.
+status is 1 when that of the long recording is higher by more than half a point. With a ``--seed`` the order
+is random: speakers change every few seconds, often without a pause to end a segment, which is what
+``asr.audio.turns`` is for.
 """
 
 from __future__ import annotations
@@ -39,23 +40,25 @@ MOST_POINTS = 0.5
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="A model folder, or the name of a shipped model.")
 @click.option("--hours", default=1.0, type=click.FloatRange(0, min_open=True), help="Of audio.")
-@click.option("--seed", type=int, help="Draws the order.  [default: that of the manifest]")
+@click.option("--seed", type=int, help="Shuffles the utterances.  [default: the order of the manifest]")
 @click.option("--vad/--no-vad", default=True, help="Whether the long recording is cut at pauses.")
 @search_options
 def main(manifest: Path, model: str, hours: float, seed: int | None, vad: bool, **search: Any) -> None:
     """Compare the word error rates of MANIFEST's utterances end to end and one by one."""
     recognizer = open_with_options(model, "cpu", "float32", None, search)
-    utterances = list(chosen(read_manifest(manifest), hours * 3600, seed))
-    whole = end_to_end(recognizer, utterances, vad)
-    single = one_by_one(recognizer, utterances)
+    utterances = list(choose_utterances(read_manifest(manifest), hours * 3600, seed))
+    whole = transcribe_end_to_end(recognizer, utterances, vad)
+    single = transcribe_one_by_one(recognizer, utterances)
     points = 100 * (whole.error_rate - single.error_rate)
-    print(f"{points:+.2f} points; more than {MOST_POINTS} would be too many")
+    print(f"{points:+.2f} points; at most {MOST_POINTS} are allowed")
     if points > MOST_POINTS:
         sys.exit(1)
 
 
-def chosen(utterances: Sequence[Utterance], seconds: float, seed: int | None) -> Iterator[Utterance]:
-    """Utterances until they last so many seconds, from the first again behind the last."""
+def choose_utterances(
+    utterances: Sequence[Utterance], seconds: float, seed: int | None
+) -> Iterator[Utterance]:
+    """Yield utterances until they last so many seconds, starting over after the last one."""
     order = utterances if seed is None else random.Random(seed).sample(utterances, len(utterances))
     for utterance in cycle(order):
         if seconds <= 0:
@@ -64,8 +67,8 @@ def chosen(utterances: Sequence[Utterance], seconds: float, seed: int | None) ->
         seconds -= measure_duration(utterance)
 
 
-def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> ErrorCounts:
-    """The errors in one recording of all utterances, and what it took."""
+def transcribe_end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: bool) -> ErrorCounts:
+    """Transcribe one recording of all utterances; count errors, print time and memory."""
     read, rate = new_sample_reader(recognizer.sample_rate, keep=False), recognizer.sample_rate
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hour.wav"
@@ -79,7 +82,7 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
     normalise = NORMALISERS[recognizer.text.normaliser]
     reference = " ".join(recognizer.to_reference(normalise(utterance.text)) for utterance in utterances)
     score = compare_texts({"all": reference}, {"all": transcript.text}).words
-    report("end to end", score)
+    print_errors("end to end", score)
     heard = sum(segment.end - segment.start for segment in transcript.segments) / transcript.duration
     longest = max((segment.end - segment.start for segment in transcript.segments), default=0.0)
     print(
@@ -90,8 +93,8 @@ def end_to_end(recognizer: Recognizer, utterances: Sequence[Utterance], vad: boo
     return score
 
 
-def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> ErrorCounts:
-    """The errors in the utterances themselves."""
+def transcribe_one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> ErrorCounts:
+    """Transcribe each utterance on its own and count errors."""
     named = {f"{utterance.id}-{number}": utterance for number, utterance in enumerate(utterances)}
     examples = evaluation_examples(
         [replace(utterance, id=name) for name, utterance in named.items()],
@@ -99,12 +102,12 @@ def one_by_one(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Error
         recognizer.text,
     )
     evaluation = evaluate(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
-    report("one by one", evaluation.comparison.words)
+    print_errors("one by one", evaluation.comparison.words)
     return evaluation.comparison.words
 
 
-def report(name: str, score: ErrorCounts) -> None:
-    """One line with an error rate and what it is made of."""
+def print_errors(name: str, score: ErrorCounts) -> None:
+    """Print an error rate and what it is made of."""
     counts = (
         f"{score.substitutions} substitutions, {score.deletions} deletions, {score.insertions} insertions"
     )

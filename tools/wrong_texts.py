@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How well confidences tell the text of a recording from that of another, by which `asr align` warns.
+"""Measure how well confidences tell a recording's own text from another one; `asr align` warns by them.
 
     python tools/wrong_texts.py MANIFEST [--model english] [--recordings 40]
 
-Recordings drawn from a manifest are aligned with their own texts and with those of others. Printed is how
-many have a median confidence of their words below `UNLIKELY`; texts too long for the recording do not count.
+Recordings drawn from a manifest are aligned with their own texts and with those of others. It prints how
+many texts have a median word confidence below `UNLIKELY`; texts too long for the recording are not counted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.search.alignment import AlignmentError
 
 
-def sureness(recognizer: Recognizer, audio: str, text: str) -> float | None:
-    """The median confidence of the words of ``text`` in a recording; ``None`` where they do not fit in."""
+def measure_confidence(recognizer: Recognizer, audio: str, text: str) -> float | None:
+    """Measure the median confidence of the words of ``text`` in a recording; ``None`` for too long a text."""
     try:
         return median(word.word.confidence for word in recognizer.align(audio, text).words)
     except AlignmentError:
@@ -42,7 +42,9 @@ def main() -> None:
     ours, others = utterances[: given.recordings], utterances[given.recordings :][: given.recordings]
     pairs = list(zip(ours, others, strict=True))
     for name, texts in (("right", [u.text for u, _ in pairs]), ("wrong", [v.text for _, v in pairs])):
-        found = [sureness(recognizer, u.audio, text) for (u, _), text in zip(pairs, texts, strict=True)]
+        found = [
+            measure_confidence(recognizer, u.audio, text) for (u, _), text in zip(pairs, texts, strict=True)
+        ]
         sure = [value for value in found if value is not None]
         below = sum(value < UNLIKELY for value in sure)
         print(f"{name} texts: {below} of {len(sure)} below {UNLIKELY}, median {median(sure):.3f}")

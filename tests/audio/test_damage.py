@@ -32,7 +32,7 @@ def test_damaged_files_are_transcribed_or_named(tmp_path, capfd):
 def test_every_damage_changes_something_and_is_the_same_again(tmp_path):
     first, again = (damage.write_damaged(tmp_path, 30, seed=2) for _ in range(2))
     assert first == again
-    whole = {content for _, content in damage.originals()}
+    whole = {content for _, content in damage.make_originals()}
     assert sum(path.read_bytes() in whole for path in first) <= 2  # a number replaced by itself
 
 
@@ -57,7 +57,7 @@ def test_the_watched_process_is_told_files_and_answers(tmp_path):
     good = ROOT / "samples" / "digit-7-jackson.flac"
     (tmp_path / "bad.wav").write_text("not audio")
     paths = [good, tmp_path / "bad.wav", good]
-    outcomes = list(damage.watched(paths, "digits", tmp_path / "errors"))
+    outcomes = list(damage.watch(paths, "digits", tmp_path / "errors"))
     assert [(o.kind, o.fault) for o in outcomes] == [("transcribed", ""), ("named", ""), ("transcribed", "")]
     assert all(100 < outcome.megabytes < damage.MEGABYTES for outcome in outcomes)
 
@@ -69,7 +69,7 @@ def test_what_the_command_line_leaves_out_is_found(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho 'Traceback (most recent call last):' >&2; exit 3\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    faults = damage.together([tmp_path / "a.wav"], "digits", tmp_path / "out")
+    faults = damage.transcribe_together([tmp_path / "a.wav"], "digits", tmp_path / "out")
     assert [fault.partition(":")[0] for fault in faults] == [
         *("Traceback (most recent call last)", "exit status 3", "a.wav")
     ]

@@ -6,8 +6,8 @@
 
 One direction of one layer over 16 utterances of 600 frames with 320 inputs and 320 units, float32 (and
 bfloat16 for torch's LSTM and, where the processor has tile registers, for the one that trains in them):
-forwards and backwards as in training, and forwards alone. Everybody takes turns in every round, so
-that whatever else the machine does falls on all alike; the ratios are medians over the rounds.
+forwards and backwards as in training, and forwards alone. All take turns in every round, so that
+other work on the machine affects all alike; the ratios are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ BATCH, FRAMES, SIZE, BANDS = 16, 600, 320, 20
 FUSED = "fused lstm"
 
 
-def contestants(only: list[str]) -> dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]]:
-    """By name: a module and what takes ``(batch, frames, input)`` to its hidden states."""
+def list_contestants(only: list[str]) -> dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]]:
+    """List, by name, a module and what takes ``(batch, frames, input)`` to its hidden states."""
     lengths = torch.full((BATCH,), FRAMES)
     fused = new_fused("lstm", SIZE, SIZE)
     found: dict[str, tuple[torch.nn.Module, Callable[[Tensor], Tensor]]] = {
         FUSED: (fused, lambda inputs: fused(inputs)[0])
     }
-    found[f"{FUSED}, bfloat16"] = (fused, in_bfloat16(lambda inputs: fused(inputs)[0]))
+    found[f"{FUSED}, bfloat16"] = (fused, run_in_bfloat16(lambda inputs: fused(inputs)[0]))
     if has_tiles():
         from asr.model.tiled_lstm import run_tiled_lstm
 
         found["lstm in tiles, bfloat16"] = (fused, lambda inputs: run_tiled_lstm(inputs, lengths, [fused]))
     for name in only or CELLS:
         cell = CELLS[name](SIZE, SIZE, BANDS)
-        found[name] = (cell, scanning(cell, lengths))
+        found[name] = (cell, fix_lengths(cell, lengths))
     return found
 
 
-def in_bfloat16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same under autocast."""
+def run_in_bfloat16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Run ``forward`` under autocast."""
 
     def run(inputs: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -57,41 +57,41 @@ def in_bfloat16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
     return run
 
 
-def scanning(cell: Cell, lengths: Tensor) -> Callable[[Tensor], Tensor]:
-    """``scan`` with everything but the inputs given."""
+def fix_lengths(cell: Cell, lengths: Tensor) -> Callable[[Tensor], Tensor]:
+    """Make a function of the inputs alone of ``scan``."""
     return lambda inputs: scan(cell, inputs, lengths)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+def measure_seconds(work: Callable[[], object]) -> float:
+    """Measure the wall-clock time of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def training(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
-    """Forwards and backwards, gradients of weights and inputs."""
+def train_step(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+    """Run forwards and backwards, for the gradients of weights and inputs."""
     module.zero_grad(set_to_none=True)
     forward(inputs.requires_grad_()).float().square().sum().backward()
     inputs.grad = None
 
 
 @torch.no_grad()
-def inference(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
-    """Forwards alone."""
+def infer(module: torch.nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+    """Run forwards alone."""
     forward(inputs)
 
 
-def measured(rounds: int, only: list[str]) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every round, by way of running and by name."""
+def measure(rounds: int, only: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Measure the seconds of every round, by way of running and by name."""
     inputs = torch.randn(BATCH, FRAMES, SIZE)
-    ways = {"training": training, "inference": inference}
-    found = contestants(only)
+    ways = {"training": train_step, "inference": infer}
+    found = list_contestants(only)
     times: dict[str, dict[str, list[float]]] = {way: {name: [] for name in found} for way in ways}
     for number in range(rounds + 1):  # the first one only warms up
         for way, run in ways.items():
             for name, (module, forward) in found.items():
-                took = seconds(lambda run=run, m=module, f=forward: run(m, f, inputs))  # type: ignore[misc]
+                took = measure_seconds(lambda run=run, m=module, f=forward: run(m, f, inputs))  # type: ignore[misc]
                 if number:
                     times[way][name].append(took)
     return times
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("cells", nargs="*", help="names in CELLS; all of them when left out")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    times = measured(arguments.rounds, arguments.cells)
+    times = measure(arguments.rounds, arguments.cells)
     rows = {
         way: {
             name: {

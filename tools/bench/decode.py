@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The beam search beside its peers: word errors and milliseconds per utterance, on one thread.
+"""Compare the beam search with its peers: word errors and milliseconds per utterance, on one thread.
 
     OMP_NUM_THREADS=1 python tools/bench/decode.py CTC_FOLDER TEXT \\
         --peers PEERS_ENVIRONMENT/bin/python [--build-binary kenlm/build/bin/build_binary] [--json]
@@ -11,12 +11,12 @@ TEXT is what the 3-gram (pruned 0 0 1) is estimated from; both sides search with
 
 With `--model`, log-probs are those of a model for MANIFEST, which has the tuning and the report speakers, and
 both sides search with the model's own language model or the one of `--lm`. Where its tokens are phones, both
-have the model's pronunciations of the language model's words, and get log-probs off which the label priors
-are taken already. Where they are BPE pieces, flashlight has each word as sentencepiece divides it.
+have the model's pronunciations of the language model's words, and log-probs without label priors. Where they
+are BPE pieces, flashlight has each word as sentencepiece divides it.
 
-The peers, pyctcdecode with KenLM (no phones) and flashlight's lexicon decoder through torchaudio, live in an
-environment of their own, because they need an older numpy and torch. Every side's weights are the best of
-`TRIES` on a third of the tuning speakers at beam 100; the table is measured on the report speakers.
+The peers, pyctcdecode with KenLM (no phones) and flashlight's lexicon decoder through torchaudio, need an
+older numpy and torch and so an environment of their own. Each side's weights are the best of `TRIES` on a
+third of the tuning speakers at beam 100; the table is measured on the report speakers.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
 BEAMS = (50, 100, 500)
 OUR_BEAMS = (8, 15, 25, 50, 100, 500)
 OURS = "asr"
-# Weights of the language model and of a word that each side tries: as many for all.
+# Weights of the language model and word bonuses that each side tries: the same number for all.
 TRIES = {
     OURS: list(itertools.product((0.5, 0.8, 1.0, 1.3), (0.0, 1.0, 2.0))),
     "pyctcdecode": list(itertools.product((0.3, 0.5, 0.8, 1.2), (0.5, 2.0, 4.0))),
@@ -70,7 +70,7 @@ PHONE_TRIES = {
     OURS: list(itertools.product((0.6, 0.8, 1.0, 1.2), (-1.0, 0.0, 1.0))),
     "flashlight": list(itertools.product((2.0, 2.6, 3.2, 3.8), (-3.0, -1.5, 0.0))),
 }
-# For pieces of words: models of these spell badly, and a strong language model drowns them.
+# For pieces of words: their models spell badly, and a strong language model overrules them.
 PIECE_TRIES = {
     OURS: list(itertools.product((0.4, 0.5, 0.6, 0.8), (0.0, 1.0, 2.0))),
     "pyctcdecode": list(itertools.product((0.35, 0.5, 0.65, 0.8), (0.0, 0.5, 1.5))),
@@ -81,7 +81,7 @@ LOG_PROBS, TEXTS, LANGUAGE_MODEL = "dev-synthetic.npz", "dev.jsonl", "lm.bin"
 
 @dataclass(frozen=True)
 class Task:
-    """Log-probs of utterances and what was said."""
+    """Log-probs of utterances, and what was said."""
 
     arrays: list[np.ndarray]
     texts: list[str]
@@ -100,7 +100,7 @@ class Pass:
 
 
 def read_task(folder: Path) -> Task:
-    """The utterances of CTC_FOLDER, split by speaker."""
+    """Read the utterances of CTC_FOLDER, split by speaker."""
     stored = np.load(folder / LOG_PROBS)
     lines = [json.loads(line) for _, line in read_numbered_lines(folder / TEXTS)]
     by_id = {line["id"]: line for line in lines}
@@ -119,7 +119,7 @@ def read_task(folder: Path) -> Task:
 
 
 def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None:
-    """What ``read_task`` reads, and the language model, from a model and the utterances of a manifest."""
+    """Write what ``read_task`` reads, and the language model, for a model and a manifest's utterances."""
     recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1)
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     speech = compute_log_probs(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
@@ -149,7 +149,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
 
 
 class Ours:
-    """Our side, in this process; memory is measured in another one, see ``own_memory``."""
+    """Our side, in this process; memory is measured in another one, see ``measure_own_memory``."""
 
     def __init__(self, task: Task, folder: Path) -> None:
         self.task = task
@@ -165,7 +165,7 @@ class Ours:
         return {"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(rows), "mb": 0.0}
 
     def text(self, found: ScoredTokens | ScoredWords) -> str:
-        """The words of a result."""
+        """Return the words of a result."""
         if isinstance(found, ScoredWords):
             return " ".join(entry.word for entry in found.entries)
         return self.task.tokenizer.decode(found.tokens)
@@ -194,30 +194,30 @@ class Peer:
         return answer
 
 
-def measured(task: Task, side: Ours | Peer, rows: Sequence[int], beam: int, weights: Sequence[float]) -> Pass:
-    """What a side reaches on ``rows``."""
+def measure(task: Task, side: Ours | Peer, rows: Sequence[int], beam: int, weights: Sequence[float]) -> Pass:
+    """Measure one side on ``rows``."""
     answer = side.answer(rows, beam, *weights)
     references = index_by_id((str(row), task.texts[row]) for row in rows)
     found = dict(zip(map(str, rows), answer["texts"], strict=True))
     return Pass(100 * compare_texts(references, found).words.error_rate, answer["ms"], answer["mb"])
 
 
-def own_memory(ctc: Path, folder: Path) -> float:
-    """Megabytes that our search takes with the language model open, counted after the imports."""
+def measure_own_memory(ctc: Path, folder: Path) -> float:
+    """Measure the megabytes that our search takes with its language model, counted from after the imports."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "import decode, decode_peers\n"
         "task, folder = decode.read_task(Path(sys.argv[2])), Path(sys.argv[3])\n"
-        "before = decode_peers.megabytes()\n"
+        "before = decode_peers.measure_megabytes()\n"
         "decode.Ours(task, folder).answer(task.report, 100, 0.8, 2.0)\n"
-        "print(decode_peers.megabytes() - before)"
+        "print(decode_peers.measure_megabytes() - before)"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(ctc), str(folder)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def spellings(tokenizer: Tokenizer, words: Sequence[str]) -> Iterator[str]:
-    """Words with their tokens, for flashlight, to which ``|`` is what stands between words of characters."""
+def list_spellings(tokenizer: Tokenizer, words: Sequence[str]) -> Iterator[str]:
+    """List words with their tokens for flashlight, where ``|`` separates words made of characters."""
     for word in words:
         if tokenizer.find_unknown(word):
             continue
@@ -228,10 +228,10 @@ def spellings(tokenizer: Tokenizer, words: Sequence[str]) -> Iterator[str]:
             yield f"{word} {tokens}" + ("" if tokenizer.bpe else " |")
 
 
-def prepared(
+def prepare_files(
     text: Path | None, tokenizer: Tokenizer, ctc: Path, folder: Path, build_binary: str | None
 ) -> None:
-    """The language model in every form, and what the peers read; without a ``text`` the model is there."""
+    """Write the language model in every form, and what the peers read; without ``text`` the model exists."""
     if text is not None:
         config = EstimationConfig(order=3, prune=(0, 0, 1))
         save_model(estimate(read_sentences([str(text)], SentenceConfig()), config), folder / LANGUAGE_MODEL)
@@ -243,7 +243,7 @@ def prepared(
     special = {"<s>", "</s>", "<unk>"}
     words = [word for word in model.vocabulary.words if word not in special]
     (folder / "words.txt").write_text("\n".join(words))
-    (folder / "spellings.txt").write_text("".join(f"{line}\n" for line in spellings(tokenizer, words)))
+    (folder / "spellings.txt").write_text("".join(f"{line}\n" for line in list_spellings(tokenizer, words)))
     stored = np.load(ctc / LOG_PROBS)
     np.savez(folder / "task.npz", **{key: stored[key] for key in ("log_probs", "lengths", "symbols")})
 
@@ -272,20 +272,20 @@ def main() -> None:
             ctc = folder
             write_task(options.ctc, options.model, options.lm, folder)
         task = read_task(ctc)
-        prepared(options.text, task.tokenizer, ctc, folder, options.build_binary)
+        prepare_files(options.text, task.tokenizer, ctc, folder, options.build_binary)
         phones = task.tokenizer.lexicon is not None
         tries = PHONE_TRIES if phones else PIECE_TRIES if task.tokenizer.bpe else TRIES
         sides: dict[str, Ours | Peer] = {OURS: Ours(task, folder)}
         if options.peers:
             sides |= {peer: Peer(peer, options.peers, folder) for peer in tries if peer != OURS}
         for side_name, side in sides.items():
-            tried = [(measured(task, side, task.tune, 100, w).wer, w) for w in tries[side_name]]
+            tried = [(measure(task, side, task.tune, 100, w).wer, w) for w in tries[side_name]]
             wer, weights = min(tried)
             print(f"{side_name}: best of {len(tried)} tries: {weights}, {wer:.2f} %", file=sys.stderr)
             for beam in OUR_BEAMS if side_name == OURS else BEAMS:
-                result = measured(task, side, task.report, beam, weights)
+                result = measure(task, side, task.report, beam, weights)
                 rows.append({"search": side_name, "beam": beam, "weights": weights, **vars(result)})
-        memory = own_memory(ctc, folder)
+        memory = measure_own_memory(ctc, folder)
         for row in rows:
             if row["search"] == OURS:
                 row["mb"] = memory
@@ -296,11 +296,11 @@ def main() -> None:
     print(f"{'search':12} {'beam':>5} {'WER %':>7} {'ms':>8} {'MB':>7}   ours at that WER")
     for row in rows:
         print(f"{row['search']:12} {row['beam']:5} {row['wer']:7.2f} {row['ms']:8.2f} {row['mb']:7.0f}   "
-              + compared(row, rows))  # fmt: skip
+              + format_comparison(row, rows))  # fmt: skip
 
 
-def compared(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """How many times faster we are at the WER of a peer, within 0.1 absolute."""
+def format_comparison(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Format how many times faster we are at the WER of a peer, within 0.1 absolute."""
     good = [own for own in rows if own["search"] == OURS and own["wer"] <= row["wer"] + 0.1]
     if row["search"] == OURS or not good:
         return ""

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A peer's side of tools/bench/decode.py, run by the Python of the environment that has the peers.
+"""Run a peer of tools/bench/decode.py, with the Python of the environment that has the peers.
 
     python decode_peers.py pyctcdecode|flashlight FOLDER < tasks.jsonl
 
 FOLDER has ``task.npz`` (log_probs, lengths, symbols), ``lm.arpa`` or ``lm.binary``, ``words.txt``, and
-``spellings.txt``, words with the symbols that they are made of, once for each way.
+``spellings.txt``, words with the symbols that they are made of, a line for each spelling.
 Each line of stdin asks for one pass, ``{"rows": [...], "beam": N, "lm_weight": W, "word_bonus": B}``; each
 line of stdout answers with the texts, milliseconds per utterance, and megabytes since the imports.
 """
@@ -31,18 +31,18 @@ def main() -> None:
     binary = folder / "lm.binary"
     lm = str(binary if binary.exists() else folder / "lm.arpa")
     words = (folder / "words.txt").read_text().split()
-    decoders = {"pyctcdecode": pyctcdecode, "flashlight": flashlight}
+    decoders = {"pyctcdecode": serve_pyctcdecode, "flashlight": serve_flashlight}
     decoders[name](symbols, lm, words, folder, arrays)
 
 
-def megabytes() -> float:
-    """Resident memory of this process."""
+def measure_megabytes() -> float:
+    """Measure the resident memory of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmRSS"].split()[0]) * 1024 / 1e6
 
 
-def answer(decode: Callable[[Any], Callable[[Any], str]], arrays: list[Any], before: float) -> None:
-    """Do every pass that stdin asks for."""
+def answer_all(decode: Callable[[Any], Callable[[Any], str]], arrays: list[Any], before: float) -> None:
+    """Do every pass that stdin asks for, and print its result."""
     for line in sys.stdin:
         asked = json.loads(line)
         one = decode(asked)
@@ -50,31 +50,31 @@ def answer(decode: Callable[[Any], Callable[[Any], str]], arrays: list[Any], bef
         started = time.perf_counter()
         texts = [one(arrays[row]) for row in asked["rows"]]
         each = 1000 * (time.perf_counter() - started) / len(texts)
-        print(json.dumps({"texts": texts, "ms": each, "mb": megabytes() - before}), flush=True)
+        print(json.dumps({"texts": texts, "ms": each, "mb": measure_megabytes() - before}), flush=True)
 
 
-def pyctcdecode(symbols: list[str], lm: str, words: list[str], folder: Path, arrays: list[Any]) -> None:
+def serve_pyctcdecode(symbols: list[str], lm: str, words: list[str], folder: Path, arrays: list[Any]) -> None:
     from pyctcdecode import build_ctcdecoder
 
-    before = megabytes()
+    before = measure_megabytes()
     decoder = build_ctcdecoder(["", *symbols[1:]], lm, words)
 
     def decode(asked: Any) -> Callable[[Any], str]:
         decoder.reset_params(alpha=asked["lm_weight"], beta=asked["word_bonus"])
         return lambda array: decoder.decode(array, beam_width=asked["beam"])
 
-    answer(decode, arrays, before)
+    answer_all(decode, arrays, before)
 
 
-def flashlight(symbols: list[str], lm: str, words: list[str], folder: Path, arrays: list[Any]) -> None:
+def serve_flashlight(symbols: list[str], lm: str, words: list[str], folder: Path, arrays: list[Any]) -> None:
     import torch
     from torchaudio.models.decoder import ctc_decoder
 
     torch.set_num_threads(1)
-    before = megabytes()
+    before = measure_megabytes()
     tokens = ["|" if symbol == " " else symbol for symbol in symbols]
     tokens[0] = "-"
-    if "|" not in tokens:  # phones, pieces: the decoder insists on it, but it never comes
+    if "|" not in tokens:  # phones, pieces: the decoder requires it, but it never occurs
         tokens.append("|")
         arrays = [np.pad(array, ((0, 0), (0, 1)), constant_values=-1e3) for array in arrays]
 
@@ -86,7 +86,7 @@ def flashlight(symbols: list[str], lm: str, words: list[str], folder: Path, arra
         )  # fmt: skip
         return lambda array: " ".join(decoder(torch.from_numpy(array)[None])[0][0].words)
 
-    answer(decode, arrays, before)
+    answer_all(decode, arrays, before)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""How long language models take to estimate, read and use, and in how much memory, beside KenLM.
+"""Measure the time and memory to estimate, read and use language models, compared with KenLM.
 
     python tools/bench/lm.py TEXT [--kenlm kenlm/build/bin] [--rounds 3] [--json]
 
-TEXT has one sentence a line and may be packed; all programs get it unpacked. They take turns in
-every round, each as a process of its own that starts from nothing, so that whatever else the
-machine does falls on all alike; figures are medians over the rounds: wall-clock seconds, processor
-seconds of all threads, and the highest resident memory. Ours is compiled before the first round,
-which happens once per installation. Without --kenlm, a folder with ``lmplz``, ``build_binary`` and
-``query``, ours runs alone.
+TEXT has one sentence per line and may be compressed; all programs get it uncompressed. They take turns
+in every round, each as a process of its own, so that other work on the machine affects all alike;
+figures are medians over the rounds: wall-clock seconds, processor seconds of all threads, and the
+highest resident memory. Ours is compiled before the first round, as it is once per installation.
+Without --kenlm, a folder with ``lmplz``, ``build_binary`` and ``query``, ours runs alone.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ Commands = dict[str, list[str]]
 Figures = dict[str, float]
 
 
-def contests(text: Path, folder: Path, kenlm: Path | None) -> Iterator[tuple[str, Commands]]:
-    """What is to be done and each program's command for it; one task's output is another's input."""
+def list_contests(text: Path, folder: Path, kenlm: Path | None) -> Iterator[tuple[str, Commands]]:
+    """Yield each task and each program's command for it; one task's output is another's input."""
     for name, prune in MODELS.items():
         ours, theirs = str(folder / f"asr-{name}"), str(folder / f"kenlm-{name}")
         peer = str(kenlm or "") + "/"
@@ -80,8 +79,8 @@ def contests(text: Path, folder: Path, kenlm: Path | None) -> Iterator[tuple[str
             yield task, {"asr": our_command} | ({"kenlm": their_command} if kenlm else {})
 
 
-def cost(command: list[str]) -> Figures:
-    """What it takes to run ``command`` to its end."""
+def measure_cost(command: list[str]) -> Figures:
+    """Measure what it takes to run ``command`` to its end."""
     done = subprocess.run([sys.executable, "-c", MEASURING, *command], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: {done.stderr[-500:]}")
@@ -89,12 +88,12 @@ def cost(command: list[str]) -> Figures:
     return {"wall_seconds": wall, "processor_seconds": processor, "megabytes": kilobytes / 1024}
 
 
-def medians(commands: Commands, rounds: int) -> dict[str, Figures]:
-    """By program, the median of each figure over rounds in which all take turns."""
+def measure_medians(commands: Commands, rounds: int) -> dict[str, Figures]:
+    """Measure, by program, the median of each figure over rounds in which all take turns."""
     costs: dict[str, list[Figures]] = {program: [] for program in commands}
     for _ in range(rounds):
         for program, command in commands.items():
-            costs[program].append(cost(command))
+            costs[program].append(measure_cost(command))
     return {
         program: {figure: statistics.median(c[figure] for c in values) for figure in values[0]}
         for program, values in costs.items()
@@ -102,22 +101,22 @@ def medians(commands: Commands, rounds: int) -> dict[str, Figures]:
 
 
 def compile_all(text: Path, folder: Path) -> None:
-    """Let the compiler do what it does once per installation."""
+    """Compile what is compiled once per installation."""
     few, model = folder / "few.txt", str(folder / "few.arpa")
     few.write_bytes(b"".join(text.read_bytes().splitlines(keepends=True)[:3000]))
-    cost([*ASR, "train", str(few), "-o", model])
-    cost([*ASR, "convert", model, "-o", str(folder / "few.lm")])
-    cost([*ASR, "perplexity", model, str(few)])
+    measure_cost([*ASR, "train", str(few), "-o", model])
+    measure_cost([*ASR, "convert", model, "-o", str(folder / "few.lm")])
+    measure_cost([*ASR, "perplexity", model, str(few)])
 
 
-def opening_milliseconds(model: Path) -> float:
-    """How long a binary file takes to open in a process that has done its imports."""
+def measure_opening(model: Path) -> float:
+    """Measure the milliseconds to open a binary file in a process that has done its imports."""
     command = [sys.executable, "-c", OPENING, str(model)]
     return statistics.median(float(subprocess.check_output(command)) for _ in range(5))
 
 
-def largest_difference(ours: Path, theirs: Path) -> float:
-    """The largest difference of a log10 probability or back-off weight between two models' n-grams."""
+def find_largest_difference(ours: Path, theirs: Path) -> float:
+    """Find the largest difference of a log10 probability or back-off weight between two models' n-grams."""
     a, b = load_model(ours), load_model(theirs)
     if a.vocabulary.words != b.vocabulary.words or a.counts != b.counts:
         return float("inf")
@@ -125,12 +124,12 @@ def largest_difference(ours: Path, theirs: Path) -> float:
     return float(max(np.abs(x - y).max() for x, y in pairs) / np.log(10))
 
 
-def bytes_per_ngram(model: Path) -> float:
+def measure_bytes_per_ngram(model: Path) -> float:
     """The size of a binary file, words included, divided by its n-grams."""
     return model.stat().st_size / sum(load_model(model).counts)
 
 
-def look_ups_per_second(model: Path, text: Path, states: int = 20_000, words: int = 50) -> float:
+def measure_look_ups(model: Path, text: Path, states: int = 20_000, words: int = 50) -> float:
     """How many look-ups a core does a second as a search asks: many words behind each state, most not found.
 
     The states are those of the text's beginning, the words are drawn from it; the median of five runs.
@@ -178,14 +177,14 @@ def main() -> None:
         text = folder / "text.txt"
         text.write_bytes(packed.read())
         compile_all(text, folder)
-        for task, commands in contests(text, folder, options.kenlm):
-            tasks[task] = medians(commands, options.rounds)
-            print(task, *map(row, tasks[task].items()), sep="\n", file=sys.stderr)
-        sizes = {name: bytes_per_ngram(folder / f"asr-{name}.lm") for name in MODELS}
-        look_ups = {name: look_ups_per_second(folder / f"asr-{name}.lm", text) for name in MODELS}
-        opening = {name: opening_milliseconds(folder / f"asr-{name}.lm") for name in MODELS}
+        for task, commands in list_contests(text, folder, options.kenlm):
+            tasks[task] = measure_medians(commands, options.rounds)
+            print(task, *map(format_row, tasks[task].items()), sep="\n", file=sys.stderr)
+        sizes = {name: measure_bytes_per_ngram(folder / f"asr-{name}.lm") for name in MODELS}
+        look_ups = {name: measure_look_ups(folder / f"asr-{name}.lm", text) for name in MODELS}
+        opening = {name: measure_opening(folder / f"asr-{name}.lm") for name in MODELS}
         different = {
-            name: largest_difference(folder / f"asr-{name}.arpa", folder / f"kenlm-{name}.arpa")
+            name: find_largest_difference(folder / f"asr-{name}.arpa", folder / f"kenlm-{name}.arpa")
             for name in MODELS
             if options.kenlm
         }
@@ -198,8 +197,8 @@ def main() -> None:
         print(f"binary files open in {opening} ms; largest difference in log10 {different}")
 
 
-def row(figures: tuple[str, Figures]) -> str:
-    """One program's figures."""
+def format_row(figures: tuple[str, Figures]) -> str:
+    """Format one program's figures."""
     program, values = figures
     return (
         f"  {program:8}{values['wall_seconds']:8.2f} s wall{values['processor_seconds']:8.2f} s processor"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The word error rate of PocketSphinx 5, with the model it comes with, on the recordings of a manifest.
+"""Measure the word error rate of PocketSphinx 5, with its own model, on the recordings of a manifest.
 
     python -m venv /tmp/peers && /tmp/peers/bin/pip install pocketsphinx
     python tools/bench/peers.py data/english/cv-dev.jsonl --python /tmp/peers/bin/python > RESULT.json
 
-Prints what `asr evaluate --json` prints, so that both stand in one table: references and hypotheses in
-letters-v1, errors counted by asr.scoring.counts. Recordings are read and resampled by this project and handed
-over as 16-bit WAV; reading is not in the times.
+Prints what `asr evaluate --json` prints, so that one table can have both: references and hypotheses in
+letters-v1, errors counted by asr.scoring.counts. Recordings are read and resampled by this project and passed
+as 16-bit WAV; the times do not include reading.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ RATE = 16000
 SIDE = Path(__file__).with_name("sphinx.py")
 
 
-def answers(python: str, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
-    """PocketSphinx's answer to each utterance."""
+def ask_peer(python: str, utterances: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
+    """Yield PocketSphinx's answer to each utterance."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "utterance.wav"
         with subprocess.Popen(
@@ -58,8 +58,8 @@ def answers(python: str, utterances: Sequence[Utterance]) -> Iterator[dict[str, 
             peer.stdin.close()
 
 
-def version_of(python: str) -> str:
-    """The version of PocketSphinx."""
+def get_version(python: str) -> str:
+    """Get the version of PocketSphinx."""
     asked = "import importlib.metadata as m; print(m.version('pocketsphinx'))"
     return subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="of an environment that has pocketsphinx")
     options = parser.parse_args()
     utterances = read_manifest(options.manifest)
-    found = list(tqdm(answers(options.python, utterances), total=len(utterances), disable=None))
+    found = list(tqdm(ask_peer(options.python, utterances), total=len(utterances), disable=None))
     comparison = compare_texts(
         {u.id: normalise_letters(u.text) for u in utterances},
         {u.id: normalise_letters(answer["text"]) for u, answer in zip(utterances, found, strict=True)},
@@ -79,7 +79,7 @@ def main() -> None:
     audio = sum(answer["audio"] for answer in found)
     made = {
         "manifest": str(options.manifest),
-        "model": f"PocketSphinx {version_of(options.python)}, its own English model",
+        "model": f"PocketSphinx {get_version(options.python)}, its own English model",
         "unit": "words",
         "search": "its own",
         "normaliser": "letters-v1",

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How fast errors are counted, beside jiwer and rapidfuzz, and how much memory a million pairs take.
+"""Measure how fast errors are counted, compared with jiwer and rapidfuzz, and the memory of a million pairs.
 
     python tools/bench/score.py [--pairs 50000] [--rounds 3] [--memory-pairs 1000000] [--json]
 
 Pairs of 16 words, about a fifth of them wrong, from a vocabulary of 5,000. All take turns in every round;
-figures are medians. ``counts`` is what `asr score` needs for its totals, ``alignments`` every word of every
-pair beside its partner, which is what jiwer always makes. Memory is that of a process of its own.
+figures are medians. ``counts`` is what `asr score` needs for its totals; ``alignments`` pairs every word with
+its partner, which jiwer always does. Memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MEMORY = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import score
-references, hypotheses = score.pairs(int(sys.argv[2]))
+references, hypotheses = score.make_pairs(int(sys.argv[2]))
 errors = score.compare_texts(references, hypotheses).words.errors
 print(errors, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def pairs(count: int) -> tuple[dict[str, str], dict[str, str]]:
-    """References and hypotheses by id."""
+def make_pairs(count: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Make references and hypotheses by id."""
     generator = random.Random(1)
     vocabulary = [f"word{number}" for number in range(VOCABULARY)]
     references, hypotheses = {}, {}
@@ -50,8 +50,8 @@ def pairs(count: int) -> tuple[dict[str, str], dict[str, str]]:
     return references, hypotheses
 
 
-def contestants(references: dict[str, str], hypotheses: dict[str, str]) -> dict[str, Callable[[], int]]:
-    """What is measured by name; each returns the errors it found."""
+def list_contestants(references: dict[str, str], hypotheses: dict[str, str]) -> dict[str, Callable[[], int]]:
+    """List what is measured by name; each function returns the errors it counted."""
     left, right = list(references.values()), list(hypotheses.values())
 
     def alignments() -> int:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--memory-pairs", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = contestants(*pairs(options.pairs))
+    found = list_contestants(*make_pairs(options.pairs))
     seconds: dict[str, list[float]] = {name: [] for name in found}
     errors = set()
     for _ in range(options.rounds):

@@ -2,8 +2,8 @@
 """PocketSphinx's side of tools/bench/peers.py, run by the Python of an environment that has pocketsphinx.
 
 Each line of stdin names a WAV file, 16 kHz, 16 bit, mono; each line of stdout answers with
-``{"text": ..., "seconds": ...}``. Every file gets a decoder of its own, because what a decoder hears
-depends on what it heard before; the seconds are those of decoding alone.
+``{"text": ..., "seconds": ...}``. Every file gets a decoder of its own, because a decoder adapts
+to what it has decoded before; the seconds are those of decoding alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import wave
 from typing import Any
 
 
-def heard(decoder: Any, samples: bytes) -> dict[str, Any]:
-    """What a new decoder makes of a recording."""
+def decode(decoder: Any, samples: bytes) -> dict[str, Any]:
+    """Decode a recording with a new decoder."""
     started = time.perf_counter()
     decoder.start_utt()
     decoder.process_raw(samples, full_utt=True)
@@ -31,7 +31,7 @@ def main() -> None:
     for line in sys.stdin:
         with wave.open(line.rstrip("\n")) as recording:
             samples = recording.readframes(recording.getnframes())
-        print(json.dumps(heard(Decoder(loglevel="FATAL"), samples)), flush=True)
+        print(json.dumps(decode(Decoder(loglevel="FATAL"), samples)), flush=True)
 
 
 if __name__ == "__main__":

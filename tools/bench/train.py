@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of its speed training loses on the way from recordings to the model, and what bfloat16 gains.
+"""Measure the speed that training loses between recordings and the model, and what bfloat16 gains.
 
     OMP_WAIT_POLICY=passive python tools/bench/train.py
     OMP_WAIT_POLICY=passive python tools/bench/train.py --manifest data/train.jsonl --json
@@ -10,11 +10,11 @@ A bidirectional 3x320 LSTM takes the same steps, over the same sequence of shape
 - through the whole pipeline: samples read ahead from the cache on disk or from Opus files, then
   augmented (or not) and made into features on the model's device.
 
-Everybody takes turns in every round, so that whatever else the machine does falls on all alike; the
-ratios are medians over the rounds. Where other programs take the processor away, the ratio of
-processor time (all cores, reading included) tells more than that of the clock. A pass begins with
-nothing read ahead, and that wait counts, too.
-Without ``--manifest`` the recordings are made up: 8 to 16 seconds of noise and tones, as Opus files.
+All take turns in every round, so that other work on the machine affects all alike; the ratios are
+medians over the rounds. Where other programs take processor time, the ratio of processor time (all
+cores, reading included) tells more than that of the clock. A pass begins with nothing read ahead, and
+that wait counts, too.
+Without ``--manifest`` the recordings are synthetic: 8 to 16 seconds of noise and tones, as Opus files.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Way:
 
 
 class Stored(torch.nn.Module):
-    """In the place of ``Features``: hands out what was made beforehand, by the number in ``samples``."""
+    """Stands in for ``Features``: returns what was made beforehand, by the number in ``samples``."""
 
     def __init__(self, made: list[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Stored(torch.nn.Module):
 
 
 class Recorder(torch.nn.Module):
-    """In the place of the model: keeps what it is given."""
+    """Stands in for the model: keeps what it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,8 +123,8 @@ class Recorder(torch.nn.Module):
         self.given.append((features, lengths, batch))
 
 
-def made_up_recordings(folder: Path, count: int) -> Path:
-    """A manifest of ``count`` Opus files as long as read sentences are."""
+def make_recordings(folder: Path, count: int) -> Path:
+    """Make ``count`` Opus files as long as read sentences, and their manifest."""
     import soundfile
 
     generator = np.random.default_rng(0)
@@ -142,8 +142,8 @@ def made_up_recordings(folder: Path, count: int) -> Path:
     return folder / "made-up.jsonl"
 
 
-def ways(manifest: Path, folder: Path, options: argparse.Namespace) -> dict[str, Way]:
-    """All that take part, by name."""
+def prepare_ways(manifest: Path, folder: Path, options: argparse.Namespace) -> dict[str, Way]:
+    """Prepare all ways to take the steps, by name."""
     device = choose_device(options.device)
 
     def prepared(name: str, augment: AugmentConfig, **training: Any) -> Run:
@@ -162,15 +162,15 @@ def ways(manifest: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         "cache, augmented": Way(prepared("augmented", augmented, cache=cache)),
         "Opus files": Way(prepared("files", plain)),
     }
-    found["resident"] = resident(found["cache"].run, options.batches)
-    found["resident, augmented"] = resident(found["cache, augmented"].run, options.batches)
+    found["resident"] = make_resident(found["cache"].run, options.batches)
+    found["resident, augmented"] = make_resident(found["cache, augmented"].run, options.batches)
     lower = prepared("bfloat16", plain, cache=cache, precision="bfloat16")
-    found["resident, bfloat16"] = resident(lower, options.batches)
+    found["resident, bfloat16"] = make_resident(lower, options.batches)
     return found
 
 
-def resident(run: Run, batches: int) -> Way:
-    """The steps that ``run`` would take, all that comes before the model done beforehand."""
+def make_resident(run: Run, batches: int) -> Way:
+    """Prepare the steps that ``run`` would take, with everything before the model done beforehand."""
     recorder = Recorder()
     recording = replace(run, parallel=recorder)
     for batch in load_own_batches(run, epoch_updates(run)[:batches]):
@@ -190,7 +190,7 @@ def resident(run: Run, batches: int) -> Way:
 
 
 def take_pass(way: Way, batches: int) -> None:
-    """Take the steps once; seconds, those spent waiting, and memory are noted."""
+    """Take the steps once; note the seconds, those spent waiting, and memory."""
     run = way.run
     run.progress.epoch_step = 0
     updates = epoch_updates(run)[:batches]
@@ -205,19 +205,19 @@ def take_pass(way: Way, batches: int) -> None:
     way.seconds.append(time.perf_counter() - started)
     way.processor.append(time.process_time() - processor)
     way.waiting.append(waiting)
-    way.memory = max(way.memory, peak_gigabytes(run.model.device))
+    way.memory = max(way.memory, measure_peak_gigabytes(run.model.device))
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the highest memory use be counted from now on, where the system can do that."""
+    """Reset the highest memory use, where the system can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_gigabytes(device: torch.device) -> float:
-    """The highest memory use: of the GPU, or of this process."""
+def measure_peak_gigabytes(device: torch.device) -> float:
+    """Measure the highest memory use in gigabytes: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "linux":
@@ -226,27 +226,27 @@ def peak_gigabytes(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
 
 
-def ratio(baseline: list[float], own: list[float]) -> float:
-    """How fast a way is as a share of ``baseline``: the median over the rounds."""
+def compute_ratio(baseline: list[float], own: list[float]) -> float:
+    """Compute how fast a way is as a share of ``baseline``: the median over the rounds."""
     return statistics.median(b / w for w, b in zip(own, baseline, strict=True))
 
 
-def row(name: str, way: Way, baseline: Way, audio: float) -> dict[str, Any]:
-    """What is told of one way."""
+def make_row(name: str, way: Way, baseline: Way, audio: float) -> dict[str, Any]:
+    """Make the row of one way."""
     return {
         "name": name,
         "speed": audio / statistics.median(way.seconds),
-        "ratio": ratio(baseline.seconds, way.seconds),
-        "processor_ratio": ratio(baseline.processor, way.processor),
+        "ratio": compute_ratio(baseline.seconds, way.seconds),
+        "processor_ratio": compute_ratio(baseline.processor, way.processor),
         "data_wait": statistics.median(w / s for w, s in zip(way.waiting, way.seconds, strict=True)),
         "peak_gb": way.memory,
     }
 
 
-def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Every way's pass in every round."""
-    manifest = options.manifest or made_up_recordings(folder, 6 * options.batches)
-    found = ways(manifest, folder, options)
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Take every way's pass in every round."""
+    manifest = options.manifest or make_recordings(folder, 6 * options.batches)
+    found = prepare_ways(manifest, folder, options)
     for way in found.values():  # unmeasured: memory is taken, kernels are chosen
         take_pass(way, 1)
         for noted in (way.seconds, way.processor, way.waiting):
@@ -259,9 +259,9 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     chosen = epoch_updates(run)[: options.batches]
     audio = sum(run.data.durations[i] for update in chosen for batch in update for i in batch)
     resident = found["resident"]
-    rows = [row(name, way, baseline_of(name, found), audio) for name, way in sorted(found.items())]
+    rows = [make_row(name, way, choose_baseline(name, found), audio) for name, way in sorted(found.items())]
     lower = found["resident, bfloat16"]
-    in_parts = parts(run, found["Opus files"].run, found["cache, augmented"].run)
+    in_parts = measure_parts(run, found["Opus files"].run, found["cache, augmented"].run)
     in_parts[STEP] = 60000 * statistics.median(resident.processor) / audio
     return {
         "hardware": describe_device(run.model.device),
@@ -272,13 +272,13 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rounds": options.rounds,
         "rows": rows,
         "processor_ms_per_minute": in_parts,
-        "bfloat16_to_float32": ratio(resident.seconds, lower.seconds),
-        "bfloat16_to_float32_processor": ratio(resident.processor, lower.processor),
+        "bfloat16_to_float32": compute_ratio(resident.seconds, lower.seconds),
+        "bfloat16_to_float32_processor": compute_ratio(resident.processor, lower.processor),
     }
 
 
-def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
-    """Milliseconds of processor time that each part of the pipeline takes for a minute of audio."""
+def measure_parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
+    """Measure the milliseconds of processor time of each part of the pipeline for a minute of audio."""
     (indices,) = epoch_updates(plain)[0]
     examples = [plain.data.train[i] for i in indices]
     utterances = [example.utterance for example in examples]
@@ -301,11 +301,11 @@ def parts(plain: Run, files: Run, augmented: Run) -> dict[str, float]:
         FEATURES: lambda: plain.model.features(batch.samples, batch.sample_lengths),
         MASKS: lambda: spec_augment(features, frames, config, 10.0, generators),
     }
-    return {name: processor_milliseconds(part) / minutes for name, part in work.items()}
+    return {name: measure_processor(part) / minutes for name, part in work.items()}
 
 
-def processor_milliseconds(work: Callable[[], object]) -> float:
-    """Of one call: the median of several, after one that does not count."""
+def measure_processor(work: Callable[[], object]) -> float:
+    """Measure milliseconds of processor time of one call: the median of several, after one to warm up."""
     taken = []
     for _ in range(REPEATS + 1):
         started = time.process_time()
@@ -314,13 +314,13 @@ def processor_milliseconds(work: Callable[[], object]) -> float:
     return statistics.median(taken[1:])
 
 
-def baseline_of(name: str, found: dict[str, Way]) -> Way:
-    """The resident tensors with the shapes of that way."""
+def choose_baseline(name: str, found: dict[str, Way]) -> Way:
+    """Choose the resident tensors with the shapes of that way."""
     return found["resident, augmented" if "augmented" in name else "resident"]
 
 
-def told(result: dict[str, Any]) -> Iterator[str]:
-    """The result for people."""
+def format_result(result: dict[str, Any]) -> Iterator[str]:
+    """Format the result for people."""
     yield (
         f"{result['hardware']}, {result['threads']} threads, torch {result['torch']}; 3x320 bidirectional, "
         f"{result['batches']} batches of {result['batch_seconds']:g} s, {result['rounds']} rounds"
@@ -344,7 +344,7 @@ def told(result: dict[str, Any]) -> Iterator[str]:
     whole = result["processor_ms_per_minute"][STEP]
     for name, milliseconds in result["processor_ms_per_minute"].items():
         yield f"{name:26} {milliseconds:9.1f} ms {100 * milliseconds / whole:7.2f} %"
-    yield "by these parts, were nothing done at the same time as the step:"
+    yield "estimated from these parts, if nothing overlapped with the step:"
     for name, used in USED.items():
         sum_of_parts = sum(result["processor_ms_per_minute"][part] for part in used)
         yield f"{name:26} {100 * whole / (whole + sum_of_parts):9.1f} % of resident"
@@ -362,8 +362,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        result = measured(options, Path(name))
-    print(json.dumps(result) if options.json else "\n".join(told(result)))
+        result = measure(options, Path(name))
+    print(json.dumps(result) if options.json else "\n".join(format_result(result)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast `asr transcribe` is from file to text, how soon it starts and what memory it takes.
+"""Measure how fast `asr transcribe` is from file to text, how soon it starts and its memory.
 
     python tools/bench/transcribe.py MANIFEST [--model M] [--lm FILE|none] [--threads 2] [--limit N] \\
         [--peers PYTHON] [--hours 3] [--json]
@@ -7,9 +7,9 @@
 The recordings of MANIFEST become WAV files, 16 kHz, 16 bit, which every side reads. All times are by the
 clock, from the start of a program to its end, libraries and models loaded; ours is one process of so many
 threads, PocketSphinx 5 (run by PYTHON of an environment that has it, with the English model it comes with) as
-many processes that share the files. They take turns `--repeats` times and medians are compared, because other
-work on a machine slows all of them alike. The start is that of a program that transcribes five seconds,
-beside `python -c "import torch"`. With `--hours`, the recordings are put together to one that long.
+many processes that share the files. They take turns `--repeats` times and medians are compared, so that other
+work on the machine slows all of them alike. The start is that of a program that transcribes five seconds,
+beside `python -c "import torch"`. With `--hours`, the recordings are joined to one that long.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ SPHINX = Path(__file__).with_name("sphinx.py")
 
 
 @dataclass(frozen=True)
-class Ran:
-    """One or several programs that ran at the same time."""
+class Execution:
+    """What one or several programs took that ran at the same time."""
 
     seconds: float  # from the first start to the last end
     megabytes: float  # the most that one of them took
     output: str
 
 
-def ran(*commands: Sequence[str], inputs: Sequence[str] = (), threads: int = 0) -> Ran:
-    """Run programs side by side; ends this one when one of them fails."""
+def run_programs(*commands: Sequence[str], inputs: Sequence[str] = (), threads: int = 0) -> Execution:
+    """Run programs side by side; exit when one of them fails."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -68,11 +68,11 @@ def ran(*commands: Sequence[str], inputs: Sequence[str] = (), threads: int = 0) 
                 sys.exit(f"{process.args!r} ended with status {process.returncode}")
         seconds = time.perf_counter() - started
         output = "".join((Path(folder) / f"{number}.out").read_text() for number in range(len(commands)))
-    return Ran(seconds, most, output)
+    return Execution(seconds, most, output)
 
 
 def write_files(utterances: Sequence[Utterance], folder: Path) -> tuple[list[Path], float]:
-    """A WAV file for each utterance, and the seconds of all."""
+    """Write a WAV file for each utterance; also return the seconds of all."""
     paths, seconds = [], 0.0
     for number, utterance in enumerate(utterances):
         samples = read_audio(utterance.audio, RATE, utterance.start, utterance.duration)
@@ -83,7 +83,7 @@ def write_files(utterances: Sequence[Utterance], folder: Path) -> tuple[list[Pat
 
 
 def write_stretch(paths: Sequence[Path], seconds: float, target: Path) -> Path:
-    """The recordings of ``paths``, again and again, until they have lasted ``seconds``."""
+    """Write the recordings of ``paths``, repeated until they last ``seconds``."""
     left = round(seconds * RATE)
     with soundfile.SoundFile(target, "w", RATE, 1, "PCM_16") as sound:
         while left > 0:
@@ -94,8 +94,8 @@ def write_stretch(paths: Sequence[Path], seconds: float, target: Path) -> Path:
     return target
 
 
-def ours(options: argparse.Namespace, *files: Path | str) -> list[str]:
-    """Our command line for ``files``."""
+def make_command(options: argparse.Namespace, *files: Path | str) -> list[str]:
+    """Make our command line for ``files``."""
     search = ["--lm", options.lm] if options.lm else []
     search += ["--beam-size", str(options.beam_size)] if options.beam_size else []
     return [
@@ -104,18 +104,20 @@ def ours(options: argparse.Namespace, *files: Path | str) -> list[str]:
     ]
 
 
-def compared(options: argparse.Namespace, paths: Sequence[Path], audio: float) -> dict[str, Any]:
-    """Times real time of both sides over all files, and what one of their processes takes."""
+def compare_sides(options: argparse.Namespace, paths: Sequence[Path], audio: float) -> dict[str, Any]:
+    """Measure the speed of both sides over all files, in times real time, and the memory of a process."""
     folder = str(paths[0].parent)
     shares = [
         "".join(f"{path}\n" for path in paths[share :: options.threads]) for share in range(options.threads)
     ]
-    sides: dict[str, list[Ran]] = {name: [] for name in ("asr", "pocketsphinx")[: 2 if options.peers else 1]}
+    sides: dict[str, list[Execution]] = {
+        name: [] for name in ("asr", "pocketsphinx")[: 2 if options.peers else 1]
+    }
     for _ in range(options.repeats):
-        sides["asr"].append(ran(ours(options, folder), threads=options.threads))
+        sides["asr"].append(run_programs(make_command(options, folder), threads=options.threads))
         if options.peers:
             side = [options.peers, str(SPHINX)]
-            sides["pocketsphinx"].append(ran(*[side] * options.threads, inputs=shares))
+            sides["pocketsphinx"].append(run_programs(*[side] * options.threads, inputs=shares))
     found: dict[str, Any] = {}
     for name, runs in sides.items():
         answered = runs[-1].output.count("\n")
@@ -129,13 +131,16 @@ def compared(options: argparse.Namespace, paths: Sequence[Path], audio: float) -
     return found
 
 
-def start(options: argparse.Namespace, file: Path) -> dict[str, Any]:
-    """Seconds from start to text of a short file, beside those of ``import torch``."""
-    programs = {"start_seconds": ours(options, file), "torch_seconds": [sys.executable, "-c", "import torch"]}
+def measure_start(options: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Measure the seconds from start to text of a short file, beside those of ``import torch``."""
+    programs = {
+        "start_seconds": make_command(options, file),
+        "torch_seconds": [sys.executable, "-c", "import torch"],
+    }
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(options.repeats):
         for name, command in programs.items():
-            taken[name].append(ran(command).seconds)
+            taken[name].append(run_programs(command).seconds)
     found = {name: round(statistics.median(times), 3) for name, times in taken.items()}
     return found | {"start_ratio": round(found["start_seconds"] / found["torch_seconds"], 2)}
 
@@ -165,12 +170,12 @@ def main() -> None:
         result = {
             "hardware": f"{find_processor()}, {os.cpu_count()} cores", "commit": find_source_commit(),
             "model": options.model, "threads": options.threads, "files": len(paths),
-            "hours": round(audio / 3600, 3), **compared(options, paths, audio),
-            **start(options, write_stretch(paths, 5.0, Path(temporary) / "five.wav")),
+            "hours": round(audio / 3600, 3), **compare_sides(options, paths, audio),
+            **measure_start(options, write_stretch(paths, 5.0, Path(temporary) / "five.wav")),
         }  # fmt: skip
         if options.hours:
             long = write_stretch(paths, 3600 * options.hours, Path(temporary) / "long.flac")
-            run = ran(ours(options, long), threads=options.threads)
+            run = run_programs(make_command(options, long), threads=options.threads)
             result["long_times_real_time"] = round(3600 * options.hours / run.seconds, 1)
             result["long_megabytes"] = round(run.megabytes)
     print(
