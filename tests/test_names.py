@@ -28,12 +28,6 @@ NO_PARTICIPLES = (
 # Names that read well all the same, each with its reason.
 ALLOWED: dict[str, str] = {}
 
-# Offenders of before, room by room; whoever renames one takes it off, and the sets end up empty.
-KNOWN: dict[str, frozenset[str]] = {
-    "longform": frozenset(["scored"]),
-    "search": frozenset(["_heated", "_made_of", "_placed", "_spelled", "_timed", "ranked"]),
-}
-
 
 def is_participle(word: str) -> bool:
     """Whether ``word`` is a past or present participle, and nothing that a function could be called."""
@@ -64,8 +58,7 @@ def functions(room: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_function_is_a_bare_participle(room):
     bare = {name: place for place, name in functions(room) if is_bare(name) and name not in ALLOWED}
-    known = KNOWN.get(room, frozenset())
-    assert {name: place for name, place in bare.items() if name not in known} == {}
+    assert bare == {}
 
 
 @pytest.mark.parametrize(

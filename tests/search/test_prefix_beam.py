@@ -220,7 +220,7 @@ def test_hot_words_that_could_never_be_heard_are_an_error():
 
 
 def test_a_language_model_in_another_form_is_an_error():
-    with pytest.raises(UserError, match=r"no word of the language model .* characters: .*in capitals"):
+    with pytest.raises(UserError, match=r"no word of the language model .* characters: .*perhaps capitals"):
         PrefixBeamSearch(SearchConfig(beam_size=4), ALPHABET, estimate_bigrams("THE CAT SAT", "A1 DOG"))
     PrefixBeamSearch(
         SearchConfig(beam_size=4), ALPHABET, estimate_bigrams("THE CAT SAT", "a1 dog")
