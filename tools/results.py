@@ -71,7 +71,7 @@ def read_results(recipe: str) -> dict[tuple[str, str], dict[str, Any]]:
     for (system, tested), result in found.items():
         name, without, _ = system.partition("-without-")
         if without:
-            groups.setdefault((f"{name}, speakers unheard", tested), []).append(result)
+            groups.setdefault((f"{name}, unseen speakers", tested), []).append(result)
     return found | {key: pool_results(group) for key, group in groups.items()}
 
 
