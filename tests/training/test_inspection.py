@@ -30,7 +30,7 @@ from asr.training.inspection import (
     find_peaks,
     inspect_model,
 )
-from tools.gradients import gradient_norms
+from tools.gradients import measure_gradients
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "digits-lucas.flac"
@@ -190,7 +190,7 @@ def test_gradient_norms_are_those_of_back_propagation():
     cell = CELLS["lstm"](3, 5).double()
     inputs = torch.randn(1, 6, 3, dtype=torch.float64)
     torch.manual_seed(1)
-    norms = gradient_norms(cell, inputs)
+    norms = measure_gradients(cell, inputs)
     torch.manual_seed(1)
     pull = nn.functional.normalize(torch.randn(1, 5, dtype=torch.float64), dim=1)
     state = cell.initial_state(inputs)
@@ -210,8 +210,8 @@ def test_clipped_gradients_are_no_longer_than_that():
     with torch.no_grad():
         cell.weight_hh.mul_(6.0)
     inputs = torch.randn(4, 40, 3)
-    assert gradient_norms(cell, inputs).max() > 100
-    assert gradient_norms(cell, inputs, clip=1.0).max() <= 1 + 1e-5
+    assert measure_gradients(cell, inputs).max() > 100
+    assert measure_gradients(cell, inputs, clip=1.0).max() <= 1 + 1e-5
 
 
 # --- the adding problem ---------------------------------------------------------------------------
