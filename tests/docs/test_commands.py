@@ -23,7 +23,14 @@ def relative_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative_name)
+SLOW = {"README.md", "docs/family.md", "docs/how-to/train.md", "docs/quick-start.md"}
+
+
+def mark_slow(page: Path) -> object:
+    return pytest.param(page, marks=pytest.mark.slow) if relative_name(page) in SLOW else page
+
+
+@pytest.mark.parametrize("page", [mark_slow(page) for page in PAGES], ids=relative_name)
 def test_the_examples_of_a_page_run(page, tmp_path):
     lay_out(tmp_path)
     for block, actual in run_page(page.read_text(encoding="utf-8"), tmp_path):
