@@ -92,7 +92,8 @@ class TrainingConfig:
     criterion: Literal["ctc", "ctc-crf"] = option(
         "ctc",
         "ctc-crf (Xiang & Ou 2019) makes the reference more probable than all other token sequences under an "
-        "n-gram model of the training texts; it needs phones or characters and about 5 % more time per step.",
+        "n-gram model of the training texts, for phones or characters. Experimental: no recipe uses it yet. "
+        "Its greedy errors are high; judge it by a search with a language model, tuned anew.",
     )
     crf_order: int = option(3, "Length of the n-grams in the token model of ctc-crf.", minimum=2, maximum=5)
     crf_prune: tuple[int, ...] = option(
