@@ -125,10 +125,10 @@ def regular_dictionary(seed: int = 0, count: int = 400) -> Lexicon:
     generator = np.random.default_rng(seed)
     syllables = [c + v for c in ["sh", "x", "h", *"bdfgklmnprstvz"] for v in "aeiou"]
     spelled = {"".join(generator.choice(syllables, generator.integers(1, 4))) for _ in range(count)}
-    return Lexicon({word: (regular(word),) for word in sorted(spelled)})
+    return Lexicon({word: (pronounce_by_rule(word),) for word in sorted(spelled)})
 
 
-def regular(word: str) -> tuple[str, ...]:
+def pronounce_by_rule(word: str) -> tuple[str, ...]:
     said = word.replace("sh", "S").replace("x", "K Z").replace("h", "")
     phones = " ".join("SH" if c == "S" else REGULAR.get(c, c) for c in said).split()
     return tuple(phones)
@@ -142,7 +142,7 @@ def regular_g2p() -> G2P:
 def test_a_regular_language_is_learned(regular_g2p):
     unseen = [w for w in regular_dictionary(seed=1).words if w not in regular_dictionary()]
     assert len(unseen) > 200
-    wrong = [word for word in unseen if regular_g2p.pronounce(word) != (regular(word),)]
+    wrong = [word for word in unseen if regular_g2p.pronounce(word) != (pronounce_by_rule(word),)]
     assert len(wrong) <= 0.02 * len(unseen), wrong
 
 
@@ -178,7 +178,7 @@ def test_a_dictionary_that_teaches_nothing_is_an_error():
 def test_words_go_three_ways(regular_g2p):
     pronouncer = Pronouncer(regular_dictionary())
     known = next(iter(pronouncer.dictionary.words))
-    assert pronouncer.pronounce(known) == ((regular(known),), BY_DICTIONARY)
+    assert pronouncer.pronounce(known) == ((pronounce_by_rule(known),), BY_DICTIONARY)
     assert "g2p" not in vars(pronouncer), "learned before anybody needed it"
     assert pronouncer.pronounce("nemoxa") == ((("N", "E", "M", "O", "K", "Z", "A"),), BY_MODEL)
     assert pronouncer.pronounce("nemoxa's") == ((("N", "E", "M", "O", "K", "Z", "A", "Z"),), BY_RULE)

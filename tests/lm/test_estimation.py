@@ -40,12 +40,12 @@ texts = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=7), min
 thresholds = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(sorted)
 
 
-def estimated(sentences: list[list[str]], **options) -> NgramModel:
+def estimate_lines(sentences: list[list[str]], **options) -> NgramModel:
     text = "".join(" ".join(sentence) + "\n" for sentence in sentences)
     return estimate([text.encode()], EstimationConfig(discount_fallback=FALLBACK, **options))
 
 
-def ngrams_of(model: NgramModel) -> Ngrams:
+def list_ngrams(model: NgramModel) -> Ngrams:
     """All n-grams of a model with their probabilities and back-off weights, by walking the trie."""
     trie, words = unpack_nodes(model.trie), model.vocabulary.words
     found, waiting = {}, [(0, ())]
@@ -64,9 +64,9 @@ def ngrams_of(model: NgramModel) -> Ngrams:
 @given(texts, st.integers(1, 6), thresholds)
 def test_every_n_gram_is_that_of_the_oracle(sentences, order, prune):
     prune = [0, *prune][:order]
-    model = estimated(sentences, order=order, prune=tuple(prune))
+    model = estimate_lines(sentences, order=order, prune=tuple(prune))
     expected = kneser_ney(sentences, order, [*prune, *prune[-1:] * order], FALLBACK)
-    found = ngrams_of(model)
+    found = list_ngrams(model)
     assert found.keys() == expected.keys()
     for ngram, values in expected.items():
         assert found[ngram] == pytest.approx(values, rel=1e-5), ngram
@@ -76,10 +76,10 @@ def test_every_n_gram_is_that_of_the_oracle(sentences, order, prune):
 @given(texts, st.integers(2, 6), st.integers(1, 4))
 def test_keys_that_do_not_fit_into_64_bits_give_the_same(sentences, order, bits):
     """Long keys are packed in several steps; a few bits are room for none but the shortest."""
-    model = estimated(sentences, order=order)
+    model = estimate_lines(sentences, order=order)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "KEY_BITS", bits)
-        again = estimated(sentences, order=order)
+        again = estimate_lines(sentences, order=order)
     for array, other in zip(unpack_nodes(model.trie), unpack_nodes(again.trie), strict=True):
         np.testing.assert_array_equal(array, other)
 
@@ -87,7 +87,9 @@ def test_keys_that_do_not_fit_into_64_bits_give_the_same(sentences, order, bits)
 @UNHURRIED
 @given(texts, st.integers(1, 5), thresholds, st.one_of(st.none(), st.integers(1, 6)))
 def test_the_probabilities_of_every_context_sum_to_one(sentences, order, prune, vocabulary_size):
-    model = estimated(sentences, order=order, prune=tuple(prune[:order]), vocabulary_size=vocabulary_size)
+    model = estimate_lines(
+        sentences, order=order, prune=tuple(prune[:order]), vocabulary_size=vocabulary_size
+    )
     for state in range(1 + sum(model.counts[:-1])):
         probabilities = np.exp(predict_next(model, state))
         assert probabilities.sum() - probabilities[model.vocabulary.find(BEGIN)] == pytest.approx(1, abs=1e-5)
@@ -98,18 +100,18 @@ def test_the_probabilities_of_every_context_sum_to_one(sentences, order, prune, 
 def test_words_outside_a_small_vocabulary_are_unknown(sentences, size):
     counts = Counter(word for sentence in sentences for word in sentence)
     frequent = sorted(counts, key=lambda word: (-counts[word], word))[:size]
-    small = estimated(sentences, order=2, vocabulary_size=size)
+    small = estimate_lines(sentences, order=2, vocabulary_size=size)
     assert set(small.vocabulary.words) == {"<s>", "</s>", "<unk>", *frequent}
     replaced = [[word if word in frequent else "<unk>" for word in sentence] for sentence in sentences]
     expected = kneser_ney(replaced, 2, [0, 0], FALLBACK)
-    for ngram, values in ngrams_of(small).items():
+    for ngram, values in list_ngrams(small).items():
         assert values == pytest.approx(expected[ngram], rel=1e-5), ngram
 
 
 @UNHURRIED
 @given(texts, st.integers(1, 3))
 def test_pruned_words_are_outside_the_vocabulary(sentences, threshold):
-    model = estimated(sentences, order=3, prune=(threshold,))
+    model = estimate_lines(sentences, order=3, prune=(threshold,))
     often = {word for word in "abcde" if sum(sentence.count(word) for sentence in sentences) > threshold}
     assert set(model.vocabulary.words) == {"<s>", "</s>", "<unk>"} | often
 
@@ -180,7 +182,7 @@ def test_a_model_is_that_of_lmplz(name, options):
 
 
 def test_perplexity_by_hand():
-    model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
+    model = estimate_lines([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
     found = measure_perplexity(model, [b"a b\nnew\n"])
     first, _ = model.score_words(["a", "b", "</s>"], model.begin)
     second, _ = model.score_words(["new", "</s>"], model.begin)
@@ -193,7 +195,7 @@ def test_perplexity_by_hand():
 
 
 def test_sentences_on_their_own_add_up_to_the_text():
-    model = estimated([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
+    model = estimate_lines([["a", "b"], ["a", "c"], ["a", "b"]], order=2)
     blocks = [b"a b\n\n \r\n new  a\n\xc2\xa0\n\x0b\n", b"c\n"]
     rows = list(measure_sentence_perplexities(model, blocks))
     assert [(sentence, found.sentences, found.words, found.unknown) for sentence, found in rows] == [
@@ -211,7 +213,7 @@ def test_sentences_on_their_own_add_up_to_the_text():
 
 
 def test_samples_follow_the_model_and_the_seed():
-    model = estimated([["a", "b"], ["a", "c"], ["a", "b"]] * 3, order=3)
+    model = estimate_lines([["a", "b"], ["a", "c"], ["a", "b"]] * 3, order=3)
     sentences = list(sample_sentences(model, 2000, seed=1))
     assert sentences == list(sample_sentences(model, 2000, seed=1))
     assert sentences != list(sample_sentences(model, 2000, seed=2))
@@ -241,7 +243,7 @@ def test_prose_is_split_into_sentences(text, sentences):
     assert split_sentences(text) == sentences
 
 
-def asr_lm(*arguments: object, status: int = 0) -> str:
+def run_asr_lm(*arguments: object, status: int = 0) -> str:
     """What ``asr lm`` prints, in this process: stdout, or stderr when it is to end in an error."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
@@ -263,7 +265,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "text.txt.gz").write_bytes(gzip.compress(text.encode()))
     (folder / "text.txt.xz").write_bytes(lzma.compress(text.encode()))
     (folder / "prose.txt").write_text("".join(line.capitalize() + ".\n" for line in text.splitlines()))
-    asr_lm("train", folder / "text.txt", "--discount-fallback", "-o", folder / "model.arpa")
+    run_asr_lm("train", folder / "text.txt", "--discount-fallback", "-o", folder / "model.arpa")
     return folder
 
 
@@ -281,7 +283,7 @@ def folder(tmp_path_factory) -> Path:
 def test_every_way_to_give_a_text_makes_the_same_model(folder, monkeypatch, arguments):
     monkeypatch.chdir(folder)
     fallback = () if "--discount_fallback" in arguments else ("--discount-fallback",)
-    asr_lm("train", *arguments, *fallback, "-o", "again.arpa")
+    run_asr_lm("train", *arguments, *fallback, "-o", "again.arpa")
     assert Path("again.arpa").read_text() == Path("model.arpa").read_text()
 
 
@@ -297,12 +299,12 @@ def test_text_comes_through_a_pipe(folder):
 
 def test_a_model_is_converted_described_measured_and_tried(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    asr_lm("convert", "model.arpa", "-o", "model.lm")
+    run_asr_lm("convert", "model.arpa", "-o", "model.lm")
     results = [
         (
-            json.loads(asr_lm("info", name, "--json"))["ngrams"],
-            json.loads(asr_lm("perplexity", name, "text.txt", "--json")),
-            asr_lm("sample", name, "-n", 3, "--seed", 5),
+            json.loads(run_asr_lm("info", name, "--json"))["ngrams"],
+            json.loads(run_asr_lm("perplexity", name, "text.txt", "--json")),
+            run_asr_lm("sample", name, "-n", 3, "--seed", 5),
         )
         for name in ("model.arpa", "model.lm")
     ]
@@ -311,9 +313,9 @@ def test_a_model_is_converted_described_measured_and_tried(folder, monkeypatch):
     assert measured["oov_rate"] == 0
     assert 1 < measured["perplexity_including_oov"] < 9
     assert len(sampled.splitlines()) == 3
-    assert f"{measured['perplexity_including_oov']:.2f}" in asr_lm("perplexity", "model.lm", "text.txt")
-    assert "3-grams" in asr_lm("info", "model.lm")
-    scores = [line.split("\t") for line in asr_lm("score", "model.lm", "text.txt").splitlines()]
+    assert f"{measured['perplexity_including_oov']:.2f}" in run_asr_lm("perplexity", "model.lm", "text.txt")
+    assert "3-grams" in run_asr_lm("info", "model.lm")
+    scores = [line.split("\t") for line in run_asr_lm("score", "model.lm", "text.txt").splitlines()]
     assert [sentence for *_, sentence in scores] == Path("text.txt").read_text().splitlines()
     assert sum(float(log_prob) for log_prob, *_ in scores) == pytest.approx(measured["log_prob"], abs=0.01)
 
@@ -350,7 +352,7 @@ def test_mistakes_end_in_one_clear_line(folder, monkeypatch, arguments, status, 
     with Path("broken.lm").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\0")
-    said = asr_lm(*arguments, status=status)
+    said = run_asr_lm(*arguments, status=status)
     assert named in said
     if status == 1:
         assert len(said.splitlines()) == 1

@@ -212,7 +212,7 @@ def test_no_number_in_a_file_leads_outside_the_arrays(tmp_path, version):
         place = int(generator.integers(len(MAGIC) + 4, len(content)))
         changed = bytearray(content)
         changed[place] = int(generator.integers(256))
-        body = with_right_checksums(bytes(changed), header, version)
+        body = fix_checksums(bytes(changed), header, version)
         path.write_bytes(body)
         try:
             model = open_model(path)
@@ -227,7 +227,7 @@ def test_no_number_in_a_file_leads_outside_the_arrays(tmp_path, version):
     assert refused > 100
 
 
-def with_right_checksums(content: bytes, header: struct.Struct, version: int) -> bytes:
+def fix_checksums(content: bytes, header: struct.Struct, version: int) -> bytes:
     """The content of a file with the checksums that it should have; unchanged where it makes no sense."""
     numbers = list(header.unpack(content[: header.size]))
     order, counts = numbers[2], numbers[3:9]

@@ -77,7 +77,7 @@ class Fake:
         return np.log(0.9 * np.eye(TOKENS)[tokens] + 0.1 / TOKENS)
 
     def search(self, log_probs):
-        return [self.collapsed(rows) for rows in log_probs]
+        return [self.collapsed(make_rows) for make_rows in log_probs]
 
     def collapsed(self, log_probs):
         best = log_probs.argmax(axis=1)
@@ -88,19 +88,19 @@ class Fake:
         return Hypothesis(tuple(best[rows]), " ".join(word.text for word in words), 0.0, words)
 
 
-def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
+def encode_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
     return buffer.getvalue()
 
 
-def heard(model: Fake, samples: np.ndarray, **options) -> Transcript:
-    (transcript,) = transcribe_recordings(model, [wav(samples)], LongformConfig(**options))
+def transcribe(model: Fake, samples: np.ndarray, **options) -> Transcript:
+    (transcript,) = transcribe_recordings(model, [encode_wav(samples)], LongformConfig(**options))
     assert isinstance(transcript, Transcript), transcript
     return transcript
 
 
-def words_of(transcript: Transcript) -> list[Word]:
+def list_words(transcript: Transcript) -> list[Word]:
     return [word for segment in transcript.segments for word in segment.words]
 
 
@@ -124,9 +124,9 @@ def test_at_the_seams_no_token_is_lost_or_doubled(seconds, gaps, tokens, batch_s
     places = places[places < last]
     spoken_tokens = np.resize(tokens, len(places))
     samples[places] = spoken_tokens / 100
-    transcript = heard(Fake(CONTEXT_SECONDS - 0.1), samples, vad=False, batch_size=batch_size)
+    transcript = transcribe(Fake(CONTEXT_SECONDS - 0.1), samples, vad=False, batch_size=batch_size)
     assert transcript.duration == pytest.approx(len(samples) / RATE)
-    inner = [w for w in words_of(transcript) if first / RATE <= w.start < last / RATE + 0.1]
+    inner = [w for w in list_words(transcript) if first / RATE <= w.start < last / RATE + 0.1]
     assert [word.text for word in inner] == [str(token) for token in spoken_tokens]
     late = np.array([word.start for word in inner]) - places / RATE
     assert -FRAME / RATE <= late.min(initial=0) <= late.max(initial=0) <= 2 * FRAME / RATE + 1e-6
@@ -141,7 +141,7 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
     samples = np.zeros(int(seconds * RATE))
     places = np.arange(100 * FRAME, len(samples) - 100 * FRAME, 25 * FRAME)
     samples[places] = np.resize(np.arange(1, TOKENS), len(places)) / 100
-    log_probs, count = compute_whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), wav(samples))
+    log_probs, count = compute_whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), encode_wav(samples))
     assert count == len(samples)
     assert len(log_probs) == -(-count // FRAME)
     heard_tokens = log_probs.argmax(axis=1)
@@ -154,12 +154,12 @@ def test_a_short_recording_is_heard_as_if_it_were_never_cut():
     samples = np.zeros(int(LONGEST_CHUNK_SECONDS * RATE))
     samples[::170] = 0.07
     expected = Fake().array_log_probs(samples)
-    np.testing.assert_array_equal(compute_whole_log_probs(Fake(), wav(samples))[0], expected)
+    np.testing.assert_array_equal(compute_whole_log_probs(Fake(), encode_wav(samples))[0], expected)
     with pytest.raises(AudioError, match=r"no\.wav: cannot be read: no such file"):
         compute_whole_log_probs(Fake(), "no.wav")
 
 
-def rows(text: str) -> np.ndarray:
+def make_rows(text: str) -> np.ndarray:
     """Log-probs of letters, ``-`` for the blank."""
     return np.log(0.9 * np.eye(27)[["-abcdefghijklmnopqrstuvwxyz".index(c) for c in text]] + 0.1 / 27)
 
@@ -177,14 +177,14 @@ def rows(text: str) -> np.ndarray:
     ],
 )
 def test_the_seam_is_in_the_longest_pause_of_both(before, after, margin, place):
-    assert find_seam(rows(before), rows(after), margin) == place
+    assert find_seam(make_rows(before), make_rows(after), margin) == place
 
 
 def test_without_a_pause_the_seam_is_where_the_blank_is_surest():
-    log_probs = rows("abcdefgh")
+    log_probs = make_rows("abcdefgh")
     log_probs[5, BLANK_TOKEN] = np.log(0.3)
     assert find_seam(log_probs, log_probs, 1) == 5
-    assert 2 <= find_seam(log_probs[:, ::-1], rows("abcdefgh"), 2) < 6
+    assert 2 <= find_seam(log_probs[:, ::-1], make_rows("abcdefgh"), 2) < 6
 
 
 # --- what is cut ----------------------------------------------------------------------------------
@@ -229,41 +229,43 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
         assert covered.all() == (bool(find_speech(flags)) or flags.all()) == covered.any()
 
 
-def frames(*lengths: int) -> np.ndarray:
+def make_flags(*lengths: int) -> np.ndarray:
     """Speech, pause, speech and so on."""
     return np.repeat(np.arange(len(lengths)) % 2 == 0, lengths)
 
 
 def test_a_pause_ends_a_piece():
-    cut = find_next_cut(frames(400, PAUSE, 400), overlaps=False, final=False)
+    cut = find_next_cut(make_flags(400, PAUSE, 400), overlaps=False, final=False)
     assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PAUSE // 2, False)
-    assert find_next_cut(frames(400, PAUSE - 1, 400), overlaps=False, final=False) is None
-    cut = find_next_cut(frames(400, 100, 400), overlaps=False, final=False)
+    assert find_next_cut(make_flags(400, PAUSE - 1, 400), overlaps=False, final=False) is None
+    cut = find_next_cut(make_flags(400, 100, 400), overlaps=False, final=False)
     assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PADDING, False)
-    speech = frames(400)
+    speech = make_flags(400)
     for silence in range(1, 2 * PADDING):  # a half of it belongs to the speech behind it
-        assert find_next_cut(np.concatenate([speech, ~frames(silence)]), overlaps=False, final=False) is None
-    cut = find_next_cut(np.concatenate([speech, ~frames(2 * PADDING)]), overlaps=False, final=False)
+        assert (
+            find_next_cut(np.concatenate([speech, ~make_flags(silence)]), overlaps=False, final=False) is None
+        )
+    cut = find_next_cut(np.concatenate([speech, ~make_flags(2 * PADDING)]), overlaps=False, final=False)
     assert cut.end == 400 + PADDING
 
 
 def test_of_short_pauses_the_longest_is_cut_in_the_middle():
     longer = SHORTEST_PAUSE + 2
     assert longer < PAUSE
-    cut = find_next_cut(frames(600, longer, 300, SHORTEST_PAUSE, 900), overlaps=False, final=False)
+    cut = find_next_cut(make_flags(600, longer, 300, SHORTEST_PAUSE, 900), overlaps=False, final=False)
     assert (cut.end, cut.speech_goes_on) == (600 + longer // 2, False)
 
 
 def test_without_a_pause_pieces_overlap():
-    cut = find_next_cut(frames(600, SHORTEST_PAUSE - 1, 1200), overlaps=False, final=False)
+    cut = find_next_cut(make_flags(600, SHORTEST_PAUSE - 1, 1200), overlaps=False, final=False)
     assert (cut.begin, cut.end, cut.speech_goes_on) == (0, LONGEST_CHUNK, True)
 
 
 def test_silence_before_speech_is_passed_over():
-    silence = ~frames(500)
+    silence = ~make_flags(500)
     cut = find_next_cut(silence, overlaps=False, final=False)
     assert (cut.begin, cut.end) == (500 - PADDING, 500 - PADDING)
-    cut = find_next_cut(np.concatenate([silence, frames(100)]), overlaps=False, final=True)
+    cut = find_next_cut(np.concatenate([silence, make_flags(100)]), overlaps=False, final=True)
     assert (cut.begin, cut.end) == (500 - PADDING, 600)
 
 
@@ -284,18 +286,18 @@ def test_no_more_than_a_minute_waits(monkeypatch):
 # --- several voices -------------------------------------------------------------------------------
 
 
-def voices_change(monkeypatch, *places: int) -> None:
+def change_voices(monkeypatch, *places: int) -> None:
     """Let every chunk be one in which somebody else begins to speak at ``places``, as far as it reaches."""
     monkeypatch.setattr(cutting, "find_turns", lambda samples, rate: [p for p in places if p < len(samples)])
 
 
-def whole(length: int, **options) -> Chunk:
+def make_chunk(length: int, **options) -> Chunk:
     return Chunk(7 * FRAME, np.arange(length, dtype=np.float32), **options)
 
 
 def test_a_piece_is_divided_where_voices_change(monkeypatch):
-    voices_change(monkeypatch, 10 * FRAME + 3, 25 * FRAME)
-    divided = list(split_by_voice(whole(30 * FRAME + 1), RATE, FRAME))
+    change_voices(monkeypatch, 10 * FRAME + 3, 25 * FRAME)
+    divided = list(split_by_voice(make_chunk(30 * FRAME + 1), RATE, FRAME))
     assert [chunk.begin for chunk in divided] == [7 * FRAME, 17 * FRAME, 32 * FRAME]
     assert [chunk.adjoins for chunk in divided] == [False, True, True]
     assert not any(chunk.overlaps for chunk in divided)
@@ -304,8 +306,8 @@ def test_a_piece_is_divided_where_voices_change(monkeypatch):
 
 def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
     overlap = round(OVERLAP_SECONDS * RATE)
-    voices_change(monkeypatch, overlap - FRAME, overlap + FRAME)
-    divided = list(split_by_voice(whole(2 * overlap, overlaps=True), RATE, FRAME))
+    change_voices(monkeypatch, overlap - FRAME, overlap + FRAME)
+    divided = list(split_by_voice(make_chunk(2 * overlap, overlaps=True), RATE, FRAME))
     assert [chunk.begin for chunk in divided] == [7 * FRAME, 7 * FRAME + overlap + FRAME]
     assert [(chunk.overlaps, chunk.adjoins) for chunk in divided] == [(True, False), (False, True)]
 
@@ -313,25 +315,25 @@ def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
 @pytest.mark.parametrize("seconds", [31.0, 90.0, 450.0])
 def test_words_are_sought_across_changes_of_voice(monkeypatch, seconds):
     places = [round(time * RATE) for time in (8.03, 16.01, 24.0)]
-    voices_change(monkeypatch, *places)
+    change_voices(monkeypatch, *places)
     monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)  # all is speech, without a pause
     samples = np.zeros(int(seconds * RATE))
     at = np.arange(2 * FRAME, len(samples) - 5 * FRAME, 9 * FRAME)
     samples[at] = np.resize(np.arange(1, TOKENS), len(at)) / 100
     model = Fake()
-    transcript = heard(model, samples)
+    transcript = transcribe(model, samples)
     assert transcript.text.split() == [str(round(100 * token)) for token in samples[at]]
-    late = np.array([word.start for word in words_of(transcript)]) - at / RATE
+    late = np.array([word.start for word in list_words(transcript)]) - at / RATE
     assert -FRAME / RATE <= late.min() <= late.max() <= 2 * FRAME / RATE + 1e-6
     assert len(transcript.segments) == (1 if seconds < 200 else 3)
     assert max(map(max, model.batches)) < 10 * RATE
 
 
 def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
-    voices_change(monkeypatch, 8 * RATE)
+    change_voices(monkeypatch, 8 * RATE)
     monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)
     model = Fake()
-    heard(model, np.full(int(LONGEST_CHUNK_SECONDS * RATE), 0.01))
+    transcribe(model, np.full(int(LONGEST_CHUNK_SECONDS * RATE), 0.01))
     assert model.batches == [[LONGEST_CHUNK_SECONDS * RATE]]
 
 
@@ -341,7 +343,7 @@ def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
 def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
     (tmp_path / "x.wav").write_text("not audio")
     lengths = [3, 80, 1, 20, 9, 45, 2, 2, 31]
-    sources = [wav(np.full(seconds * RATE, 0.01)) for seconds in lengths]
+    sources = [encode_wav(np.full(seconds * RATE, 0.01)) for seconds in lengths]
     sources.insert(4, tmp_path / "x.wav")
     model, progress = Fake(), []
     found = list(
@@ -365,17 +367,22 @@ def test_batches_are_neither_too_many_nor_too_long():
 
 
 def test_a_recording_that_fails_at_its_end_takes_nothing_along():
-    broken = wav(np.full(90 * RATE, 0.03))
+    broken = encode_wav(np.full(90 * RATE, 0.03))
     flac = io.BytesIO()
     soundfile.write(flac, np.full(90 * 8000, 0.02), 8000, format="FLAC")
-    sources = [wav(np.full(RATE, 0.01)), flac.getvalue()[:-2000], wav(np.full(RATE, 0.04)), broken]
+    sources = [
+        encode_wav(np.full(RATE, 0.01)),
+        flac.getvalue()[:-2000],
+        encode_wav(np.full(RATE, 0.04)),
+        broken,
+    ]
     found = list(transcribe_recordings(Fake(), sources, LongformConfig(vad=False)))
     assert [getattr(outcome, "text", "failed") for outcome in found] == ["1", "failed", "4", "3"]
     assert found[3].segments[0].end == 90
 
 
 def test_the_settings_are_told():
-    transcript = heard(Fake(), np.zeros(RATE), vad=False, batch_size=2)
+    transcript = transcribe(Fake(), np.zeros(RATE), vad=False, batch_size=2)
     assert transcript.settings == {"search": "greedy", "vad": False, "batch_size": 2}
     assert transcript.segments == ()
 
@@ -383,7 +390,7 @@ def test_the_settings_are_told():
 # --- real speech ----------------------------------------------------------------------------------
 
 
-def concatenated(pause: float, count: int) -> tuple[np.ndarray, list[str], list[float]]:
+def concatenate(pause: float, count: int) -> tuple[np.ndarray, list[str], list[float]]:
     """Samples one behind the other, what is said in them, and when each begins."""
     recordings = [read_audio(path, 8000) for path in SAMPLES]
     order = np.random.default_rng(2).integers(0, len(SAMPLES), count)
@@ -397,10 +404,10 @@ def concatenated(pause: float, count: int) -> tuple[np.ndarray, list[str], list[
 @pytest.mark.parametrize("vad", [True, False])
 @pytest.mark.parametrize("pause", [0.15, 0.45, 3.0])
 def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
-    samples, said, begins = concatenated(pause, 40)
-    transcript = digits.transcribe(wav(samples, 8000), vad)
+    samples, said, begins = concatenate(pause, 40)
+    transcript = digits.transcribe(encode_wav(samples, 8000), vad)
     assert transcript.text.split() == " ".join(said).split()
-    starts = [word.start for word in words_of(transcript)]
+    starts = [word.start for word in list_words(transcript)]
     assert starts == sorted(starts)
     firsts = np.cumsum([0] + [len(text.split()) for text in said[:-1]])
     np.testing.assert_allclose(np.array(starts)[firsts], begins, atol=0.6)
@@ -409,9 +416,9 @@ def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
 
 
 def test_a_short_recording_is_one_segment(digits):
-    samples, said, _ = concatenated(1.5, 8)
+    samples, said, _ = concatenate(1.5, 8)
     assert len(samples) < LONGEST_CHUNK_SECONDS * 8000
-    transcript = digits.transcribe(wav(samples, 8000))
+    transcript = digits.transcribe(encode_wav(samples, 8000))
     (segment,) = transcript.segments
     assert (segment.start, segment.end) == (0, transcript.duration)
     assert transcript.text.split() == " ".join(said).split()

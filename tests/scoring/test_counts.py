@@ -40,7 +40,7 @@ sentences = items.map(" ".join)
 pairs = st.lists(st.tuples(sentences, sentences), max_size=6)
 
 
-def compared(pairs: list[tuple[str, str]]):
+def compare_pairs(pairs: list[tuple[str, str]]):
     """The comparison of pairs of reference and hypothesis, numbered."""
     return compare_texts(
         {str(i): reference for i, (reference, _) in enumerate(pairs)},
@@ -94,16 +94,16 @@ def test_an_alignment_is_a_list_of_plain_tuples():
 
 @given(pairs, pairs)
 def test_scores_added_are_scores_counted_together(some, others):
-    together = compared(some + others)
-    assert together.words == compared(some).words + compared(others).words
-    assert together.characters == compared(some).characters + compared(others).characters
+    together = compare_pairs(some + others)
+    assert together.words == compare_pairs(some).words + compare_pairs(others).words
+    assert together.characters == compare_pairs(some).characters + compare_pairs(others).characters
     assert together.words == sum(map(together.count_utterance, together.references), ErrorCounts())
 
 
 @given(pairs.filter(lambda pairs: pairs and all(reference for reference, _ in pairs)))
 def test_totals_are_those_of_jiwer(pairs):
     references, hypotheses = map(list, zip(*pairs, strict=True))
-    ours = compared(pairs)
+    ours = compare_pairs(pairs)
     theirs = [jiwer.process_words(references, hypotheses), jiwer.process_characters(references, hypotheses)]
     for score, output, rate in zip(
         (ours.words, ours.characters), theirs, (theirs[0].wer, theirs[1].cer), strict=True
@@ -141,7 +141,7 @@ def test_totals_are_those_of_jiwer(pairs):
     ],
 )
 def test_what_counts_as_an_error(reference, hypothesis, word_errors, character_errors):
-    comparison = compared([(reference, hypothesis)])
+    comparison = compare_pairs([(reference, hypothesis)])
     assert comparison.words.errors == word_errors
     assert comparison.characters.errors == character_errors
     assert comparison.words.wrong_utterances == comparison.characters.wrong_utterances == int(word_errors > 0)
@@ -149,7 +149,7 @@ def test_what_counts_as_an_error(reference, hypothesis, word_errors, character_e
 
 @pytest.mark.parametrize("hypothesis", ["", "a b c", "a x c d", "x y z"])
 def test_match_error_rate_and_information_lost_are_those_of_jiwer(hypothesis):
-    words = compared([("a b c", hypothesis)]).words
+    words = compare_pairs([("a b c", hypothesis)]).words
     theirs = jiwer.process_words("a b c", hypothesis)
     assert words.match_error_rate == pytest.approx(theirs.mer, abs=1e-12)
     assert words.word_information_lost == pytest.approx(theirs.wil, abs=1e-12)
@@ -177,7 +177,9 @@ def test_groups_add_up_and_what_has_no_group_is_left_out():
 
 
 def test_confusions_are_counted():
-    found = compared([("one two", "one too"), ("two", "too"), ("a b", "a"), ("", "oh")]).count_confusions()
+    found = compare_pairs(
+        [("one two", "one too"), ("two", "too"), ("a b", "a"), ("", "oh")]
+    ).count_confusions()
     assert found.substitutions == {("two", "too"): 2}
     assert (found.deletions, found.insertions) == ({"b": 1}, {"oh": 1})
 
@@ -197,14 +199,14 @@ def test_nothing_has_no_rate():
     with pytest.raises(ScoringError, match="no utterances"):
         _ = ErrorCounts().sentence_error_rate
     assert compare_texts({}, {}).rates == {"wer": None, "cer": None, "ser": None}
-    assert compared([(" ", "a")]).rates == {"wer": None, "cer": None, "ser": 1.0}
+    assert compare_pairs([(" ", "a")]).rates == {"wer": None, "cer": None, "ser": 1.0}
 
 
 def test_a_long_line_takes_no_long_time():
     reference = [f"word{number % 977}" for number in range(20_000)]
     hypothesis = [*reference[:9_000], "oh", *reference[9_003:], "oh"]
     started = monotonic()
-    comparison = compared([(" ".join(reference), " ".join(hypothesis))])
+    comparison = compare_pairs([(" ".join(reference), " ".join(hypothesis))])
     assert monotonic() - started < 10
     assert comparison.words == ErrorCounts(1, 2, 1, 20_000, 1, 1)
     assert len(comparison.align("0")) == 20_001
@@ -235,7 +237,7 @@ def test_ids_that_come_twice_are_named():
 
 
 def test_the_worst_utterances_come_first_and_equals_in_order():
-    comparison = compared([("a", "a"), ("a b c", "a"), ("a", "b"), ("d", "e"), ("", "x y z")])
+    comparison = compare_pairs([("a", "a"), ("a b c", "a"), ("a", "b"), ("d", "e"), ("", "x y z")])
     assert comparison.worst_first == ["4", "1", "2", "3"]
 
 
@@ -246,7 +248,7 @@ STEP = re.compile(
 )
 
 
-def unmarked(sentence: str) -> list[tuple[str, str, str]]:
+def parse_marked(sentence: str) -> list[tuple[str, str, str]]:
     """The alignment that a sentence was marked from, its words as they are shown."""
     steps = []
     for word in sentence.split(" ") if sentence else []:
@@ -280,7 +282,7 @@ words = st.one_of(st.text(min_size=1), st.text("[]{}-+\\x", min_size=1)).filter(
 def test_the_mark_up_tells_what_happened_whatever_the_words(reference, hypothesis):
     alignment = align_items(reference, hypothesis)
     sentence = click.unstyle(mark_errors(alignment))
-    assert unmarked(sentence) == [Operation(kind, escape(a), escape(b)) for kind, a, b in alignment]
+    assert parse_marked(sentence) == [Operation(kind, escape(a), escape(b)) for kind, a, b in alignment]
     sentence.encode("utf-8")  # no half characters
     assert "\x1b" not in sentence
 
@@ -301,7 +303,7 @@ def write_lines(path: Path, lines: list[object]) -> Path:
     return path
 
 
-def score(folder: Path, reference: list, *hypotheses: list, options: tuple[str, ...] = ()) -> Result:
+def run_score(folder: Path, reference: list, *hypotheses: list, options: tuple[str, ...] = ()) -> Result:
     """``asr score ref.jsonl hyp0.jsonl hyp1.jsonl ...`` with those lines in the files."""
     paths = [write_lines(folder / "ref.jsonl", reference)]
     paths += [write_lines(folder / f"hyp{n}.jsonl", lines) for n, lines in enumerate(hypotheses)]
@@ -309,7 +311,9 @@ def score(folder: Path, reference: list, *hypotheses: list, options: tuple[str, 
 
 
 def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
-    result = score(tmp_path, REFERENCE, [{"id": "u2", "text": "four"}, {"id": "u1", "text": "one to three"}])
+    result = run_score(
+        tmp_path, REFERENCE, [{"id": "u2", "text": "four"}, {"id": "u1", "text": "one to three"}]
+    )
     assert result.exit_code == 0
     assert result.stderr == ""
     path, columns, raw, normalised, interval, legend, sentence = result.stdout.splitlines()
@@ -324,14 +328,14 @@ def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
 
 
 def test_high_rates_are_no_failure(tmp_path):
-    result = score(tmp_path, [{"id": 1, "text": "a"}], [{"id": "1", "text": ""}])
+    result = run_score(tmp_path, [{"id": 1, "text": "a"}], [{"id": "1", "text": ""}])
     assert result.exit_code == 0
     assert result.stdout.splitlines()[2].count("100.00 %") == 5
 
 
 def test_missing_hypotheses_are_listed_on_stderr(tmp_path):
     for options in ((), ("--json",)):
-        result = score(tmp_path, REFERENCE, [REFERENCE[1]], [], options=options)
+        result = run_score(tmp_path, REFERENCE, [REFERENCE[1]], [], options=options)
         assert result.exit_code == 0
         assert result.stderr.splitlines() == [
             f"{tmp_path}/hyp0.jsonl: no hypothesis for 'u1': their words are deletions",
@@ -351,7 +355,7 @@ def test_missing_hypotheses_are_listed_on_stderr(tmp_path):
 )
 def test_as_many_alignments_are_shown_as_asked_for(tmp_path, options, shown):
     reference = [{"id": f"u{number}", "text": "a " * (number + 1)} for number in range(12)]
-    result = score(tmp_path, reference, [], options=options)
+    result = run_score(tmp_path, reference, [], options=options)
     lines = result.stdout.splitlines()[5:]
     numbers = [line.split()[0] for line in lines[1:]]
     assert numbers == [f"u{number}" for number in reversed(range(12))][:shown]
@@ -359,11 +363,11 @@ def test_as_many_alignments_are_shown_as_asked_for(tmp_path, options, shown):
 
 
 def test_a_right_hypothesis_needs_no_legend(tmp_path):
-    assert len(score(tmp_path, REFERENCE, REFERENCE).stdout.splitlines()) == 5
+    assert len(run_score(tmp_path, REFERENCE, REFERENCE).stdout.splitlines()) == 5
 
 
 def test_json_is_one_object_with_a_result_for_every_file(tmp_path):
-    result = score(tmp_path, REFERENCE, REFERENCE, [{"id": "u1", "text": "one"}], options=("--json",))
+    result = run_score(tmp_path, REFERENCE, REFERENCE, [{"id": "u1", "text": "one"}], options=("--json",))
     printed = json.loads(result.stdout)
     assert printed["reference"] == str(tmp_path / "ref.jsonl")
     right, wrong = printed["results"]
@@ -407,12 +411,12 @@ def test_json_is_one_object_with_a_result_for_every_file(tmp_path):
     ],
 )
 def test_without_reference_words_rates_do_not_apply_and_the_status_is_1(tmp_path, reference, hypothesis, ser):
-    result = score(tmp_path, reference, hypothesis)
+    result = run_score(tmp_path, reference, hypothesis)
     assert result.exit_code == 1
     assert result.stdout.splitlines()[2].split()[3:5] == ["n/a", "n/a"]
     assert isinstance(result.exception, UserError)
     assert str(result.exception).startswith(f"{tmp_path}/ref.jsonl: has no words")
-    result = score(tmp_path, reference, hypothesis, options=("--json",))
+    result = run_score(tmp_path, reference, hypothesis, options=("--json",))
     assert result.exit_code == 1
     (rates,) = json.loads(result.stdout)["results"]
     assert (rates["wer"], rates["wer_percent"], rates["cer"], rates["ser"]) == (None, None, None, ser)
@@ -437,7 +441,7 @@ def test_without_reference_words_rates_do_not_apply_and_the_status_is_1(tmp_path
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_printed(tmp_path, reference, hypothesis, says):
-    result = score(tmp_path, reference, [], hypothesis)
+    result = run_score(tmp_path, reference, [], hypothesis)
     assert result.exit_code == 1
     assert result.stdout == ""
     assert isinstance(result.exception, UserError)
@@ -446,7 +450,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_printed(tmp_path, reference, 
 
 def test_the_lines_of_a_manifest_have_the_ids_that_evaluation_gives_them(tmp_path):
     reference = [{"audio_filepath": "a.wav", "text": "one", "duration": 1.0, "lang": "en"}]
-    assert "  0.00 %" in score(tmp_path, reference, [{"id": "ref-000001", "text": "one"}]).stdout
+    assert "  0.00 %" in run_score(tmp_path, reference, [{"id": "ref-000001", "text": "one"}]).stdout
 
 
 def test_weird_files_are_read_and_shown(tmp_path):

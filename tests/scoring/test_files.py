@@ -35,13 +35,13 @@ IN_FORMATS = {
 }
 
 
-def written(folder: Path, name: str, content: str | bytes) -> Path:
+def write_file(folder: Path, name: str, content: str | bytes) -> Path:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
-def scored(folder: Path, reference: str, hypothesis: str, *options: str) -> Result:
+def run_score(folder: Path, reference: str, hypothesis: str, *options: str) -> Result:
     return CliRunner().invoke(cli, ["score", str(folder / reference), str(folder / hypothesis), *options])
 
 
@@ -54,17 +54,17 @@ def scored(folder: Path, reference: str, hypothesis: str, *options: str) -> Resu
 @pytest.mark.parametrize("last", [True, False])
 def test_a_text_is_the_same_in_every_format(tmp_path, name, end, mark, last):
     content = mark + IN_FORMATS[name].replace("\n", end)
-    path = written(tmp_path, name, content if last else content.removesuffix(end))
+    path = write_file(tmp_path, name, content if last else content.removesuffix(end))
     assert read_texts(path).by_id == REFERENCE
 
 
 def test_plain_lines_are_numbered_and_end_nowhere_else(tmp_path):
-    path = written(tmp_path, "x.txt", "one\u2028two\x0cthree\n\nfour\r\n")
+    path = write_file(tmp_path, "x.txt", "one\u2028two\x0cthree\n\nfour\r\n")
     assert read_texts(path).by_id == {"1": "one\u2028two\x0cthree", "2": "", "3": "four"}
 
 
 def test_a_format_that_the_name_does_not_tell_can_be_said(tmp_path):
-    path = written(tmp_path, "hyp", IN_FORMATS["x.trn"])
+    path = write_file(tmp_path, "hyp", IN_FORMATS["x.trn"])
     assert read_texts(path, "trn").by_id == REFERENCE
     with pytest.raises(ScoringError, match=r"hyp: the name does not tell the format.*jsonl, csv"):
         read_texts(path)
@@ -72,25 +72,25 @@ def test_a_format_that_the_name_does_not_tell_can_be_said(tmp_path):
 
 def test_the_key_of_the_text_can_be_chosen(tmp_path):
     lines = json.dumps({"audio_filepath": "a.wav", "text": "one", "pred_text": "won", "lang": "en"})
-    path = written(tmp_path, "nemo.json", lines)
+    path = write_file(tmp_path, "nemo.json", lines)
     assert read_texts(path).by_id == {"nemo-000001": "one"}
     assert read_texts(path, text_key="pred_text").by_id == {"nemo-000001": "won"}
     assert group_utterances(read_texts(path, text_key="pred_text"), "lang") == {"nemo-000001": "en"}
-    assert read_texts(written(tmp_path, "x.csv", "id,said\na,b\n"), text_key="said").by_id == {"a": "b"}
+    assert read_texts(write_file(tmp_path, "x.csv", "id,said\na,b\n"), text_key="said").by_id == {"a": "b"}
     with pytest.raises(ScoringError, match="trn has no keys"):
-        read_texts(written(tmp_path, "x.trn", "a (b)"), text_key="pred_text")
+        read_texts(write_file(tmp_path, "x.trn", "a (b)"), text_key="pred_text")
 
 
 def test_common_voice_columns_are_known(tmp_path):
-    path = written(tmp_path, "test.tsv", 'client_id\tpath\tsentence\nabc\t1.mp3\tSay "no".\n')
+    path = write_file(tmp_path, "test.tsv", 'client_id\tpath\tsentence\nabc\t1.mp3\tSay "no".\n')
     assert read_texts(path).by_id == {"1.mp3": 'Say "no".'}
     assert group_utterances(read_texts(path), "client_id") == {"1.mp3": "abc"}
 
 
 def test_a_kaldi_directory_tells_speakers_recordings_and_times(tmp_path):
-    path = written(tmp_path, "text", IN_FORMATS["text"])
-    written(tmp_path, "utt2spk", "u1 anna\nu2 anna\nu3 ben\n")
-    written(tmp_path, "segments", "u1 rec 0.5 2.0\nu3 rec 2.0 15.0\n")
+    path = write_file(tmp_path, "text", IN_FORMATS["text"])
+    write_file(tmp_path, "utt2spk", "u1 anna\nu2 anna\nu3 ben\n")
+    write_file(tmp_path, "segments", "u1 rec 0.5 2.0\nu3 rec 2.0 15.0\n")
     texts = read_texts(path)
     assert group_utterances(texts, "speaker") == {"u1": "anna", "u2": "anna", "u3": "ben"}
     assert group_utterances(texts, "recording") == {"u1": "rec", "u3": "rec"}
@@ -108,18 +108,18 @@ def test_durations_fall_into_buckets_that_sort(duration, name):
 
 
 def test_speakers_can_be_taken_from_the_ids(tmp_path):
-    texts = read_texts(written(tmp_path, "x.trn", "a (84-1-2)\nb (85-1-2)\n"))
+    texts = read_texts(write_file(tmp_path, "x.trn", "a (84-1-2)\nb (85-1-2)\n"))
     assert group_utterances(take_speakers_from_ids(texts, re.compile("^([^-]+)")), "speaker") == {
         "84-1-2": "84",
         "85-1-2": "85",
     }
     with pytest.raises(ScoringError, match=r"'\^\(x\)' is not found in '84-1-2', '85-1-2'"):
         take_speakers_from_ids(texts, re.compile("^(x)"))
-    assert scored(tmp_path, "x.trn", "x.trn", "--speaker-from", "(").exit_code == 2
+    assert run_score(tmp_path, "x.trn", "x.trn", "--speaker-from", "(").exit_code == 2
 
 
 def test_a_key_that_no_reference_has_is_named_with_those_there_are(tmp_path):
-    texts = read_texts(written(tmp_path, "x.csv", "id,text,accent\na,b,c\n"))
+    texts = read_texts(write_file(tmp_path, "x.csv", "id,text,accent\na,b,c\n"))
     with pytest.raises(ScoringError, match=r"no reference has 'age'; there is 'accent'"):
         group_utterances(texts, "age")
 
@@ -147,7 +147,7 @@ def test_a_key_that_no_reference_has_is_named_with_those_there_are(tmp_path):
 def test_what_is_not_in_its_format_is_named(tmp_path, name, content, says):
     path = tmp_path / name
     if content is not None:
-        written(tmp_path, name, content)
+        write_file(tmp_path, name, content)
     with pytest.raises(ManifestError, match=re.escape(says)):
         read_texts(path)
 
@@ -183,13 +183,13 @@ def test_any_text_goes_through(tmp_path, name, reference, hypothesis, errors):
     }[name]
     for side, text in (("ref", reference), ("hyp", hypothesis)):
         (tmp_path / side).mkdir()
-        written(tmp_path / side, name, line(text))
-    result = scored(tmp_path, f"ref/{name}", f"hyp/{name}", "--normaliser", "none-v1", "--json")
+        write_file(tmp_path / side, name, line(text))
+    result = run_score(tmp_path, f"ref/{name}", f"hyp/{name}", "--normaliser", "none-v1", "--json")
     assert isinstance(result.exception, SystemExit | UserError | None)
     counts = json.loads(result.stdout)["results"][0]["word_counts"]
     assert counts["substitutions"] + counts["deletions"] + counts["insertions"] == errors
     assert result.exit_code == int(counts["reference_length"] == 0)
-    shown = scored(tmp_path, f"ref/{name}", f"hyp/{name}", "--show-normalised", "--confusions", "3")
+    shown = run_score(tmp_path, f"ref/{name}", f"hyp/{name}", "--show-normalised", "--confusions", "3")
     assert isinstance(shown.exception, SystemExit | UserError | None)
     assert "\0" not in shown.stdout
 
@@ -198,40 +198,40 @@ def test_any_text_goes_through(tmp_path, name, reference, hypothesis, errors):
 
 
 def test_plain_lines_are_paired_by_position_and_must_be_as_many(tmp_path):
-    written(tmp_path, "ref.txt", "a\n\none two\n")
-    written(tmp_path, "hyp.txt", "\nx\none two\n")  # where some tools drop lines and report nothing
-    result = scored(tmp_path, "ref.txt", "hyp.txt", "--json")
+    write_file(tmp_path, "ref.txt", "a\n\none two\n")
+    write_file(tmp_path, "hyp.txt", "\nx\none two\n")  # where some tools drop lines and report nothing
+    result = run_score(tmp_path, "ref.txt", "hyp.txt", "--json")
     (found,) = json.loads(result.stdout)["results"]
     assert (found["wer"], found["word_counts"]["deletions"], found["word_counts"]["insertions"]) == (
         2 / 3,
         1,
         1,
     )
-    written(tmp_path, "short.txt", "a\none two\n")
-    result = scored(tmp_path, "ref.txt", "short.txt")
+    write_file(tmp_path, "short.txt", "a\none two\n")
+    result = run_score(tmp_path, "ref.txt", "short.txt")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "short.txt: 2 texts for 3 references" in str(result.exception)
 
 
 def test_plain_lines_fit_any_references_in_their_order(tmp_path):
-    references = read_texts(written(tmp_path, "x.trn", IN_FORMATS["x.trn"]))
-    lines = read_texts(written(tmp_path, "hyp.txt", "one\n\nfour\n"))
+    references = read_texts(write_file(tmp_path, "x.trn", IN_FORMATS["x.trn"]))
+    lines = read_texts(write_file(tmp_path, "hyp.txt", "one\n\nfour\n"))
     assert pair_texts(references, lines).by_id == {"u1": "one", "u2": "", "u3": "four"}
 
 
 def test_ids_are_not_taken_for_words(tmp_path):
-    written(tmp_path, "ref.txt", "u1 one\nu2 two\n")
+    write_file(tmp_path, "ref.txt", "u1 one\nu2 two\n")
     for lines in ("u2 two\nu1 won\n", "u1 won\nu2 two\n"):
-        written(tmp_path, "hyp.txt", lines)
-        result = scored(tmp_path, "ref.txt", "hyp.txt")
+        write_file(tmp_path, "hyp.txt", lines)
+        result = run_score(tmp_path, "ref.txt", "hyp.txt")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "lines begin with the ids of" in str(result.exception)
-    written(tmp_path, "hyp.txt", "u1 won\nu2 two\nu5 more\n")  # one of them is another
-    assert "lines begin with the ids of" in str(scored(tmp_path, "ref.txt", "hyp.txt").exception)
-    written(tmp_path, "hyp.txt", "u1 won\nu2 two\n")
+    write_file(tmp_path, "hyp.txt", "u1 won\nu2 two\nu5 more\n")  # one of them is another
+    assert "lines begin with the ids of" in str(run_score(tmp_path, "ref.txt", "hyp.txt").exception)
+    write_file(tmp_path, "hyp.txt", "u1 won\nu2 two\n")
     for format, wer in (("kaldi", 0.5), ("lines", 0.25)):
         options = ("--ref-format", format, "--hyp-format", format, "--json")
-        result = scored(tmp_path, "ref.txt", "hyp.txt", *options)
+        result = run_score(tmp_path, "ref.txt", "hyp.txt", *options)
         assert json.loads(result.stdout)["results"][0]["wer"] == wer
 
 
@@ -239,14 +239,14 @@ def test_ids_are_not_taken_for_words(tmp_path):
     ("reference", "hypothesis", "option"), [("text", "hyp.txt", "--hyp"), ("ref.txt", "text", "--ref")]
 )
 def test_ids_in_one_of_two_files_are_not_taken_for_words(tmp_path, reference, hypothesis, option):
-    written(tmp_path, reference, "anna-1 one\nben-1 two\n")
-    written(tmp_path, hypothesis, "ben-1 two\nanna-1 won\n")
-    result = scored(tmp_path, reference, hypothesis)
+    write_file(tmp_path, reference, "anna-1 one\nben-1 two\n")
+    write_file(tmp_path, hypothesis, "ben-1 two\nanna-1 won\n")
+    result = run_score(tmp_path, reference, hypothesis)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"pair by them with {option}-format kaldi, or" in str(result.exception)
-    result = scored(tmp_path, reference, hypothesis, f"{option}-format", "kaldi", "--json")
+    result = run_score(tmp_path, reference, hypothesis, f"{option}-format", "kaldi", "--json")
     assert json.loads(result.stdout)["results"][0]["wer"] == 0.5
-    assert scored(tmp_path, reference, hypothesis, f"{option}-format", "lines", "--json").exit_code == 0
+    assert run_score(tmp_path, reference, hypothesis, f"{option}-format", "lines", "--json").exit_code == 0
 
 
 STM = """;; a comment
@@ -270,8 +270,8 @@ rec B 9.5 0.5 after
 
 
 def test_the_words_of_a_ctm_file_fall_into_the_segments_of_an_stm_file(tmp_path):
-    references = read_texts(written(tmp_path, "ref.stm", STM))
-    hypotheses = pair_texts(references, read_texts(written(tmp_path, "hyp.ctm", CTM)))
+    references = read_texts(write_file(tmp_path, "ref.stm", STM))
+    hypotheses = pair_texts(references, read_texts(write_file(tmp_path, "hyp.ctm", CTM)))
     assert hypotheses.by_id == {
         "rec-A-1.0-2.0": "before one two",
         "rec-A-4.0-5.0": "late gap three",
@@ -282,16 +282,16 @@ def test_the_words_of_a_ctm_file_fall_into_the_segments_of_an_stm_file(tmp_path)
 
 
 def test_a_ctm_file_needs_segments_for_its_recordings(tmp_path):
-    references = read_texts(written(tmp_path, "ref.stm", STM))
+    references = read_texts(write_file(tmp_path, "ref.stm", STM))
     with pytest.raises(ScoringError, match="no segments for recording and channel 'rec C'"):
-        pair_texts(references, read_texts(written(tmp_path, "hyp.ctm", "rec C 1.0 0.2 one\n")))
+        pair_texts(references, read_texts(write_file(tmp_path, "hyp.ctm", "rec C 1.0 0.2 one\n")))
     with pytest.raises(ScoringError, match="need hypotheses in CTM"):
-        pair_texts(references, read_texts(written(tmp_path, "x.trn", "one (u1)\n")))
+        pair_texts(references, read_texts(write_file(tmp_path, "x.trn", "one (u1)\n")))
 
 
 def test_a_ctm_file_is_paired_by_its_recordings_where_there_are_no_segments(tmp_path):
-    references = read_texts(written(tmp_path, "x.trn", "one two (u1)\n"))
-    words = read_texts(written(tmp_path, "hyp.ctm", "u1 1 0.1 0.2 one\nu1 1 0.4 0.2 too\n"))
+    references = read_texts(write_file(tmp_path, "x.trn", "one two (u1)\n"))
+    words = read_texts(write_file(tmp_path, "hyp.ctm", "u1 1 0.1 0.2 one\nu1 1 0.4 0.2 too\n"))
     assert pair_texts(references, words).by_id == {"u1": "one too"}
 
 
@@ -328,7 +328,7 @@ def test_totals_are_those_of_sclite(tmp_path):
             " ".join(hypothesis),
         )
     for name, texts in (("ref.trn", references), ("hyp.trn", hypotheses)):
-        written(tmp_path, name, "".join(f"{text} ({id})\n" for id, text in texts.items()))
+        write_file(tmp_path, name, "".join(f"{text} ({id})\n" for id, text in texts.items()))
     theirs = sclite("-r", f"{tmp_path}/ref.trn", "trn", "-h", f"{tmp_path}/hyp.trn", "trn", "-i", "spu_id")
     ours = compare_texts(references, read_texts(tmp_path / "hyp.trn").by_id)
     assert set(theirs) == set(references)
@@ -348,9 +348,9 @@ def test_totals_are_those_of_sclite(tmp_path):
 
 
 def test_words_are_shared_out_among_segments_as_sclite_does(tmp_path):
-    written(tmp_path, "ref.stm", STM)
+    write_file(tmp_path, "ref.stm", STM)
     in_order = sorted(CTM.splitlines(), key=lambda line: (line.split()[1], float(line.split()[2])))
-    written(tmp_path, "hyp.ctm", "\n".join(in_order))
+    write_file(tmp_path, "hyp.ctm", "\n".join(in_order))
     theirs = sclite("-r", f"{tmp_path}/ref.stm", "stm", "-h", f"{tmp_path}/hyp.ctm", "ctm")
     references = read_texts(tmp_path / "ref.stm")
     hypotheses = pair_texts(references, read_texts(tmp_path / "hyp.ctm"))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 NASTY = "<script>document.title='run'</script> </script><img src=x onerror=\"document.title='run'\"> <!--"
 
 
-def written(path: Path, lines: list[dict]) -> Path:
+def write_jsonl(path: Path, lines: list[dict]) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
@@ -46,7 +46,7 @@ def report(tmp_path) -> Path:
     ]
     second = [{"id": id, "text": text} for id, text in texts.items()]
     paths = [
-        written(tmp_path / name, lines)
+        write_jsonl(tmp_path / name, lines)
         for name, lines in (("ref.jsonl", reference), ("first.jsonl", first), ("second.jsonl", second))
     ]
     out = tmp_path / "report.html"
@@ -56,7 +56,7 @@ def report(tmp_path) -> Path:
     return out
 
 
-def data_of(text: str) -> dict:
+def read_data(text: str) -> dict:
     (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     return json.loads(found)
 
@@ -65,7 +65,7 @@ def data_of(text: str) -> dict:
 
 
 def test_the_page_holds_the_totals_and_every_utterance(report):
-    data = data_of(report.read_text())
+    data = read_data(report.read_text())
     assert [row["id"] for row in data["rows"]] == ["a", "b", "c", "d"]
     assert data["rows"][0]["text"] == [["one", 1, 1], ["eight", 1, 1], ["seven", "", 1], ["two", 1, 1]]
     assert data["rows"][0]["times"] == [[0.0, 0.3], [0.4, 0.7], [0.7, 0.8], [0.8, 1.1]]
@@ -117,10 +117,10 @@ def test_words_have_the_times_of_their_pieces_and_deleted_ones_those_between():
 
 
 def test_a_page_is_made_where_there_is_nothing(tmp_path):
-    path = written(tmp_path / "x.jsonl", [{"id": "a", "text": ""}])
+    path = write_jsonl(tmp_path / "x.jsonl", [{"id": "a", "text": ""}])
     result = CliRunner().invoke(cli, ["score", str(path), str(path), "--report", str(tmp_path / "x.html")])
     assert result.exit_code == 1  # no words
-    assert data_of((tmp_path / "x.html").read_text())["systems"][0]["rates"]["wer"] is None
+    assert read_data((tmp_path / "x.html").read_text())["systems"][0]["rates"]["wer"] is None
 
 
 # In a browser
@@ -200,7 +200,7 @@ def test_what_stands_in_a_text_is_shown_and_not_run(opened):
     assert opened.locator("img").count() == 0
 
 
-def becomes(tab, condition: str, seconds: float = 10) -> bool:
+def wait_until(tab, condition: str, seconds: float = 10) -> bool:
     """Whether a condition on the player comes true; the page's policy forbids to wait for it inside."""
     for _ in range(int(seconds / 0.05)):
         if tab.evaluate(f"(({condition}))(document.getElementById('audio'))"):
@@ -211,19 +211,19 @@ def becomes(tab, condition: str, seconds: float = 10) -> bool:
 
 def test_words_play_their_stretch(opened):
     opened.click("[data-id=a] .word >> text=eight >> nth=0")
-    assert becomes(opened, "(audio) => audio.currentTime > 0.39 && !audio.paused")
+    assert wait_until(opened, "(audio) => audio.currentTime > 0.39 && !audio.paused")
     assert opened.locator(".playing").count() == 1
-    assert becomes(opened, "(audio) => audio.paused")
+    assert wait_until(opened, "(audio) => audio.paused")
     assert 0.65 <= opened.evaluate("document.getElementById('audio').currentTime") <= 1.2
     assert opened.locator(".playing").count() == 0
     opened.click("[data-id=a] .play")
-    assert becomes(opened, "(audio) => audio.currentTime < 0.4 && !audio.paused")
+    assert wait_until(opened, "(audio) => audio.currentTime < 0.4 && !audio.paused")
 
 
 def test_five_thousand_utterances_are_no_trouble(browser, tmp_path):
     lines = [{"id": f"u{n:04}", "text": " ".join(f"w{(n * k) % 97}" for k in range(16))} for n in range(5000)]
     wrong = [line | {"text": line["text"].replace("w5", "oh")} for line in lines]
-    paths = [written(tmp_path / "ref.jsonl", lines), written(tmp_path / "hyp.jsonl", wrong)]
+    paths = [write_jsonl(tmp_path / "ref.jsonl", lines), write_jsonl(tmp_path / "hyp.jsonl", wrong)]
     options = ["--report", str(tmp_path / "x.html"), "--alignments", "0"]
     assert CliRunner().invoke(cli, ["score", *map(str, paths), *options]).exit_code == 0
     assert (tmp_path / "x.html").stat().st_size < 4_000_000

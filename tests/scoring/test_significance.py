@@ -41,7 +41,7 @@ UTTERANCES, SPEAKERS, DRAWS = 300, 40, 1000
 TRUE_RATE = 0.1
 
 
-def errors_of_a_test_set(generator: np.random.Generator, speakers_differ: bool):
+def draw_test_set(generator: np.random.Generator, speakers_differ: bool):
     """Speakers, words and errors of 300 utterances by 40 speakers; every word is wrong one time in ten."""
     speakers = generator.integers(SPEAKERS, size=UTTERANCES)
     words = generator.integers(5, 26, size=UTTERANCES)
@@ -50,12 +50,12 @@ def errors_of_a_test_set(generator: np.random.Generator, speakers_differ: bool):
     return speakers, words, generator.binomial(words, chance)
 
 
-def coverage(speakers_differ: bool, sets: int = 300) -> tuple[float, float]:
+def measure_coverage(speakers_differ: bool, sets: int = 300) -> tuple[float, float]:
     """How often the interval by utterance and the one by speaker hold the true rate."""
     generator = np.random.default_rng(7)
     covered = np.zeros(2)
     for seed in range(sets):
-        speakers, words, errors = errors_of_a_test_set(generator, speakers_differ)
+        speakers, words, errors = draw_test_set(generator, speakers_differ)
         sums = sum_by_label(np.stack([errors, words], axis=1), [str(speaker) for speaker in speakers])
         for place, rows in enumerate((np.stack([errors, words], axis=1), sums)):
             interval = bootstrap_interval(rows[:, 0], rows[:, 1], draws=DRAWS, seed=seed)
@@ -65,18 +65,18 @@ def coverage(speakers_differ: bool, sets: int = 300) -> tuple[float, float]:
 
 
 def test_intervals_cover_where_speakers_are_alike():
-    by_utterance, by_speaker = coverage(speakers_differ=False)
+    by_utterance, by_speaker = measure_coverage(speakers_differ=False)
     assert 0.92 <= by_utterance <= 0.97
     assert 0.92 <= by_speaker <= 0.97
 
 
 def test_where_speakers_differ_only_the_interval_by_speaker_covers():
-    by_utterance, by_speaker = coverage(speakers_differ=True)
+    by_utterance, by_speaker = measure_coverage(speakers_differ=True)
     assert 0.92 <= by_speaker <= 0.97
     assert by_utterance < 0.80  # why the interval by speaker is the one to believe
 
 
-def simulated_flags(generator: np.random.Generator, second_is_worse: float, systems_differ_by_speaker: float):
+def simulate_flags(generator: np.random.Generator, second_is_worse: float, systems_differ_by_speaker: float):
     """Speakers, and which words two systems have wrong, in 300 utterances by 40 speakers.
 
     Words are as hard for one system as for the other, but for what the arguments add: a share of errors
@@ -100,7 +100,7 @@ def finds_significant(
 ) -> list[bool]:
     """Whether the interval by utterance, by speaker, the segment test and McNemar's see a difference."""
     generator = np.random.default_rng(seed)
-    speakers, flags = simulated_flags(generator, second_is_worse, systems_differ_by_speaker)
+    speakers, flags = simulate_flags(generator, second_is_worse, systems_differ_by_speaker)
     rows = np.array([[int(a.sum()) - int(b.sum()), len(a)] for a, b in flags])
     sums = sum_by_label(rows, speakers)
     pairs = [
@@ -232,7 +232,7 @@ def test_mcnemar_is_exact(one, other):
     assert found.p == pytest.approx(binomtest(one, one + other).pvalue if one + other else 1.0)
 
 
-def spoken(count: int, seed: int, rate: float) -> dict[str, str]:
+def draw_texts(count: int, seed: int, rate: float) -> dict[str, str]:
     """Texts with errors against ``count`` utterances of twelve words."""
     generator = random.Random(seed)
     texts = {}
@@ -242,7 +242,7 @@ def spoken(count: int, seed: int, rate: float) -> dict[str, str]:
     return texts
 
 
-def system(texts: dict[str, str], name: str, speakers: bool = True):
+def make_system(texts: dict[str, str], name: str, speakers: bool = True):
     """A system and its references."""
     utterances = [
         Utterance(
@@ -258,7 +258,11 @@ def system(texts: dict[str, str], name: str, speakers: bool = True):
 def test_segments_are_those_of_sc_stats(tmp_path):
     if shutil.which("sctk") is None:
         pytest.skip("sctk is not installed (Debian: apt-get install sctk)")
-    texts = {"ref": spoken(400, 0, 0.0), "first": spoken(400, 1, 0.12), "second": spoken(400, 2, 0.15)}
+    texts = {
+        "ref": draw_texts(400, 0, 0.0),
+        "first": draw_texts(400, 1, 0.12),
+        "second": draw_texts(400, 2, 0.15),
+    }
     for name, lines in texts.items():
         (tmp_path / name).write_text("".join(f"{text} ({id})\n" for id, text in lines.items()))
     sgml = ""
@@ -299,8 +303,8 @@ def test_segments_are_those_of_sc_stats(tmp_path):
 
 
 def test_a_significant_difference_is_called_so():
-    references, first = system(spoken(240, 1, 0.20), "first")
-    _, second = system(spoken(240, 2, 0.10), "second")
+    references, first = make_system(draw_texts(240, 1, 0.20), "first")
+    _, second = make_system(draw_texts(240, 2, 0.10), "second")
     found = compare_two(first, second, list_speakers(references.utterances))
     assert found.is_significant is True
     assert found.verdict.startswith("The difference is significant: second beats first by ")
@@ -312,8 +316,8 @@ def test_a_significant_difference_is_called_so():
 
 
 def test_a_difference_by_chance_is_not_significant():
-    references, first = system(spoken(240, 1, 0.20), "first")
-    _, second = system(spoken(240, 3, 0.20), "second")
+    references, first = make_system(draw_texts(240, 1, 0.20), "first")
+    _, second = make_system(draw_texts(240, 3, 0.20), "second")
     found = compare_two(first, second, list_speakers(references.utterances))
     assert found.is_significant is False
     assert "is not significant" in found.verdict
@@ -323,10 +327,10 @@ def test_a_difference_by_chance_is_not_significant():
 
 
 def test_what_a_single_speaker_causes_is_undecided():
-    texts = spoken(240, 1, 0.10)
+    texts = draw_texts(240, 1, 0.10)
     broken = {id: "x " * 12 if id.startswith("s00") else text for id, text in texts.items()}
-    references, first = system(texts, "first")
-    found = compare_two(first, system(broken, "second")[1], list_speakers(references.utterances))
+    references, first = make_system(texts, "first")
+    found = compare_two(first, make_system(broken, "second")[1], list_speakers(references.utterances))
     assert found.by_utterance.excludes_zero
     assert not found.by_speaker.excludes_zero
     assert found.is_significant is None
@@ -335,8 +339,8 @@ def test_what_a_single_speaker_causes_is_undecided():
 
 
 def test_cautions():
-    references, first = system(spoken(60, 1, 0.2), "first", speakers=False)
-    _, second = system(spoken(60, 2, 0.2), "second", speakers=False)
+    references, first = make_system(draw_texts(60, 1, 0.2), "first", speakers=False)
+    _, second = make_system(draw_texts(60, 2, 0.2), "second", speakers=False)
     assert list_speakers(references.utterances) == []
     assert compute_intervals(first.comparison, [])["by_speaker"] is None
     assert "The speakers are not known" in compare_two(first, second, []).verdict

@@ -38,13 +38,13 @@ LEXICON = make_lexicon([("the", ("DH", "AH")), ("the", ("DH", "IY")), ("a", ("AH
 PHONES = Tokenizer((BLANK, *LEXICON.phones), lexicon=LEXICON)
 
 
-def drawn(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
+def draw_log_probs(seed: int, frames: int, vocabulary: int = 4) -> np.ndarray:
     """Normalised log-probs."""
     values = np.random.default_rng(seed).standard_normal((frames, vocabulary)).astype(np.float32)
     return values - np.logaddexp.reduce(values, axis=1, keepdims=True)
 
 
-def spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray:
+def make_spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray:
     """Log-probs whose best token in each frame is that of ``path``."""
     probabilities = np.full((len(path), vocabulary), (1 - peak) / (vocabulary - 1))
     probabilities[np.arange(len(path)), path] = peak
@@ -57,7 +57,7 @@ def spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray
 @settings(deadline=None)
 @given(seed=st.integers(0, 10**6), frames=st.integers(1, 6), data=st.data())
 def test_the_alignment_is_the_best_path(seed, frames, data):
-    log_probs = drawn(seed, frames)
+    log_probs = draw_log_probs(seed, frames)
     tokens = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     paths = [p for p in itertools.product(range(4), repeat=frames) if collapse(p) == tokens]
     if not paths:
@@ -88,7 +88,7 @@ def test_the_alignment_is_the_best_path(seed, frames, data):
 @example(seed=0, frames=40, count=20, block=1, ties=False)
 @example(seed=1, frames=39, count=20, block=2, ties=True)
 def test_block_by_block_the_path_is_that_of_the_whole_table(seed, frames, count, block, ties):
-    log_probs = drawn(seed, frames)
+    log_probs = draw_log_probs(seed, frames)
     if ties:  # to multiples of which sums are exact
         log_probs = np.round(log_probs * 2) / 2
     tokens = np.random.default_rng(seed).integers(1, 4, min(count, (frames + 1) // 2)).astype(np.int32)
@@ -97,7 +97,7 @@ def test_block_by_block_the_path_is_that_of_the_whole_table(seed, frames, count,
 
 
 def test_a_path_whose_steps_are_too_many_is_the_same():
-    log_probs, tokens = drawn(5, 300), np.random.default_rng(5).integers(1, 4, 120)
+    log_probs, tokens = draw_log_probs(5, 300), np.random.default_rng(5).integers(1, 4, 120)
     whole = align_tokens(log_probs, tokens)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aligning, "MOST_STEPS", 0)
@@ -159,14 +159,14 @@ def times(aligned: tuple[AlignedWord, ...]) -> list[tuple[str, float, float, str
 def test_characters_and_words_are_where_they_were_planted():
     #       0  1  2  3  4  5  6  7  8  9
     path = [0, 2, 2, 0, 3, 1, 0, 4, 4, 0]
-    aligned = align_text(spiky(path), " ab  c", LETTERS, 0.1, 1.0)
+    aligned = align_text(make_spiky(path), " ab  c", LETTERS, 0.1, 1.0)
     assert times(aligned) == [("ab", 0.1, 0.5, "ab"), ("c", 0.7, 0.9, "c")]
     assert [(round(u.start, 6), round(u.end, 6)) for u in aligned[0].units] == [(0.1, 0.3), (0.4, 0.5)]
     assert all(unit.confidence == pytest.approx(0.9) for word in aligned for unit in word.units)
 
 
 def test_a_word_is_as_sure_as_its_units_and_ends_with_the_recording():
-    log_probs = np.concatenate([spiky([2], peak=0.9), spiky([3], peak=0.4)])
+    log_probs = np.concatenate([make_spiky([2], peak=0.9), make_spiky([3], peak=0.4)])
     (word,) = align_text(log_probs, "ab", LETTERS, 0.1, 0.15)
     assert word.word.confidence == pytest.approx(math.sqrt(0.9 * 0.4))
     assert word.word.end == word.units[1].end == 0.15
@@ -176,7 +176,7 @@ def test_pieces_belong_to_their_words():
     tokenizer = learn_tokenizer(TextConfig(tokens="bpe", vocabulary_size=16), ["one two one two three"])
     tokens = tokenizer.encode("two three one")
     path = [token for number in tokens for token in (number, 0)]
-    aligned = align_text(spiky(path, len(tokenizer)), "two three one", tokenizer, 1.0, 99.0)
+    aligned = align_text(make_spiky(path, len(tokenizer)), "two three one", tokenizer, 1.0, 99.0)
     assert [("".join(unit.text for unit in word.units)) for word in aligned] == ["two", "three", "one"]
     assert [word.word.start for word in aligned] == [word.units[0].start for word in aligned]
     assert sum(len(word.units) for word in aligned) == sum(tokenizer.surfaces[t] != " " for t in tokens)
@@ -187,17 +187,17 @@ def test_the_pronunciation_that_is_heard_is_taken(said):
     numbers = {symbol: number for number, symbol in enumerate(PHONES.symbols)}
     spoken = [*said[0], "IY", *said[1], *said[2], "AH"]
     path = [token for phone in spoken for token in (numbers[phone], 0)]
-    aligned = align_text(spiky(path, len(PHONES)), "the he the the a", PHONES, 1.0, 99.0)
+    aligned = align_text(make_spiky(path, len(PHONES)), "the he the the a", PHONES, 1.0, 99.0)
     assert [unit.text for word in aligned for unit in word.units] == spoken
     assert [word.word.text for word in aligned] == ["the", "he", "the", "the", "a"]
 
 
 def test_a_pronunciation_that_has_no_room_is_not_taken():
-    (word,) = align_text(drawn(0, 2, len(PHONES)), "the", PHONES, 1.0, 2.0)
+    (word,) = align_text(draw_log_probs(0, 2, len(PHONES)), "the", PHONES, 1.0, 2.0)
     assert len(word.units) == 2
     lexicon = make_lexicon([("x", ("K",)), ("x", ("EH", "K", "S"))])
     tokenizer = Tokenizer((BLANK, *lexicon.phones), lexicon=lexicon)
-    assert len(align_text(drawn(0, 2, 4), "x", tokenizer, 1.0, 2.0)[0].units) == 1
+    assert len(align_text(draw_log_probs(0, 2, 4), "x", tokenizer, 1.0, 2.0)[0].units) == 1
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_pronunciation_that_has_no_room_is_not_taken():
     ],
 )  # fmt: skip
 def test_a_text_that_does_not_fit_is_said(text, tokenizer, error, says):
-    log_probs = drawn(3, 5, len(tokenizer))
+    log_probs = draw_log_probs(3, 5, len(tokenizer))
     if error is None:
         assert align_text(log_probs, text, tokenizer, 1.0, 5.0)
         return

@@ -17,7 +17,7 @@ from tests.reference import collapse
 LETTERS = Tokenizer((BLANK, SPACE, "a", "b", "c"))
 
 
-def spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray:
+def make_spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray:
     """Log-probs whose best token in each frame is that of ``path``."""
     probabilities = np.full((len(path), vocabulary), (1 - peak) / (vocabulary - 1))
     probabilities[np.arange(len(path)), path] = peak
@@ -38,12 +38,12 @@ def spiky(path: list[int], vocabulary: int = 5, peak: float = 0.9) -> np.ndarray
     ],
 )
 def test_a_path_is_collapsed(path, text):
-    assert search_greedily(spiky(path), LETTERS, 0.04).text == text
+    assert search_greedily(make_spiky(path), LETTERS, 0.04).text == text
 
 
 @given(st.lists(st.integers(0, 4), max_size=30))
 def test_tokens_are_those_of_the_oracle(path):
-    hypothesis = search_greedily(spiky(path), LETTERS, 0.04)
+    hypothesis = search_greedily(make_spiky(path), LETTERS, 0.04)
     assert hypothesis.tokens == tuple(collapse(path))
     assert hypothesis.score == pytest.approx(len(path) * math.log(0.9))
     assert " ".join(word.text for word in hypothesis.words) == hypothesis.text
@@ -56,7 +56,7 @@ def test_tokens_are_those_of_the_oracle(path):
 def test_a_word_lasts_from_its_first_token_to_its_last():
     #       0  1  2  3  4  5  6  7  8  9
     path = [0, 2, 2, 0, 3, 1, 0, 4, 4, 0]
-    words = search_greedily(spiky(path), LETTERS, 0.1).words
+    words = search_greedily(make_spiky(path), LETTERS, 0.1).words
     assert [(word.text, round(word.start, 6), round(word.end, 6)) for word in words] == [
         ("ab", 0.1, 0.5),
         ("c", 0.7, 0.9),
@@ -64,7 +64,7 @@ def test_a_word_lasts_from_its_first_token_to_its_last():
 
 
 def test_a_word_is_as_sure_as_its_tokens_together():
-    log_probs = np.concatenate([spiky([2], peak=0.9), spiky([3], peak=0.4)])
+    log_probs = np.concatenate([make_spiky([2], peak=0.9), make_spiky([3], peak=0.4)])
     (word,) = search_greedily(log_probs, LETTERS, 0.1).words
     assert word.confidence == pytest.approx(math.sqrt(0.9 * 0.4))
 
@@ -77,6 +77,6 @@ def test_pieces_with_several_letters_make_words():
 def test_bpe_pieces_give_the_text_back():
     tokenizer = learn_tokenizer(TextConfig(tokens="bpe", vocabulary_size=16), ["one two one two three"])
     path = [token for number in tokenizer.encode("two three one") for token in (number, 0)]
-    hypothesis = search_greedily(spiky(path, len(tokenizer)), tokenizer, 0.04)
+    hypothesis = search_greedily(make_spiky(path, len(tokenizer)), tokenizer, 0.04)
     assert hypothesis.text == "two three one"
     assert [word.text for word in hypothesis.words] == ["two", "three", "one"]

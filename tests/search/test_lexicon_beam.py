@@ -48,13 +48,13 @@ WIDE = SearchConfig(
 MODEL = estimate_bigrams("to tea", "two u", "toot to u", "tea tea", "two toot")
 
 
-def drawn(seed: int, frames: int, vocabulary: int = 3) -> np.ndarray:
+def draw_log_probs(seed: int, frames: int, vocabulary: int = 3) -> np.ndarray:
     """Random normalised log-probs."""
     logits = np.random.default_rng(seed).normal(0, 2, (frames, vocabulary))
     return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
 
 
-def readings(tokens: tuple[int, ...], lexicon: Lexicon) -> list[tuple[str, ...]]:
+def list_readings(tokens: tuple[int, ...], lexicon: Lexicon) -> list[tuple[str, ...]]:
     """All ways to read phones as words; one that can be had by several pronunciations comes as often."""
     if not tokens:
         return [()]
@@ -64,27 +64,29 @@ def readings(tokens: tuple[int, ...], lexicon: Lexicon) -> list[tuple[str, ...]]
         for word, variants in lexicon.words.items()
         for said in variants
         if tuple(phones[: len(said)]) == said
-        for rest in readings(tokens[len(said) :], lexicon)
+        for rest in list_readings(tokens[len(said) :], lexicon)
     ]
 
 
-def phrase_words(words: tuple[str, ...], phrases: list[str]) -> int:
+def count_phrase_words(words: tuple[str, ...], phrases: list[str]) -> int:
     """How many words of ``words`` are in a phrase, one that is in several counted for each."""
     starts = range(len(words))
     split = [tuple(phrase.split()) for phrase in phrases]
     return sum(len(p) for p in split for i in starts if words[i : i + len(p)] == p)
 
 
-def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None, phrases: list[str]):
+def score_every_reading(
+    log_probs: np.ndarray, config: SearchConfig, model: NgramModel | None, phrases: list[str]
+):
     """The score of every word sequence, by its definition."""
     acoustic: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for tokens, log_prob in every_label_sequence(log_probs.astype(np.float64)).items():
-        for words in readings(tokens, WORDS):
+        for words in list_readings(tokens, WORDS):
             acoustic[words].append(log_prob)
     scores = {}
     for words, parts in acoustic.items():
         heard, lm = float(np.logaddexp.reduce(parts)), 0.0
-        extra = config.hotword_weight * phrase_words(words, phrases)
+        extra = config.hotword_weight * count_phrase_words(words, phrases)
         if model is not None:
             log_probs_, state = model.score_words(words, model.begin)
             lm = sum(log_probs_) + model.score_words(["</s>"], state)[0][0]
@@ -108,10 +110,10 @@ def every_reading(log_probs: np.ndarray, config: SearchConfig, model: NgramModel
 def test_a_wide_beam_finds_what_exhaustive_search_finds(
     seed, frames, lm_weight, word_bonus, with_model, phrases
 ):
-    log_probs = drawn(seed, frames)
+    log_probs = draw_log_probs(seed, frames)
     model = MODEL if with_model else None
     config = replace(WIDE, lm_weight=lm_weight, word_bonus=word_bonus, hotword_weight=1.3)
-    expected = every_reading(log_probs, config, model, phrases)
+    expected = score_every_reading(log_probs, config, model, phrases)
     found = LexiconBeamSearch(config, TOKENIZER, model, phrases).find_best(log_probs, n_best=10_000)
     assert {tuple(e.word for e in one.entries) for one in found} == set(expected)
     for one in found:
@@ -136,7 +138,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
 def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word_bonus, with_model, phrases):
     config = replace(WIDE, beam_size=50, beam_threshold=threshold, word_bonus=word_bonus)
     decoder = LexiconBeamSearch(config, TOKENIZER, MODEL if with_model else None, phrases)
-    log_probs = drawn(seed, 12)
+    log_probs = draw_log_probs(seed, 12)
     found = decoder.find_best(log_probs, n_best=50)
     decoder.table = decoder.table._replace(ending=np.inf)  # nothing is skipped
     assert found == decoder.find_best(log_probs, n_best=50)
@@ -145,14 +147,14 @@ def test_what_is_skipped_early_is_what_the_threshold_drops(seed, threshold, word
 @UNHURRIED
 @given(seed=st.integers(0, 10**6))
 def test_a_closed_lexicon_has_only_words_of_the_language_model(seed):
-    log_probs = drawn(seed, 5)
-    expected = every_reading(log_probs, WIDE, MODEL, [])
+    log_probs = draw_log_probs(seed, 5)
+    expected = score_every_reading(log_probs, WIDE, MODEL, [])
     best = max(score for words, score in expected.items() if "ut" not in words)
     found = LexiconBeamSearch(replace(WIDE, closed=True), TOKENIZER, MODEL).find_best(log_probs)[0]
     assert found.score == pytest.approx(best, abs=1e-4)
 
 
-def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
+def speak_phones(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
     """Log-probs of phones, each some frames long, a blank behind it."""
     tokens = [TOKENIZER.symbols.index(phone) for phone in phones.split()]
     path = [t for token in tokens for t in [token] * frames + [0]]
@@ -163,7 +165,7 @@ def spoken(phones: str, sure: float = 0.9, frames: int = 2) -> np.ndarray:
 
 def test_the_language_model_tells_words_that_sound_alike():
     config = SearchConfig(beam_size=20)
-    heard = spoken("T U T U")
+    heard = speak_phones("T U T U")
     models = (estimate_bigrams("to two", "toot"), estimate_bigrams("two to", "toot"))
     one, other = (LexiconBeamSearch(config, TOKENIZER, m).find_hypotheses(heard, 0.04)[0] for m in models)
     assert (one.text, other.text) == ("to two", "two to")
@@ -174,8 +176,8 @@ def test_what_comes_later_decides_which_word_it_was():
     # Alone "to" is more likely, but only "two" goes before "toot".
     model = estimate_bigrams("to", "to", "to tea", "two toot")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=50, lm_weight=1.5), TOKENIZER, model)
-    assert decoder.find_hypotheses(spoken("T U"), 0.04)[0].text == "to"
-    assert decoder.find_hypotheses(spoken("T U T U T"), 0.04)[0].text == "two toot"
+    assert decoder.find_hypotheses(speak_phones("T U"), 0.04)[0].text == "to"
+    assert decoder.find_hypotheses(speak_phones("T U T U T"), 0.04)[0].text == "two toot"
 
 
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
@@ -184,10 +186,10 @@ def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     plain, hot = (
         LexiconBeamSearch(config, TOKENIZER, model, phrases) for phrases in ([], ["two", "two toot"])
     )
-    heard = spoken("T U T U T", sure=0.8)
+    heard = speak_phones("T U T U T", sure=0.8)
     assert plain.find_best(heard)[0].entries[0].word == "to"
     assert [entry.word for entry in hot.find_best(heard)[0].entries] == ["two", "toot"]
-    unrelated = spoken("T T", sure=0.98)
+    unrelated = speak_phones("T T", sure=0.98)
     assert hot.find_best(unrelated)[0].tokens == plain.find_best(unrelated)[0].tokens
 
 
@@ -208,7 +210,7 @@ def test_a_hot_word_that_the_lexicon_lacks_is_pronounced_as_its_words_are():
 def test_words_have_the_times_of_their_phones():
     model = estimate_bigrams("toot u", "tea")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=20, closed=True), TOKENIZER, model)
-    (hypothesis,) = decoder.find_hypotheses(spoken("T U T U"), 0.1)
+    (hypothesis,) = decoder.find_hypotheses(speak_phones("T U T U"), 0.1)
     assert hypothesis.text == "toot u"
     first, second = hypothesis.words
     assert (first.start, first.end) == pytest.approx((0.0, 0.8))
@@ -220,7 +222,7 @@ def test_an_unfinished_word_at_the_end_is_left_out():
     lexicon = Lexicon({"toot": (("T", "U", "T"),)})
     tokenizer = Tokenizer((BLANK, "T", "U"), lexicon=lexicon)
     decoder = LexiconBeamSearch(SearchConfig(beam_size=3, beam_threshold=2.0), tokenizer)
-    assert decoder.find_hypotheses(spoken("T U T T U", 0.98), 0.04)[0].text == "toot"
+    assert decoder.find_hypotheses(speak_phones("T U T T U", 0.98), 0.04)[0].text == "toot"
 
 
 @pytest.mark.parametrize("frames", [0, 1])
@@ -234,15 +236,15 @@ def test_long_recordings_make_room_for_their_words():
     phones = " ".join(["T U T U"] * 400)
     model = estimate_bigrams("to two")
     decoder = LexiconBeamSearch(SearchConfig(beam_size=8, closed=True), TOKENIZER, model)
-    hypothesis = decoder.find_hypotheses(spoken(phones), 0.04)[0]
+    hypothesis = decoder.find_hypotheses(speak_phones(phones), 0.04)[0]
     assert len(hypothesis.text.split()) == 800
-    assert hypothesis.tokens == search_greedily(spoken(phones), TOKENIZER, 0.04).tokens
+    assert hypothesis.tokens == search_greedily(speak_phones(phones), TOKENIZER, 0.04).tokens
     assert all(isinstance(word, Word) and word.start < word.end for word in hypothesis.words)
 
 
 def test_threads_find_the_same_as_one():
     decoder = LexiconBeamSearch(SearchConfig(beam_size=20), TOKENIZER, MODEL)
-    recordings = [drawn(seed, 30) for seed in range(12)]
+    recordings = [draw_log_probs(seed, 30) for seed in range(12)]
     assert decoder.search_batch(recordings, 0.04, threads=4) == decoder.search_batch(
         recordings, 0.04, threads=1
     )

@@ -115,7 +115,7 @@ def test_n_best_are_the_best_and_different(seed, frames):
 @UNHURRIED
 @given(st.lists(st.integers(0, 3), max_size=40))
 def test_where_nothing_is_in_doubt_the_beam_says_what_greedy_says(path):
-    log_probs = spelled_out(path, 4)
+    log_probs = spell_path(path, 4)
     hypothesis = PrefixBeamSearch(SearchConfig(beam_size=8), LETTERS).find_hypotheses(log_probs, 0.04)[0]
     assert hypothesis.tokens == tuple(collapse(path))
     same = search_greedily(log_probs, LETTERS, 0.04)
@@ -137,17 +137,17 @@ def test_the_likeliest_tokens_of_a_frame_are_tried(seed, vocabulary, threshold):
     assert probs == pytest.approx(expected)
 
 
-def spelled_out(path: list[int], vocabulary: int, peak: float = 0.98) -> np.ndarray:
+def spell_path(path: list[int], vocabulary: int, peak: float = 0.98) -> np.ndarray:
     """Log-probs whose best token in each frame is that of ``path``."""
     probabilities = np.full((len(path), vocabulary), (1 - peak) / (vocabulary - 1))
     probabilities[np.arange(len(path)), path] = peak
     return np.log(probabilities).astype(np.float32)
 
 
-def said(text: str, tokenizer: Tokenizer = ALPHABET, peak: float = 0.98) -> np.ndarray:
+def speak(text: str, tokenizer: Tokenizer = ALPHABET, peak: float = 0.98) -> np.ndarray:
     """Log-probs in which ``text`` is spelled, every token two frames long and a blank behind it."""
     path = [frame for token in tokenizer.encode(text) for frame in (token, token, 0)]
-    return spelled_out(path, len(tokenizer), peak)
+    return spell_path(path, len(tokenizer), peak)
 
 
 def test_the_language_model_changes_the_word():
@@ -167,7 +167,7 @@ SAYINGS = estimate_bigrams("the cat sat on the mat", "the dog sat", "a cat and a
 
 
 def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is_closed():
-    heard = said("the zebra sat")
+    heard = speak("the zebra sat")
     open_text = ALPHABET.decode(
         PrefixBeamSearch(SearchConfig(beam_size=50), ALPHABET, SAYINGS).find_best(heard)[0].tokens
     )
@@ -177,26 +177,26 @@ def test_a_word_the_model_lacks_comes_out_letter_by_letter_unless_the_lexicon_is
     assert words and all(SAYINGS.vocabulary.find(word) >= 0 for word in words)
 
 
-def doubtful(said_word: str, meant_word: str, share: float = 0.35) -> np.ndarray:
+def mix_letters(said_word: str, meant_word: str, share: float = 0.35) -> np.ndarray:
     """Log-probs of a word in which another one of the same length can be heard, too."""
-    first, second = np.exp(said(said_word)), np.exp(said(meant_word))
+    first, second = np.exp(speak(said_word)), np.exp(speak(meant_word))
     return np.log((1 - share) * first + share * second).astype(np.float32)
 
 
 def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
     plain = SearchConfig(beam_size=50)
-    heard = doubtful("marten", "martin")
+    heard = mix_letters("marten", "martin")
     listening = PrefixBeamSearch(plain, ALPHABET, SAYINGS, ["martin", "saint martin"])
     for decoder, text in ((PrefixBeamSearch(plain, ALPHABET, SAYINGS), "marten"), (listening, "martin")):
         assert ALPHABET.decode(decoder.find_best(heard)[0].tokens) == text
-    unrelated = said("the dog sat on the mat")
+    unrelated = speak("the dog sat on the mat")
     with_them, without = (
         listening.find_best(unrelated)[0],
         PrefixBeamSearch(plain, ALPHABET, SAYINGS).find_best(unrelated)[0],
     )
     assert with_them.tokens == without.tokens
     assert with_them.score == pytest.approx(without.score, abs=1e-6)
-    inside = said("smartins")  # letters of a hot word within another word are not the hot word
+    inside = speak("smartins")  # letters of a hot word within another word are not the hot word
     alone = [
         PrefixBeamSearch(plain, ALPHABET, None, phrases).find_best(inside)[0] for phrases in ([], ["martin"])
     ]
@@ -204,7 +204,7 @@ def test_hot_words_are_heard_where_they_can_be_and_nowhere_else():
 
 
 def test_hot_words_work_without_a_language_model():
-    heard = doubtful("marten", "martin")
+    heard = mix_letters("marten", "martin")
     config = SearchConfig(beam_size=50)
     assert ALPHABET.decode(PrefixBeamSearch(config, ALPHABET).find_best(heard)[0].tokens) == "marten"
     assert (
@@ -235,14 +235,14 @@ def test_bpe_tokens_with_spaces_inside_find_words():
     for text in ("the dog sat on the mat", "a cat and a dog"):
         for model in (None, SAYINGS):
             decoder = PrefixBeamSearch(SearchConfig(beam_size=30), tokenizer, model)
-            hypothesis = decoder.find_hypotheses(said(text, tokenizer), 0.04)[0]
+            hypothesis = decoder.find_hypotheses(speak(text, tokenizer), 0.04)[0]
             assert hypothesis.text == text
             assert [word.text for word in hypothesis.words] == text.split()
 
 
 def test_an_hour_needs_no_more_room_than_a_minute_and_loses_nothing():
     text = " ".join(["the cat sat on the mat a dog and he read"] * 60)
-    heard = said(text)
+    heard = speak(text)
     assert len(heard) > 6 * BLOCK
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     hypothesis = decoder.find_hypotheses(heard, 0.04)[0]
@@ -297,14 +297,14 @@ def test_half_of_the_best_is_decided_upon_where_prefixes_never_agree():
 
 def test_a_batch_is_its_members():
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
-    recordings = [said(text) for text in ("the cat", "a dog sat", "", "he read the mat")]
+    recordings = [speak(text) for text in ("the cat", "a dog sat", "", "he read the mat")]
     together = decoder.search_batch(recordings, 0.04, threads=2)
     assert together == [decoder.find_hypotheses(recording, 0.04)[0] for recording in recordings]
     assert together[2].words == ()
 
 
 def test_frames_that_allow_nothing_and_scores_that_are_far_apart_do_no_harm():
-    heard = said("the cat")
+    heard = speak("the cat")
     heard[3] = -np.inf
     decoder = PrefixBeamSearch(SearchConfig(beam_size=20), ALPHABET, SAYINGS)
     found = decoder.find_best(heard)[0]
