@@ -135,7 +135,7 @@ def test_contexts_between_which_a_model_cannot_tell_are_one_state(tmp_path_facto
     }
     state = 0
     for word in words:
-        _, state = score_word(read.trie, state, read.number(word))
+        _, state = score_word(read.trie, state, read.find_number(word))
         assert state in live
 
 
