@@ -57,6 +57,7 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tones_are_learned_without_an_error(trained):
     done = asr(
         "evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "hyp.jsonl", "--json", cwd=trained
@@ -79,6 +80,7 @@ def test_tones_are_learned_without_an_error(trained):
     assert "0.00 %" in scored.stdout
 
 
+@pytest.mark.slow
 def test_rates_are_told_where_hypotheses_cannot_be_written(trained):
     (trained / "in-the-way").write_text("")
     command = ["evaluate", "data/test.jsonl", "--model", "run", "--threads", "1", "--hyp-out", "in-the-way/x"]
@@ -88,6 +90,7 @@ def test_rates_are_told_where_hypotheses_cannot_be_written(trained):
     assert done.stderr.startswith("asr: in-the-way")
 
 
+@pytest.mark.slow
 def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
     done = asr("evaluate", "data/test.jsonl", "--model", "run", "--hyp-out", "same.jsonl", cwd=trained)
     assert re.search(r"confidence +right +words\n( +[01]\.\d\d +1\.00 +\d+\n)+mean distance", done.stdout)
@@ -104,6 +107,7 @@ def test_transcripts_are_the_same_alone_and_in_an_evaluation(trained):
         assert all(0 <= word["confidence"] <= 1 for word in words)
 
 
+@pytest.mark.slow
 def test_one_bad_file_among_many_is_named_and_the_others_are_done(trained, tmp_path):
     good = trained / "data" / "test" / "000.wav"
     bad = tmp_path / "x.wav"
@@ -118,12 +122,14 @@ def test_one_bad_file_among_many_is_named_and_the_others_are_done(trained, tmp_p
     assert "missing.wav" in done.stderr.splitlines()[1]
 
 
+@pytest.mark.slow
 def test_a_single_file_gives_its_text_alone(trained):
     done = asr("transcribe", "--no-vad", "--model", trained / "run", trained / "data" / "test" / "000.wav")
     (line, *_) = (trained / "data" / "test.jsonl").read_text().splitlines()
     assert done.stdout == json.loads(line)["text"] + "\n"
 
 
+@pytest.mark.slow
 def test_json_has_the_text_and_its_times(trained):
     path = trained / "data" / "test" / "001.wav"
     transcript = json.loads(
@@ -134,6 +140,7 @@ def test_json_has_the_text_and_its_times(trained):
     assert transcript["text"] == " ".join(segment["text"] for segment in transcript["segments"])
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(trained):
     before = (trained / "run" / "model.safetensors").read_bytes()
     again = asr("train", "recipe.toml", "--out", "run", "--data", "data", "--threads", "1", cwd=trained)
@@ -141,6 +148,7 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert (trained / "run" / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_printed_config_is_a_recipe(trained, tmp_path):
     printed = asr("train", trained / "recipe.toml", "--print-config", "--set", "training.epochs=3").stdout
     assert "# Passes over the training data" in printed
@@ -192,6 +200,7 @@ def test_the_printed_config_is_a_recipe(trained, tmp_path):
         (["features", "data/test/000.wav", "-o", "x.npy", "--set", "knid=mfcc"], 1, "'kind'"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
     (trained / "empty.jsonl").touch()
     (trained / "wrong.toml").write_text("encodre = 1\n")
@@ -205,6 +214,7 @@ def test_mistakes_end_in_one_clear_line(trained, arguments, status, named):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line(trained):
     path = trained / "data" / "test" / "000.wav"
     command = [sys.executable, "-m", "asr", "transcribe", "--model", str(trained / "run"), str(path)]
@@ -222,6 +232,7 @@ def test_a_crash_in_compiled_code_says_where_it_was():
     assert "in string_at" in done.stderr
 
 
+@pytest.mark.slow
 def test_features_are_written_and_drawn(trained):
     asr("features", "data/test/000.wav", "-o", "frames.npy", "--plot", "frames.png", cwd=trained)
     frames = np.load(trained / "frames.npy")
@@ -232,6 +243,7 @@ def test_features_are_written_and_drawn(trained):
     assert np.load(trained / "model.npy").shape[1] == 40
 
 
+@pytest.mark.slow
 def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
     import pickle
 
@@ -248,6 +260,7 @@ def test_nothing_in_a_model_folder_is_unpickled(trained, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 def test_training_frames_are_those_of_transcription(trained):
     from asr.data.manifest import read_manifest
     from asr.model.engine import unwrap_model
@@ -272,6 +285,7 @@ def letters_of_tones(folder: Path, number: int) -> tuple[str, np.ndarray]:
     return line["text"], np.convolve(np.abs(samples), np.ones(80) / 80, "same") > 0.02
 
 
+@pytest.mark.slow
 def test_letters_are_aligned_with_their_tones(trained):
     for number in range(3):
         text, loud = letters_of_tones(trained, number)
@@ -300,6 +314,7 @@ def trained_on_phones(trained) -> Path:
     return trained
 
 
+@pytest.mark.slow
 def test_phones_are_learned_and_counted(trained_on_phones):
     done = asr("evaluate", "data/test.jsonl", "--model", "phones", "--json", cwd=trained_on_phones)
     result = json.loads(done.stdout)
@@ -313,6 +328,7 @@ def test_phones_are_learned_and_counted(trained_on_phones):
     assert "phones, not words" in said.stderr
 
 
+@pytest.mark.slow
 def test_words_are_found_by_their_pronunciations(trained_on_phones):
     texts = [json.loads(line)["text"] for line in (trained_on_phones / "data" / "test.jsonl").open()]
     (trained_on_phones / "texts.txt").write_text("".join(text + "\n" for text in texts))

@@ -17,6 +17,8 @@ from tests.pretrained.test_pretrained import SAID
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory) -> Path:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,10 +28,11 @@ from asr.training.batching import (
     plan_by_duration,
     read_ahead,
 )
-from asr.training.crf import crf_loss
-from asr.training.denominator import DenominatorGraph
 from asr.training.distributed import Ranks
 from asr.transcript.values import Hypothesis
+
+if TYPE_CHECKING:
+    from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def evaluate_batches(
         batch_loss = ctc_loss(log_probs, frames, tokens, token_lengths)
         share.losses += batch_loss[usable].tolist()
         if denominator is not None:
+            from asr.training.crf import crf_loss
+
             criteria = crf_loss(batch_loss, log_probs, frames, tokens, token_lengths, denominator)
             share.criteria += criteria[usable].tolist()
         progress(len(batch.ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
 from asr.model.precision import autocast
-from asr.training.crf import crf_loss
-from asr.training.denominator import DenominatorGraph
+
+if TYPE_CHECKING:
+    from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
 
 
 class ObjectiveError(UserError):
@@ -93,6 +94,8 @@ class Objective(nn.Module):
         each = ctc_loss(log_probs, frames, *targets)
         losses = criterion = ctc = each.view(views, size).mean(dim=0)
         if self.denominator is not None:
+            from asr.training.crf import crf_loss
+
             each = crf_loss(each, log_probs, frames, *targets, self.denominator)
             criterion = each.view(views, size).mean(dim=0)
             losses = criterion + self.ctc_weight * ctc

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -38,18 +38,14 @@ from asr.training.batching import (
     training_examples,
 )
 from asr.training.checkpoints import Checkpoint, write_checkpoint
-from asr.training.denominator import (
-    DenominatorGraph,
-    GraphError,
-    build_graph,
-    graph_from_tensors,
-    graph_tensors,
-)
 from asr.training.distributed import Ranks
 from asr.training.evaluation import is_alignable
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
+
+if TYPE_CHECKING:
+    from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
 
@@ -253,6 +249,8 @@ def get_denominator(
     training: TrainingConfig, tokenizer: Tokenizer, data: Data, checkpoint: Checkpoint | None
 ) -> DenominatorGraph:
     """The denominator graph in ``checkpoint``; without one, build that of the training texts."""
+    from asr.training.denominator import GraphError, build_graph, graph_from_tensors
+
     if checkpoint is None:
         sequences = [example.tokens for example in data.train if example.tokens is not None]
         return build_graph(sequences, len(tokenizer), training.crf_order, training.crf_prune)
@@ -427,6 +425,8 @@ def state_tensors(run: Run) -> dict[str, Tensor]:
     tensors |= add_prefix("intermediate.", intermediate_parameters(run))
     tensors |= add_prefix("average.", run.averages)
     if run.objective.denominator is not None:
+        from asr.training.denominator import graph_tensors
+
         tensors |= add_prefix(DENOMINATOR, graph_tensors(run.objective.denominator))
     return tensors | add_prefix("optimizer.", optimizer_tensors(run.optimizer))
 

@@ -170,6 +170,7 @@ def test_processes_share_an_evaluation(experiment, found, tmp_path):
     assert float(found[0]["loss"]) == pytest.approx(expected.loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_run_in_two_processes(experiment, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(experiment))

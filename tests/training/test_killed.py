@@ -26,6 +26,8 @@ from asr.training.experiment import Experiment
 from asr.training.loop import train
 from tests.tiny import tiny_experiment
 
+pytestmark = pytest.mark.slow
+
 EVERY = 3  # steps between checkpoints
 PATIENCE = 60.0  # seconds until something that should happen is given up
 
