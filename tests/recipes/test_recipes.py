@@ -56,11 +56,10 @@ def on_tones(recipe: Path, tones: Path, folder: Path) -> Experiment:
             'data.train=["train.jsonl"]',
             'data.valid=["dev.jsonl"]',
             "training.epochs=1",
-            "training.batch_seconds=20",
         ],
     )
     experiment = from_table(Experiment, table)
-    training = experiment.training
+    training = replace(experiment.training, batch_seconds=20 / experiment.training.accumulate)
     return replace(
         experiment,
         text=replace(experiment.text, vocabulary_size=16),
