@@ -52,7 +52,9 @@ def main() -> None:
     for milliseconds in given.milliseconds:
         silence = round(recognizer.sample_rate * milliseconds / 1000)
         again = texts_after(recognizer, utterances, silence, read)
-        rates.append(100 * compare_texts(first, again).rates["wer"])
+        changed = compare_texts(first, again).rates["wer"]
+        assert changed is not None, "no words to compare"
+        rates.append(100 * changed)
         print(f"{milliseconds:g} ms: {rates[-1]:.1f} % of the words change")
     print(f"on average: {sum(rates) / len(rates):.1f} %")
 

@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir
 from numba import config, types
 from numba.extending import intrinsic
 

@@ -167,8 +167,10 @@ def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_pat
 
 
 def test_the_script_of_the_learning_curve_goes_from_a_corpus_to_points_of_it(tmp_path):
-    write_prose(tmp_path / "text")
-    released = tmp_path / "asr" / "models" / "english"
+    (tmp_path / "text").mkdir()
+    write_prose(tmp_path / "text" / "prose.txt")
+    (tmp_path / "text" / "held-out.sha1").write_text("")
+    released = tmp_path / "asr" / "pretrained" / "english"
     released.mkdir(parents=True)
     (released / "search.toml").write_text("beam_size = 8\nlm_weight = 0.5\n")
     command = ["recipes/english/curve.sh", "corpus", "text", "dictionary", "2h", "14h-seed2"]

@@ -113,7 +113,7 @@ def test_a_program_without_torch_hears_the_same(digits):
         ),
         (
             ModelConfig(encoder=EncoderConfig(cell="ligru", size=8)),
-            "cells that have: rnn, rnn-relu, gru, lstm",
+            "cells that can: rnn, rnn-relu, gru, lstm",
         ),
         (ModelConfig(encoder=EncoderConfig(zoneout=0.1, size=8)), "zoneout"),
         (ModelConfig(encoder=EncoderConfig(kind="transformer", size=8)), "transformer"),
@@ -127,8 +127,8 @@ def test_what_onnx_has_no_form_for_is_said(tmp_path, config, says):
 
 
 def test_a_file_that_is_not_equal_is_not_written(tmp_path, monkeypatch):
-    right = export.windowed_waves
-    monkeypatch.setattr(export, "windowed_waves", lambda features: 1.01 * right(features))
+    right = export.make_waves
+    monkeypatch.setattr(export, "make_waves", lambda features: 1.01 * right(features))
     with pytest.raises(ExportError, match="differ by"):
         tokenizer = load_tokenizer(SHIPPED / "digits")
         export_onnx(load_acoustic_model("digits"), tokenizer, tmp_path / "model.onnx")

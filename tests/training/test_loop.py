@@ -505,8 +505,8 @@ def test_the_two_views_of_an_utterance_differ_in_their_masks_alone(tones, tmp_pa
     seen = []
     run.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     first_step(run)
-    features, lengths, batch = seen[0]
-    assert len(features) == len(lengths) == 2 * len(batch.ids)
+    features, lengths, tokens, _ = seen[0]
+    assert len(features) == len(lengths) == 2 * len(tokens)
     one, other = features.chunk(2)
     heard = (one != 0) & (other != 0)
     assert torch.equal(one[heard], other[heard])
@@ -532,5 +532,5 @@ def test_weights_of_another_network_are_refused(tones, tmp_path):
     train(experiment(tones, epochs=1), tmp_path / "first", CPU, quiet)
     later = experiment(tones, initial=str(tmp_path / "first"))
     wider = replace(later, encoder=replace(later.encoder, size=24))
-    with pytest.raises(TrainingError, match=r"'training\.initial' = .*first.* is another one"):
+    with pytest.raises(TrainingError, match=r"'training\.initial' = .*first.*its network differs"):
         prepare_run(wider, tmp_path / "later", CPU)

@@ -117,10 +117,10 @@ class Recorder(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.given: list[tuple[Tensor, Tensor, Batch]] = []
+        self.given: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, features: Tensor, lengths: Tensor, batch: Batch) -> None:
-        self.given.append((features, lengths, batch))
+    def forward(self, features: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> None:
+        self.given.append((features, lengths))
 
 
 def make_recordings(folder: Path, count: int) -> Path:
@@ -173,9 +173,10 @@ def make_resident(run: Run, batches: int) -> Way:
     """Prepare the steps that ``run`` would take, with everything before the model done beforehand."""
     recorder = Recorder()
     recording = replace(run, parallel=recorder)
-    for batch in load_own_batches(run, epoch_updates(run)[:batches]):
-        compute_losses(recording, batch.to(run.model.device))
-    made = [(features, lengths) for features, lengths, _ in recorder.given]
+    loaded = [batch.to(run.model.device) for batch in load_own_batches(run, epoch_updates(run)[:batches])]
+    for batch in loaded:
+        compute_losses(recording, batch)
+    made = [(features, lengths) for features, lengths in recorder.given]
     return Way(
         run=replace(
             run,
@@ -184,7 +185,7 @@ def make_resident(run: Run, batches: int) -> Way:
         ),
         resident=[
             replace(batch, samples=torch.tensor([[number]]), augmentation=None)
-            for number, (_, _, batch) in enumerate(recorder.given)
+            for number, batch in enumerate(loaded)
         ],
     )
 
