@@ -18,7 +18,7 @@ from asr.errors import UserError
 from asr.model.acoustic import ModelConfig, new_acoustic_model
 from asr.model.cells import CELLS, new_fused
 from asr.model.encoders import EncoderConfig
-from asr.model.engine import wrap_model
+from asr.model.engine import unwrap_model, wrap_model
 from asr.model.features import FeatureConfig
 from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.text.tokenizer import BLANK
@@ -41,7 +41,8 @@ SAMPLE = ROOT / "samples" / "digits-lucas.flac"
 def test_the_hidden_states_are_those_that_the_model_computes(digits, layer, backward):
     inside = inspect_model(digits, SAMPLE, layer, backward)
     outputs = []
-    hook = digits.model.encoder.layers[layer - 1].register_forward_hook(lambda m, i, o: outputs.append(o))
+    encoder = unwrap_model(digits).ctc.encoder
+    hook = encoder.layers[layer - 1].register_forward_hook(lambda m, i, o: outputs.append(o))
     inspect_model(digits, SAMPLE)
     hook.remove()
     half = outputs[0][0, :, 128:] if backward else outputs[0][0, :, :128]
