@@ -225,8 +225,8 @@ def tabulate(values: np.ndarray, bits: int | None) -> tuple[np.ndarray, np.ndarr
 
     Without ``bits`` the table is exact. With ``bits`` it has at most ``2 ** bits`` values, 0 among them if it
     is among ``values`` (no back-off stays none): the range of the others is cut into equal steps, and the
-    table has the mean of each. Equal shares of the n-grams, as in KenLM, instead of equal steps cost a
-    hundred times as much perplexity: the n-grams that texts are full of are few.
+    table has the mean of each. Steps, not equal shares of the n-grams: those that texts are full of are few,
+    and would share a value with many others.
     """
     exact, places = np.unique(values, return_inverse=True)
     if bits is None or len(exact) <= 1 << bits:
