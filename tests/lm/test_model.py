@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from asr.errors import UserError
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.model import NgramModel
-from asr.lm.packed import FIELDS, is_sound, score_word, unpack_nodes
+from asr.lm.packed import FIELDS, RANKS, fill_column, is_sound, read_column, score_word, unpack_nodes
 from asr.lm.storage import FIRST_HEADER, HEADER, MAGIC, load_model, open_model, quantise, save_model
 from asr.lm.vocabulary import UNKNOWN, build_vocabulary
 from tests.reference import Ngrams, backoff_log_prob
@@ -225,6 +225,20 @@ def test_no_number_in_a_file_leads_outside_the_arrays(tmp_path, version):
                 _, after = score_word(model.trie, state, word)
                 assert 0 <= after < 1 + sum(model.counts[:-1])
     assert refused > 100
+
+
+@pytest.mark.parametrize("wrong", [[3, 4, 3, 0], [3, 4, 3, 3], [3, 4, 7, 3], [7, 4, 0, 3], [3, 4, 0, 5]])
+def test_children_out_of_order_twice_or_of_no_word_are_not_sound(tmp_path, wrong):
+    text = SMALL.replace("ngram 2=3", "ngram 2=4").replace("-0.4\ton </s>", "-0.4\ton </s>\n-0.5\ton go")
+    trie = read_text(tmp_path, text).trie
+    begin, width = (int(number) for number in trie.layout[2, RANKS : RANKS + 2])
+    assert read_column(trie.bits, begin, width, 4).tolist() == [3, 4, 0, 3]  # <s> go; go on; on </s>, on go
+    assert is_sound(trie, 5)
+    cleared = trie.bits.copy()
+    for place in range(4 * width):
+        cleared[(begin + place) >> 6] &= ~(np.uint64(1) << np.uint64((begin + place) & 63))
+    fill_column(cleared, begin, width, np.array(wrong))
+    assert not is_sound(trie._replace(bits=cleared), 5)
 
 
 def fix_checksums(content: bytes, header: struct.Struct, version: int) -> bytes:
