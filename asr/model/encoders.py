@@ -119,7 +119,7 @@ class Encoder(nn.Module):
             self.front_end = kind(self.bands, planes, config.channels, int(config.front_end[-1]))
             self.bands, self.layer_input = self.front_end.bands, self.front_end.output_size
             self.subsampling = self.front_end.subsampling
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.input_dropout = config.input_dropout
         self.residual = config.residual
 
@@ -162,6 +162,23 @@ def new_norms(config: EncoderConfig, size: int) -> nn.ModuleList:
     """A normalisation for the output of each layer, or the identity."""
     kind = nn.LayerNorm if config.norm == "layer" else nn.Identity
     return nn.ModuleList(kind(size) for _ in range(config.layers))
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout; on CPUs in bfloat16 with quicker random numbers.
+
+    There torch draws a number for every unit, one after the other, which takes a tenth of a training
+    step. A drawn word of 64 bits decides on four units, to within 1 / 65536 of the share.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Drop units of a tensor of any shape, in training alone."""
+        if not (self.training and self.p and states.device.type == "cpu" and states.dtype == torch.bfloat16):
+            return super().forward(states)
+        words = torch.empty((states.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        drawn = words.view(torch.int16)[: states.numel()].view(states.shape)
+        dropped = min(round(self.p * 2**16), 2**16 - 1)
+        return states * ((drawn >= dropped - 2**15) * (2**16 / (2**16 - dropped))).to(states.dtype)
 
 
 # --- recurrent ------------------------------------------------------------------------------------

@@ -19,8 +19,14 @@ Groups = list[dict[str, Any]]
 
 
 def adamw(groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+    """Adam with decay apart from the gradient (Loshchilov & Hutter 2019).
+
+    Beside bfloat16's short steps on a CPU, torch's fused form saves three quarters of its time; it rounds
+    differently, so float32 keeps the other one.
+    """
+    on_cpu = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
+    fused = True if on_cpu and config.precision == "bfloat16" else None
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999), fused=fused)
 
 
 def adam(groups: Groups, config: TrainingConfig) -> torch.optim.Optimizer:

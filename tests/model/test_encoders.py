@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from asr.core.config import ConfigError
 from asr.model.acoustic import ModelConfig, new_acoustic_model
 from asr.model.cells import CELLS, FUSED, scan, unfuse
-from asr.model.encoders import ENCODERS, EncoderConfig, RecurrentLayer, encode_positions, join_pairs
+from asr.model.encoders import ENCODERS, Dropout, EncoderConfig, RecurrentLayer, encode_positions, join_pairs
 from asr.model.features import FeatureConfig
 
 INPUT = 8
@@ -426,3 +426,27 @@ def test_deltas_and_stacked_frames_are_channels_not_higher_frequencies():
         louder[..., 8 * plane + 2] = 1.0  # the third band of one plane
         changed = (encoder(louder, torch.tensor([1]))[0] - quiet)[0, 0].reshape(2, 8).abs().sum(0) > 0
         assert changed.tolist() == [False, True, True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_dropout_in_bfloat16_drops_a_share_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    states = torch.ones(50, 40, 101, dtype=torch.bfloat16, requires_grad=True)
+    dropped = Dropout(share)(states)
+    assert dropped.dtype == torch.bfloat16
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 1 / (1 - share)], rel=1 / 256)
+    assert (dropped == 0).float().mean().item() == pytest.approx(share, abs=0.005)
+    assert (dropped == 0).float().mean(0).std() < 1.2 * (share * (1 - share) / 50) ** 0.5  # evenly spread
+    dropped.sum().backward()
+    assert torch.equal(states.grad, dropped.detach())
+    torch.manual_seed(0)
+    assert torch.equal(Dropout(share)(states), dropped)
+    assert torch.equal(Dropout(share).eval()(states), states)
+
+
+def test_dropout_in_float32_is_torchs():
+    states = torch.ones(4, 5, 6)
+    torch.manual_seed(0)
+    found = Dropout(0.3)(states)
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.nn.functional.dropout(states, 0.3))
