@@ -19,8 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from asr.core.files import read_text
+from asr.core.files import quote_path, read_text
 from asr.errors import UserError
+
+MOST_TOML_BYTES = 1 << 20
+LARGEST_WHOLE = 1 << 62
+LONGEST_QUOTE = 120  # characters of a value in a message
+LONGEST_KEY = 100  # of one that may be a known one misspelt
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -97,10 +102,13 @@ def check_bounds(config: Any, name: str) -> None:
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file; raises ``ConfigError`` naming the file and the line."""
+    text = read_text(path, ConfigError, most_bytes=MOST_TOML_BYTES)
     try:
-        return tomllib.loads(read_text(path, ConfigError))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
+        return tomllib.loads(text)
+    except ValueError as error:  # of TOML, or a whole number that is too long to be one
+        raise ConfigError(f"{quote_path(path)}: is not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{quote_path(path)}: is nested too deeply") from error
 
 
 def from_table(
@@ -122,7 +130,7 @@ def from_table(
                 raise ConfigError(f"{prefix + key!r} is no longer supported; remove it")
             continue
         if key not in hints:
-            raise ConfigError(f"unknown key {prefix + key!r}{_suggest(key, hints, whole or kind)}")
+            raise ConfigError(f"unknown key {_quote(prefix + key)}{_suggest(key, hints, whole or kind)}")
         values[key] = _convert(value, hints[key], prefix + key, whole or kind)
         _check_within(fields[key], values[key], prefix + key)
     return kind(**values)
@@ -143,7 +151,10 @@ def override(table: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any
     A value is read as TOML (``3``, ``1e-3``, ``true``, ``["a", "b"]``) and, where it is none, as
     a bare string. ``from_table`` finds out whether key and type are right.
     """
-    result = _copy_tables(table)
+    try:
+        result = _copy_tables(table)
+    except RecursionError as error:
+        raise ConfigError("the recipe is nested too deeply") from error
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
@@ -203,7 +214,7 @@ def _format_toml(value: Any) -> str:
 def _parse_toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -217,16 +228,19 @@ def _convert(value: Any, hint: Any, key: str, whole: type) -> Any:
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise ConfigError(f"{key!r} is {value!r}, not one of {', '.join(map(repr, choices))}")
+            raise ConfigError(f"{key!r} is {_quote(value)}, not one of {', '.join(map(repr, choices))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{key!r} is {value!r}, not a list")
+            raise ConfigError(f"{key!r} is {_quote(value)}, not a list")
         return tuple(_convert(item, typing.get_args(hint)[0], key, whole) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and abs(value) > LARGEST_WHOLE:
+        raise ConfigError(f"{key!r} is too large a number")
+    if hint is float and is_whole:
         value = float(value)
     if type(value) is not hint:
-        raise ConfigError(f"{key!r} is {value!r}, not {_NAMES.get(hint, hint)}")
+        raise ConfigError(f"{key!r} is {_quote(value)}, not {_NAMES.get(hint, hint)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key!r} is {value!r}, not a finite number")
     return value
@@ -239,7 +253,7 @@ def _check_within(field: dataclasses.Field[Any], value: Any, key: str) -> None:
     several = isinstance(value, tuple)
     if not all(map(bounds.allow, value if several else [value])):
         what = "each number" if several else "it"
-        raise ConfigError(f"{key!r} cannot be {value!r}: {what} must be {bounds}")
+        raise ConfigError(f"{key!r} cannot be {_quote(value)}: {what} must be {bounds}")
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
@@ -256,8 +270,19 @@ def _suggest(key: str, known: Mapping[str, Any], whole: type) -> str:
     homes += [key] if key in typing.get_type_hints(whole) else []
     if homes:
         return f"; it is called {' or '.join(map(repr, homes))}"
+    if len(key) > LONGEST_KEY:  # to compare it would take long
+        return ""
     matches = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     return f"; the nearest known one is {matches[0]!r}" if matches else ""
+
+
+def _quote(value: Any) -> str:
+    """A value as messages show it: on one line, and not much of a long one."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes
+        return "a value that is too long"
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "..."
 
 
 def _copy_tables(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,20 +12,76 @@ from pathlib import Path
 
 from asr.errors import UserError
 
+MOST_TEXT_BYTES = 1 << 29  # of a text that is read as a whole: ten million utterances, thirty million words
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
-def read_text(path: str | Path, error: Callable[[str], UserError], newline: str | None = None) -> str:
+
+def read_text(
+    path: str | Path,
+    error: Callable[[str], UserError],
+    newline: str | None = None,
+    most_bytes: int = MOST_TEXT_BYTES,
+) -> str:
     """The text of a UTF-8 file, without a byte order mark.
 
     ``newline`` is that of ``open``: by default every kind of line end becomes a line feed. Raises
-    ``error`` with a message that names the file when it cannot be read or is not UTF-8.
+    ``error`` with a message that names the file when it cannot be read, is a device, is longer than
+    ``most_bytes`` or is not UTF-8.
     """
+    name = quote_path(path)
     try:
-        with Path(path).open(encoding="utf-8-sig", newline=newline) as file:
-            return file.read()
-    except OSError as fault:
-        raise error(f"{path}: cannot be read: {fault.strerror}") from fault
+        if is_device(path):
+            raise error(f"{name}: is a device, not a file")
+        with Path(path).open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise error(f"{name}: is too long; at most {format_bytes(most_bytes)} are read")
+        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=newline) as text:
+            return text.read()
     except UnicodeDecodeError as fault:
-        raise error(f"{path}: is not UTF-8 text") from fault
+        raise error(f"{name}: is not UTF-8 text") from fault
+    except (OSError, ValueError) as fault:  # a path with a zero byte is a ValueError
+        raise error(f"{name}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+
+
+def is_device(path: str | Path) -> bool:
+    """Whether ``path`` is a device, which may never end; ``/dev/null`` does and is none here."""
+    mode = Path(path).stat().st_mode
+    return (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and str(path) != os.devnull
+
+
+def check_regular(path: str | Path, error: Callable[[str], UserError], most_bytes: int) -> None:
+    """Raise ``error`` unless ``path`` is a file of at most ``most_bytes``, whole and on this disk.
+
+    For files that belong together in a folder. Opens nothing that could wait, such as a pipe. A pointer
+    that Git LFS left in place of a large file is named as such.
+    """
+    name = quote_path(path)
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{name}: is not a file")
+        if status.st_size > most_bytes:
+            raise error(f"{name}: is too long; at most {format_bytes(most_bytes)} are read")
+        with Path(path).open("rb") as file:
+            is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except (OSError, ValueError) as fault:
+        raise error(f"{name}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+    if is_pointer:
+        raise error(f"{name}: is a pointer of Git LFS, not the file itself; run 'git lfs pull'")
+
+
+def quote_path(path: str | Path) -> str:
+    """A path as it stands in a message: on one line, and nothing that a terminal would obey."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes in the largest unit that it fills."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:g} {unit}"
+    return f"{count} bytes"
 
 
 @contextmanager

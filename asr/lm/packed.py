@@ -59,6 +59,7 @@ from asr.lm.building import Nodes
 FIELDS = 16
 
 LEAST_ROUNDED = -100.0  # natural logarithm
+LARGEST_VALUE = 1e6  # of a log-prob or a back-off; sums of some thousands are finite in any type
 
 
 class Trie(NamedTuple):
@@ -272,7 +273,7 @@ def pack_nodes(nodes: Nodes, counts: tuple[int, ...], bits: int | None = None) -
 
     def add_table(order: int, field: int, values: np.ndarray) -> np.ndarray:
         nonlocal size
-        table, places = tabulate(values, bits)
+        table, places = tabulate(np.clip(values, -LARGEST_VALUE, LARGEST_VALUE), bits)
         layout[order, field : field + 2] = size, len(table)
         tables.append(table)
         size += len(table)
@@ -376,7 +377,7 @@ def is_sound(trie: Trie, words: int) -> bool:
             begin, length = row[field : field + 2]
             if begin + length > len(values) or (needed and length == 0 and row[COUNT] > 0):
                 return False
-    if np.isnan(values).any() or (values == np.inf).any():
+    if not (np.abs(values) <= LARGEST_VALUE).all():  # in this form NaN is refused, too
         return False
     return bool(_is_sound(trie))
 

@@ -21,8 +21,8 @@ from asr.core.files import replace_file
 from asr.lm.arpa import read_arpa
 from asr.lm.building import complete_nodes
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
-from asr.lm.packed import COUNT, FIELDS, Trie, is_sound, pack_nodes, unpack_nodes
-from asr.lm.vocabulary import Vocabulary
+from asr.lm.packed import COUNT, FIELDS, LARGEST_VALUE, Trie, is_sound, pack_nodes, unpack_nodes
+from asr.lm.vocabulary import UNKNOWN, Vocabulary, is_ascending
 
 MAGIC = b"asr n-gram model"
 VERSION = 2
@@ -118,13 +118,19 @@ def _map_arrays(content: mmap.mmap) -> NgramModel | None:
     layout, packed, table, bounds, blob = arrays
     trie = Trie(packed, layout.reshape(1 + order, FIELDS), table)
     counts = counts[:order]
+    bounds = bounds.astype(np.int64)
     if (
-        not _are_bounds(bounds, len(blob))
+        not _are_bounds(bounds, blob)
         or not is_sound(trie, words)
-        or tuple(trie.layout[1:, COUNT]) != counts
+        or tuple(trie.layout[1:, COUNT].tolist()) != counts
     ):
         return None
-    return NgramModel(trie, Vocabulary(blob, bounds.astype(np.int64)), counts)
+    return _make_model(trie, Vocabulary(blob, bounds), counts)
+
+
+def _make_model(trie: Trie, vocabulary: Vocabulary, counts: tuple[int, ...]) -> NgramModel | None:
+    """The model, or None when it has no ``<unk>``, which every model needs."""
+    return None if vocabulary.find(UNKNOWN) < 0 else NgramModel(trie, vocabulary, counts)
 
 
 def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
@@ -157,15 +163,25 @@ def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
     if (
         (np.diff(first_child) < 0).any()
         or any(first_child[start] != end for start, end in pairwise(starts))
+        or (words[1 : 1 + counts[0]] != np.arange(counts[0])).any()
         or words[1:].min(initial=0) < 0
         or words.max(initial=0) >= counts[0]
-        or not np.isfinite(np.concatenate([log_probs, backoffs])).all()
-        or not _are_bounds(bounds, letters)
+        or not _are_children_ascending(first_child, words)
+        or not (np.abs(np.concatenate([log_probs, backoffs])) <= LARGEST_VALUE).all()
+        or not _are_bounds(bounds, blob)
     ):
         return None
     arrays = [array.copy() for array in (first_child, words, log_probs, backoffs)]
     completed, counts = complete_nodes(arrays[0], arrays[1], arrays[2], arrays[3], counts)
-    return NgramModel(pack_nodes(completed, counts), Vocabulary(blob, bounds), counts)
+    trie = pack_nodes(completed, counts)
+    return _make_model(trie, Vocabulary(blob, bounds), counts) if is_sound(trie, counts[0]) else None
+
+
+def _are_children_ascending(first_child: np.ndarray, words: np.ndarray) -> bool:
+    """Whether the words of the children of each node differ and are in order."""
+    is_behind = np.diff(words) > 0
+    is_behind[first_child[first_child < len(words)] - 1] = True  # the first child of a node follows another's
+    return bool(is_behind[1:].all())
 
 
 def _pack_header(model: NgramModel, checksum: int) -> bytes:
@@ -202,9 +218,11 @@ def _map_sections(
     return [np.frombuffer(content, d, n, begin) for begin, (n, d) in zip(begins, sections, strict=True)]
 
 
-def _are_bounds(bounds: np.ndarray, letters: int) -> bool:
-    """Whether words between these bounds are all there, one after the other."""
-    return bool(bounds[0] == 0 and bounds[-1] == letters and (bounds[1:] >= bounds[:-1]).all())
+def _are_bounds(bounds: np.ndarray, letters: np.ndarray) -> bool:
+    """Whether words between these bounds are all there, one after the other, in order and all different."""
+    if bounds[0] != 0 or bounds[-1] != len(letters) or (bounds[1:] < bounds[:-1]).any():
+        return False
+    return bool(is_ascending(letters, bounds))
 
 
 def _compute_checksum(arrays: list[np.ndarray]) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compile_function
+from asr.core.compiled import compile_function, compile_no_alloc
 
 UNKNOWN = "<unk>"
 BEGIN = "<s>"
@@ -19,6 +19,28 @@ END = "</s>"
 
 # The hash FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv, its basis as a signed number.
 FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
+
+
+@compile_no_alloc
+def is_ascending(letters: np.ndarray, bounds: np.ndarray) -> bool:
+    """Whether no word is empty, and each comes behind the one before it by its bytes."""
+    for word in range(len(bounds) - 1):
+        begin, end = bounds[word], bounds[word + 1]
+        if begin >= end:
+            return False
+        if word == 0:
+            continue
+        before = bounds[word - 1]
+        common = min(begin - before, end - begin)
+        i = 0
+        while i < common and letters[before + i] == letters[begin + i]:
+            i += 1
+        if i < common:
+            if letters[before + i] > letters[begin + i]:
+                return False
+        elif begin - before >= end - begin:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

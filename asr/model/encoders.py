@@ -41,8 +41,10 @@ class EncoderConfig:
     cell: Literal["rnn", "rnn-relu", "gru", "lstm", "peephole", "lnlstm", "cifg", "ligru", "convlstm"] = (
         option("lstm", "The cell of recurrent layers.")
     )
-    layers: int = option(3, "Layers on top of each other.", minimum=1)
-    size: int = option(320, "Hidden units per layer, and per direction in recurrent ones.", minimum=1)
+    layers: int = option(3, "Layers on top of each other.", minimum=1, maximum=100)
+    size: int = option(
+        320, "Hidden units per layer, and per direction in recurrent ones.", minimum=1, maximum=16384
+    )
     bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
     residual: bool = option(
         False, "Add a layer's input to its output where the shapes agree; a transformer always does."
@@ -52,6 +54,7 @@ class EncoderConfig:
         0,
         "How many of the topmost recurrent layers first join every two frames into one (Chan et al. 2016).",
         minimum=0,
+        maximum=100,
     )
     dropout: float = option(0.0, "Share of each layer's outputs set to zero in training.", minimum=0, below=1)
     input_dropout: float = option(
@@ -76,8 +79,10 @@ class EncoderConfig:
         "none",
         "Convolutions that halve or quarter the frames: conv, two with strides; vgg, four with pooling.",
     )
-    channels: int = option(32, "Channels of the front end's convolutions, where there is one.", minimum=1)
-    heads: int = option(4, "Attention heads of a transformer; nothing else has any.", minimum=1)
+    channels: int = option(
+        32, "Channels of the front end's convolutions, where there is one.", minimum=1, maximum=4096
+    )
+    heads: int = option(4, "Attention heads of a transformer; nothing else has any.", minimum=1, maximum=256)
 
     def __post_init__(self) -> None:
         check_bounds(self, "encoder")

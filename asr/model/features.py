@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from asr.core.config import ConfigError, check_bounds, option
 
+LONGEST_WINDOW = 1 << 16  # samples
 STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by zero
 
 
@@ -27,26 +28,35 @@ class FeatureConfig:
     """How samples become frames."""
 
     kind: Literal["logmel", "mfcc"] = option("logmel", "Log-mel energies, or their cosine transform.")
-    sample_rate: int = option(16000, "Hertz; recordings at other rates are resampled to it.", minimum=1)
-    window_ms: float = option(25.0, "Length of the Hann window.", above=0)
-    hop_ms: float = option(10.0, "Time from one window to the next.", above=0)
-    n_mels: int = option(80, "Mel filters, triangles on the HTK mel scale.", minimum=1)
-    n_mfcc: int = option(13, "Cepstral coefficients kept when kind is 'mfcc'.", minimum=1)
-    low_hz: float = option(20.0, "Lower edge of the lowest filter.", minimum=0)
-    high_hz: float = option(
-        0.0, "Upper edge of the highest filter; 0 means half the sampling rate.", minimum=0
+    sample_rate: int = option(
+        16000, "Hertz; recordings at other rates are resampled to it.", minimum=1000, maximum=1e6
     )
-    preemphasis: float = option(0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples as they are.")
-    floor: float = option(1e-8, "Filter energies below this are raised to it before the logarithm.", above=0)
+    window_ms: float = option(25.0, "Length of the Hann window.", above=0, maximum=1000)
+    hop_ms: float = option(10.0, "Time from one window to the next.", above=0, maximum=1000)
+    n_mels: int = option(80, "Mel filters, triangles on the HTK mel scale.", minimum=1, maximum=1024)
+    n_mfcc: int = option(13, "Cepstral coefficients kept when kind is 'mfcc'.", minimum=1, maximum=1024)
+    low_hz: float = option(20.0, "Lower edge of the lowest filter.", minimum=0, maximum=1e6)
+    high_hz: float = option(
+        0.0, "Upper edge of the highest filter; 0 means half the sampling rate.", minimum=0, maximum=1e6
+    )
+    preemphasis: float = option(
+        0.97, "x[t] - preemphasis * x[t - 1]; 0 leaves the samples as they are.", minimum=-1, maximum=1
+    )
+    floor: float = option(
+        1e-8,
+        "Filter energies below this are raised to it before the logarithm.",
+        minimum=1e-30,
+        maximum=1e6,
+    )
     deltas: int = option(
         0,
         "Time derivatives appended to each frame: 0, 1 (first) or 2 (first and second).",
         minimum=0,
         maximum=2,
     )
-    stack: int = option(1, "Consecutive frames joined into one.", minimum=1)
+    stack: int = option(1, "Consecutive frames joined into one.", minimum=1, maximum=64)
     skip: int = option(
-        1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.", minimum=1
+        1, "Keep every skip-th (stacked) frame, so that the encoder has fewer steps.", minimum=1, maximum=64
     )
     normalisation: Literal["none", "utterance", "speaker", "global"] = option(
         "utterance", "The frames over which each feature is given mean 0 and variance 1."
@@ -57,6 +67,7 @@ class FeatureConfig:
         top = self.high_hz or self.sample_rate / 2
         for key, wrong, reason in (
             ("window_ms", self.window < 1, "it must be at least one sample long"),
+            ("window_ms", self.window > LONGEST_WINDOW, f"it must be at most {LONGEST_WINDOW} samples long"),
             ("hop_ms", self.hop < 1, "it must be at least one sample long"),
             ("n_mfcc", self.kind == "mfcc" and self.n_mfcc > self.n_mels, f"n_mels is only {self.n_mels}"),
             ("high_hz", top > self.sample_rate / 2, f"half the sampling rate is {self.sample_rate / 2:g}"),

@@ -7,19 +7,23 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asr.core.config import from_table, to_toml
-from asr.core.files import replace_file, write_text
+from asr.core.files import check_regular, replace_file, write_text
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, ModelConfig, move_to_device, new_acoustic_model
+from asr.model.ctc import CTCModel
+from asr.model.encoders import ENCODERS
 from asr.model.precision import choose_device
 from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, find_model_folder
 from asr.recognition.folder import WEIGHTS_FILE, read_config_table
+from asr.recognition.model_files import MOST_BYTES
 from asr.text.tokenizer import read_symbols
 
+STORED_TYPES = ("F32", "F16", "BF16")
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 
 
@@ -33,10 +37,13 @@ def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") 
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     folder = find_model_folder(model)
     vocabulary_size = len(read_symbols(folder))
-    acoustic = new_acoustic_model(read_model_config(folder), vocabulary_size, folder.resolve().name)
+    config = read_model_config(folder)
     path = folder / WEIGHTS_FILE
     if not path.exists():
         raise ModelFolderError(f"{path}: is missing; a training run writes it after its first epoch")
+    check_regular(path, ModelFolderError, MOST_BYTES[WEIGHTS_FILE])
+    check_shapes(path, config, vocabulary_size)
+    acoustic = new_acoustic_model(config, vocabulary_size, folder.resolve().name)
     try:
         acoustic.modules.load_state_dict(read_weights(path))
     except (OSError, SafetensorError) as error:
@@ -45,6 +52,46 @@ def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") 
         raise ModelFolderError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
     acoustic.ctc.eval()
     return move_to_device(acoustic, choose_device(device))
+
+
+def check_shapes(path: Path, config: ModelConfig, vocabulary_size: int) -> None:
+    """Check that the weights at ``path`` are those of the network of ``config``, before any of it is made.
+
+    Raises ``ModelFolderError`` naming the first tensor whose name, shape or type is another one.
+    """
+    expected = list_shapes(config, vocabulary_size)
+    try:
+        with safe_open(path, framework="pt") as stored:
+            found = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 - no dict
+            shapes = {name: tuple(part.get_shape()) for name, part in found.items()}
+            types = {name: part.get_dtype() for name, part in found.items()}
+    except (OSError, SafetensorError) as error:
+        raise ModelFolderError(f"{path}: cannot be read: {error}") from error
+    scales = {name for name in shapes if name.endswith(SCALE)}
+    for name in sorted(expected.keys() | (shapes.keys() - scales)):
+        if shapes.get(name) != expected.get(name):
+            raise ModelFolderError(
+                f"{path}: does not fit {path.parent / CONFIG_FILE} and the tokens: {name!r} has the shape "
+                f"{shapes.get(name, 'of nothing')}, not {expected.get(name, 'of nothing')}"
+            )
+        if types[name] not in (STORED_TYPES if name + SCALE not in scales else ("I8",)):
+            raise ModelFolderError(f"{path}: {name!r} cannot be of type {types[name]}")
+    for name in sorted(scales):
+        matrix = name.removesuffix(SCALE)
+        if types[name] not in STORED_TYPES or shapes[name] != expected.get(matrix, ())[:1]:
+            raise ModelFolderError(f"{path}: {name!r} is no scale of the rows of {matrix!r}")
+
+
+def list_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor that a model has in its file; takes no memory for the network."""
+    size = config.features.size
+    with torch.device("meta"):
+        encoder = ENCODERS[config.encoder.kind](config.encoder, size, config.features.planes)
+        network = CTCModel(encoder, vocabulary_size)
+    shapes = {f"model.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
+    if config.features.normalisation == "global":
+        shapes |= {"features.mean": (size,), "features.std": (size,)}
+    return shapes
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -82,8 +129,14 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read what ``save_weights`` wrote, in float32."""
+    """Read what ``save_weights`` wrote, in float32.
+
+    Raises ``ModelFolderError`` where a number is infinite or none.
+    """
     stored = load_file(path)
+    for name, value in stored.items():
+        if not torch.isfinite(value).all():
+            raise ModelFolderError(f"{path}: {name!r} has numbers that are not finite: it is damaged")
     weights = {name: value.float() for name, value in stored.items() if not name.endswith(SCALE)}
     for name, value in weights.items():
         if name + SCALE in stored:

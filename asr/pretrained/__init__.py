@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from asr.core.files import quote_path
 from asr.errors import UserError
 
 SHIPPED = Path(__file__).parent
@@ -30,11 +31,16 @@ def find_model_folder(model: str | Path) -> Path:
 
     Raises ``ModelFolderError`` where it is neither.
     """
-    if (Path(model) / CONFIG_FILE).exists():
-        return Path(model)
-    if str(model) in list_shipped_models():
-        return SHIPPED / str(model)
-    if Path(model).is_dir():
-        raise ModelFolderError(f"{model}: not a model folder (it has no {CONFIG_FILE})")
+    try:
+        if (Path(model) / CONFIG_FILE).exists():
+            return Path(model)
+        if str(model) in list_shipped_models():
+            return SHIPPED / str(model)
+        is_folder = Path(model).is_dir()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        is_folder = False
+    name = quote_path(model)
+    if is_folder:
+        raise ModelFolderError(f"{name}: not a model folder (it has no {CONFIG_FILE})")
     shipped = ", ".join(list_shipped_models()) or "none"
-    raise ModelFolderError(f"{model}: no such model folder; shipped models: {shipped}")
+    raise ModelFolderError(f"{name}: no such model folder; shipped models: {shipped}")

@@ -24,8 +24,9 @@ def read_config_table(folder: Path) -> dict[str, Any]:
     table = read_toml(path)
     version = table.get("format_version")
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        given = version if isinstance(version, int) and abs(version) < 1000 else "no number that is known"
         raise ModelFolderError(
-            f"{path}: format_version is {version!r}; this program reads up to {FORMAT_VERSION}"
+            f"{path}: format_version is {given}; this program reads up to {FORMAT_VERSION}"
         )
     return table
 

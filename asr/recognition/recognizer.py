@@ -20,6 +20,7 @@ from asr.longform.transcripts import (
 )
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
 from asr.recognition.folder import find_language_model, read_search_config, read_text_config
+from asr.recognition.model_files import check_model_folder
 from asr.recognition.network import Network, open_network
 from asr.search import SearchConfig, search_greedily
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonicalise, load_tokenizer
@@ -196,6 +197,7 @@ def open_recognizer(
             leaves nothing of a hot word.
     """
     folder = find_model_folder(model)
+    check_model_folder(folder, lm)
     text = read_text_config(folder)
     tokenizer = load_tokenizer(folder)
     network = open_network(folder, device, compute_type, threads)

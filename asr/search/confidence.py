@@ -27,9 +27,14 @@ def calibrate(words: Sequence[Word], config: SearchConfig) -> tuple[Word, ...]:
     if (slope, offset) == (1.0, 0.0):
         return tuple(words)
     return tuple(
-        replace(word, confidence=1 / (1 + math.exp(-slope * logit(word.confidence) - offset)))
-        for word in words
+        replace(word, confidence=compute_share(slope * logit(word.confidence) + offset)) for word in words
     )
+
+
+def compute_share(log_odds: float) -> float:
+    """Compute the share whose odds have this logarithm: the inverse of ``logit``."""
+    rest = math.exp(-abs(log_odds))
+    return (1.0 if log_odds >= 0 else rest) / (1 + rest)
 
 
 def logit(share: float) -> float:

@@ -10,6 +10,9 @@ from asr.errors import UserError
 # Why a language model and a vocabulary may have no word in common.
 OTHER_FORM = "its texts have another form, perhaps capitals (asr lm train has --normaliser)"
 
+WIDEST_BEAM = 10_000
+HIGHEST = 100.0  # weight or score, a natural logarithm: nobody uses a tenth of it
+
 
 class SearchError(UserError):
     """A search that cannot be made: its language model or a hot word does not fit the vocabulary."""
@@ -17,33 +20,51 @@ class SearchError(UserError):
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How hypotheses are found. Scores, weights and thresholds are natural logarithms."""
+    """How hypotheses are found. Scores, weights and thresholds are natural logarithms.
+
+    The bounds keep every score finite and every table small: compiled code relies on them.
+    """
 
     beam_size: int = option(
-        1, "Prefixes kept from frame to frame; 1 without a language model is greedy.", minimum=1
+        1,
+        "Prefixes kept from frame to frame; 1 without a language model is greedy.",
+        minimum=1,
+        maximum=WIDEST_BEAM,
     )
     lm_weight: float = option(
-        1.0, "Weight of the language model's log probability against the acoustic one.", minimum=0
+        1.0,
+        "Weight of the language model's log probability against the acoustic one.",
+        minimum=0,
+        maximum=HIGHEST,
     )
-    word_bonus: float = option(0.0, "Added to the score for every word.")
+    word_bonus: float = option(0.0, "Added to the score for every word.", minimum=-HIGHEST, maximum=HIGHEST)
     prior_weight: float = option(
         0.0,
         "How much of each token's log_priors is taken off its log-probs: CTC finds rare tokens too seldom.",
         minimum=0,
+        maximum=HIGHEST,
     )
     log_priors: tuple[float, ...] = option(
-        (), "Log probability of each token on average over all frames, measured by asr tune."
+        (),
+        "Log probability of each token on average over all frames, measured by asr tune.",
+        minimum=-HIGHEST,
+        maximum=0,
     )
-    unknown_score: float = option(-3.0, "Added for every letter of a word that the language model lacks.")
+    unknown_score: float = option(
+        -3.0,
+        "Added for every letter of a word that the language model lacks.",
+        minimum=-HIGHEST,
+        maximum=HIGHEST,
+    )
     closed: bool = option(False, "Only words that the language model knows.")
     hotword_weight: float = option(
-        8.0, "Added for every word of a hot word or phrase that was found.", minimum=0
+        8.0, "Added for every word of a hot word or phrase that was found.", minimum=0, maximum=HIGHEST
     )
     beam_threshold: float = option(
-        12.0, "Prefixes so much worse than the best of their frame are dropped.", above=0
+        12.0, "Prefixes so much worse than the best of their frame are dropped.", above=0, maximum=1000
     )
     token_threshold: float = option(
-        -12.0, "Tokens with a lower log-prob in a frame are not tried there.", below=0
+        -12.0, "Tokens with a lower log-prob in a frame are not tried there.", below=0, minimum=-1000
     )
     blank_threshold: float = option(
         0.99, "Frames whose blank has at least this probability are skipped.", above=0, maximum=1
@@ -51,8 +72,15 @@ class SearchConfig:
     recombine: bool = option(
         True, "Drop prefixes that another one with the same future beats; false makes a wide beam exact."
     )
-    confidence_slope: float = option(1.0, "A word's confidence is sigmoid(slope * logit(raw) + offset).")
-    confidence_offset: float = option(0.0, "See confidence_slope; both are measured by asr tune.")
+    confidence_slope: float = option(
+        1.0,
+        "A word's confidence is sigmoid(slope * logit(raw) + offset).",
+        minimum=-HIGHEST,
+        maximum=HIGHEST,
+    )
+    confidence_offset: float = option(
+        0.0, "See confidence_slope; both are measured by asr tune.", minimum=-HIGHEST, maximum=HIGHEST
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self, "search")

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asr.search.config import SearchError
+
 SPACE = 0x20
+MOST_CELLS = 1 << 26  # of the automaton's table, 4 bytes each
 
 
 class HotWordAutomaton(NamedTuple):
@@ -83,7 +86,10 @@ def split_phrases(phrases: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def build_automaton(phrases: Sequence[Phrase], symbols: int) -> HotWordAutomaton:
-    """Build the automaton of phrases made of numbers below ``symbols`` (Aho & Corasick 1975)."""
+    """Build the automaton of phrases made of numbers below ``symbols`` (Aho & Corasick 1975).
+
+    Raises ``SearchError`` where its table would be too large.
+    """
     trie: list[dict[int, int]] = [{}]
     own_gain, own_ahead = [0.0], [0.0]
     for phrase in phrases:
@@ -98,6 +104,10 @@ def build_automaton(phrases: Sequence[Phrase], symbols: int) -> HotWordAutomaton
             if depth + 1 < len(phrase.symbols):
                 own_ahead[node] = max(own_ahead[node], phrase.ahead[depth])
         own_gain[node] += phrase.gain
+        if len(trie) * symbols > MOST_CELLS:
+            raise SearchError(
+                f"hot words: {len(phrases):,} phrases are too many; use a language model for them"
+            )
     following = np.zeros((len(trie), symbols), np.int32)
     gains, ahead = np.array(own_gain), np.array(own_ahead)
     queue = deque([(0, 0)])  # a node and the longest shorter one that ends alike

@@ -35,6 +35,8 @@ from asr.search.threads import search_on_threads
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
+MOST_CANDIDATES = 1 << 22  # in a frame, 100 bytes each
+
 
 @dataclass(frozen=True, eq=False)
 class Entries:
@@ -99,10 +101,17 @@ class LexiconBeamSearch:
     ) -> None:
         self.config = config
         self.model = model
+        self.vocabulary = len(tokenizer)
         hot, symbols = build_word_automaton(phrases, config.hotword_weight)
         self.entries = gather_entries(config, tokenizer, model, symbols)
         self.table = build_pronunciation_table(config, self.entries, model, hot)
         self.most_candidates = config.beam_size * count_ways_on(self.table)
+        if self.most_candidates > MOST_CANDIDATES:
+            raise SearchError(
+                f"'search.beam_size' cannot be {config.beam_size} with this lexicon, in which up to "
+                f"{count_ways_on(self.table) - 1:,} words begin alike: "
+                f"use at most {MOST_CANDIDATES // count_ways_on(self.table)}"
+            )
         self.limits = Limits(
             lm_weight=float(config.lm_weight) if model is not None else 0.0,
             beam_size=config.beam_size,
@@ -124,7 +133,7 @@ class LexiconBeamSearch:
         """
         limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
         trie, lm_state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
-        rows = take_off_priors(log_probs, self.config)
+        rows = take_off_priors(log_probs, self.config, self.vocabulary)
         state = make_state(self.config.beam_size, self.most_candidates, lm_state)
         frame = advance(self.table, trie, limits, state, rows, 0)
         while frame < len(rows):

@@ -278,9 +278,10 @@ def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> No
     """
     candidates, beam, numbers = search.candidates, search.beam, search.numbers
     ranks = np.zeros(count)
+    best = -np.inf
     for i in range(count):
         ranks[i] = candidates[i].rank
-    best = ranks.max()
+        best = max(best, ranks[i])
     if best == -np.inf:  # a frame that allows nothing, not even a blank, says nothing
         return
     near = np.flatnonzero((ranks >= best - limits.beam_threshold) & (ranks > -np.inf))

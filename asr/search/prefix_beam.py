@@ -156,7 +156,7 @@ class PrefixBeamStream:
 
     def read(self, log_probs: np.ndarray) -> None:
         """Read the next log-probs ``(frames, vocabulary)``."""
-        rows = take_off_priors(log_probs, self._search.config)
+        rows = take_off_priors(log_probs, self._search.config, len(self._search.tokenizer))
         frame = kernel.advance(self._tables, self._state, rows, 0)
         while frame < len(rows):
             self._make_room()

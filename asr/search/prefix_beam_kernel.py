@@ -36,6 +36,11 @@ from asr.text.tokenizer import BLANK_TOKEN
 NONE = -1
 MOST_TOKENS = 40  # that are tried in a frame, besides the blank
 
+# What keeps every product of probabilities a finite number, however heavy the weights of a search are.
+MOST_GROWTH = 200.0  # natural logarithm of what one step may multiply a probability by
+MOST_FACTOR = 1e100  # by which a token may multiply a probability
+LEAST_BEST = 1e-300  # a frame whose best prefix is less probable allows nothing
+
 
 class TokenTexts(NamedTuple):
     """What each token contributes to the text, as bytes.
@@ -167,7 +172,8 @@ def finish_word(tables: SearchTables, place: int, state: int) -> tuple[float, in
             extra = fusion.unknown * tables.lexicon.depths[place]
     if fusion.lm_weight != 0.0:
         log_prob, state = score_word(tables.trie, state, word)
-    return np.exp(fusion.lm_weight * log_prob + fusion.word_bonus + extra), state
+    growth = min(fusion.lm_weight * log_prob + fusion.word_bonus + extra, MOST_GROWTH)
+    return np.exp(growth), state
 
 
 @compile_inline
@@ -203,7 +209,7 @@ def append_token(tables: SearchTables, nodes: np.ndarray, at: int, token: int) -
                 end_factor, state = node.end_factor, node.end_state
             else:
                 end_factor, state = finish_word(tables, place, state)
-            factor *= end_factor
+            factor = min(factor * end_factor, MOST_FACTOR)
             place = ROOT
         else:
             before = place
@@ -212,11 +218,11 @@ def append_token(tables: SearchTables, nodes: np.ndarray, at: int, token: int) -
                 if closed:
                     return 0.0, place, state, hot
                 fee = fusion.unknown * (1 if before < 0 else tables.lexicon.depths[before] + 1)
-                factor *= np.exp(fee)
+                factor = min(factor * np.exp(min(fee, MOST_GROWTH)), MOST_FACTOR)
         hot = tables.hot.following[hot, letter]
         gain = tables.hot.gains[hot]
         if gain != 0.0:
-            factor *= np.exp(gain)
+            factor = min(factor * np.exp(min(gain, MOST_GROWTH)), MOST_FACTOR)
     return factor, place, state, hot
 
 
@@ -301,7 +307,7 @@ def advance(tables: SearchTables, search: PrefixBeamState, log_probs: np.ndarray
                 search.tokens, search.probs, log_probs[frame], pruning.token_threshold
             )
             best = extend_without_token(search)
-            if best > 0.0:  # a frame that allows nothing, not even a blank, says nothing
+            if best > LEAST_BEST:  # a frame that allows nothing, not even a blank, says nothing
                 select_survivors(tables, search, extend_with_tokens(tables, search, likely, best))
                 numbers[SKIPPED] = 0
             for i in range(likely):
@@ -417,7 +423,8 @@ def extend_with_tokens(tables: SearchTables, search: PrefixBeamState, likely: in
                 if place >= 0:
                     rank = mass * ahead[place]
                 else:
-                    mass *= np.exp(unknown * (1 if before < 0 else lexicon.depths[before] + 1))
+                    fee = unknown * (1 if before < 0 else lexicon.depths[before] + 1)
+                    mass *= np.exp(min(fee, MOST_GROWTH))
                     rank = mass * outside
             else:
                 factor, place, _, hot = append_token(tables, nodes, entry.node, token)
@@ -459,7 +466,7 @@ def select_survivors(tables: SearchTables, search: PrefixBeamState, count: int) 
         candidate = candidates[c]
         if candidate.rank == threshold:
             room -= 1
-        if candidate.rank < threshold or (candidate.rank == threshold and room < 0):
+        if candidate.rank < threshold or candidate.rank == 0.0 or (candidate.rank == threshold and room < 0):
             if c < size:
                 candidate.origin = NONE  # its node is released below
             continue
@@ -473,6 +480,10 @@ def select_survivors(tables: SearchTables, search: PrefixBeamState, count: int) 
             after.ahead = look_ahead(tables, nodes[node].place, nodes[node].hot)
             after.blank, after.token = 0.0, candidate.mass * scale
         kept += 1
+        if kept == pruning.beam_size:
+            for other in range(c + 1, size):
+                candidates[other].origin = NONE
+            break
     # Only now, because a prefix that goes may be the parent of one that comes.
     for i in range(size):
         if candidates[i].origin < 0:
@@ -647,10 +658,10 @@ def score_endings(tables: SearchTables, search: PrefixBeamState, table: np.ndarr
         if node.place != ROOT:
             factor, state = finish_word(tables, node.place, state)
             gain = tables.hot.gains[tables.hot.following[node.hot, SPACE]]
-            total *= factor * np.exp(gain)
+            total *= factor * np.exp(min(gain, MOST_GROWTH))
         if fusion.lm_weight != 0.0:
             log_prob, _ = score_word(tables.trie, state, fusion.end_word)
-            total *= np.exp(fusion.lm_weight * log_prob)
+            total *= np.exp(min(fusion.lm_weight * log_prob, MOST_GROWTH))
         table[i, 0] = np.log(total) + search.scale[0] if total > 0.0 else -np.inf
 
 

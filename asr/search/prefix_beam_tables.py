@@ -14,7 +14,7 @@ from asr.lm.vocabulary import BEGIN, END, UNKNOWN, build_vocabulary
 from asr.search.config import SearchConfig
 from asr.search.hotwords import SPACE, build_byte_automaton
 from asr.search.lexicon_trie import LexiconTrie, build_lexicon_trie, make_empty_trie
-from asr.search.prefix_beam_kernel import Fusion, Pruning, SearchTables, TokenTexts
+from asr.search.prefix_beam_kernel import MOST_GROWTH, Fusion, Pruning, SearchTables, TokenTexts
 from asr.text.tokenizer import Tokenizer
 
 SMALLEST = 1e-37  # that float32 holds with full precision
@@ -34,11 +34,12 @@ def build_search_tables(
     outside = 0.0 if model is None else weight * look_up_unigram(model, unknown_word)
     if np.isinf(unknown):
         outside = -np.inf
-    ahead = weight * lexicon.ahead.astype(np.float64)
+    reachable = lexicon.ahead > -np.inf  # with a weight of 0, infinity times it would be no number
+    ahead = np.where(reachable, weight * np.where(reachable, lexicon.ahead, 0.0).astype(np.float64), -np.inf)
     if not np.isinf(unknown):
         ahead = np.maximum(ahead, outside + unknown * lexicon.depths)
-    ahead = np.maximum(np.exp(ahead), SMALLEST).astype(np.float32)
-    inner_bound = float(np.exp(hot.ahead.max() + max(hot.gains.max(), 0.0)))
+    ahead = np.exp(np.clip(ahead, np.log(SMALLEST), -np.log(SMALLEST))).astype(np.float32)
+    inner_bound = raise_e(float(hot.ahead.max() + max(hot.gains.max(), 0.0)))
     best_end = max(config.word_bonus, 0.0) + max(config.unknown_score, 0.0)
     return SearchTables(
         pieces=encode_token_texts(tokenizer),
@@ -46,14 +47,14 @@ def build_search_tables(
         ahead=ahead,
         trie=NO_TRIE if model is None else model.trie,
         hot=hot,
-        hot_ahead=np.exp(hot.ahead),
+        hot_ahead=np.exp(np.minimum(hot.ahead, MOST_GROWTH)),
         fusion=Fusion(
             lm_weight=float(weight),
             word_bonus=float(config.word_bonus),
             unknown=float(unknown),
-            outside=float(np.exp(outside)),
+            outside=0.0 if np.isinf(unknown) else max(raise_e(outside), SMALLEST),
             inner_bound=inner_bound,
-            border_bound=float(np.exp(best_end) * ahead[0]) * inner_bound,
+            border_bound=raise_e(best_end) * float(ahead[0]) * inner_bound,
             unknown_word=unknown_word,
             end_word=end_word,
         ),
@@ -101,6 +102,11 @@ def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> Lexico
         log_probs = np.insert(log_probs, places, look_up_unigram(model, model.unknown))
         vocabulary = build_vocabulary(sorted([*known, *new]))
     return build_lexicon_trie(vocabulary.letters, vocabulary.bounds, numbers, log_probs)
+
+
+def raise_e(exponent: float) -> float:
+    """Raise e to a power, at most to ``MOST_GROWTH``."""
+    return float(np.exp(min(exponent, MOST_GROWTH)))
 
 
 def look_up_unigram(model: NgramModel, word: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from asr.errors import UserError
 from asr.search.config import SearchConfig
+from asr.search.log_probs import check_log_probs
 
 LEAST_PRIOR = 1e-6  # so that a token that hardly occurs does not become likely everywhere
 
@@ -27,11 +28,13 @@ def measure_log_priors(log_probs: Iterable[np.ndarray]) -> tuple[float, ...]:
     return tuple(np.round(priors, 4).tolist())
 
 
-def take_off_priors(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
+def take_off_priors(log_probs: np.ndarray, config: SearchConfig, vocabulary: int) -> np.ndarray:
     """Take the weighted priors off log-probs ``(frames, vocabulary)``; the result is float32 and normalised.
 
-    Raises ``UserError`` when the priors are those of another vocabulary.
+    Raises ``LogProbsError`` when there is not a column for each of ``vocabulary`` tokens or a number is none,
+    and ``UserError`` when the priors are those of another vocabulary.
     """
+    check_log_probs(log_probs, vocabulary)
     rows = np.ascontiguousarray(log_probs, np.float32)
     if config.prior_weight == 0:
         return rows
@@ -41,4 +44,5 @@ def take_off_priors(log_probs: np.ndarray, config: SearchConfig) -> np.ndarray:
             f"the model has {rows.shape[1]}: run asr tune again"
         )
     rows = rows - np.float32(config.prior_weight) * np.array(config.log_priors, np.float32)
-    return rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
+    total = np.logaddexp.reduce(rows, axis=1, keepdims=True)
+    return rows - np.where(np.isfinite(total), total, np.float32(0))  # a frame may allow nothing

@@ -21,6 +21,7 @@ Pronunciation = tuple[str, ...]
 Pronunciations = tuple[Pronunciation, ...]
 
 MOST_PHONES = 255  # codes and tokens are bytes, and token 0 is the blank
+LONGEST_PRONUNCIATION = 255  # phones; searches have tables as wide as the longest one
 SPACE, NEWLINE = 0x20, 0x0A
 # White space other than single spaces and the ends of lines that are not empty.
 UNUSUAL = ("  ", "\n\n", " \n", "\n ", *"\0\t\r\v\f\x1c\x1d\x1e\x1f")
@@ -136,6 +137,7 @@ def read_dictionary(path: str | Path) -> Lexicon:
         bare = tuple(phone.rstrip("012").upper() for phone in phones)
         if not all(bare) or not bare:
             raise LexiconError(f"{path}:{number}: is not a word and its phones")
+        check_length(bare, path, number)
         variant = VARIANT.fullmatch(word)
         entries.append((variant[1] if variant else word, bare))
     lexicon = _make_filled_lexicon(entries, path)
@@ -158,9 +160,18 @@ def read_lexicon(path: str | Path) -> Lexicon:
     for number, line in _number_lines(text):
         word, *phones = line.split()
         if not phones:
-            raise LexiconError(f"{path}:{number}: {word!r} has no phones")
+            raise LexiconError(f"{path}:{number}: {word[:50]!r} has no phones")
+        check_length(phones, path, number)
         entries.append((word, tuple(phones)))
     return _make_filled_lexicon(entries, path)
+
+
+def check_length(phones: Sequence[str], path: str | Path, number: int) -> None:
+    """Raise ``LexiconError`` for a pronunciation that is longer than any word's."""
+    if len(phones) > LONGEST_PRONUNCIATION:
+        raise LexiconError(
+            f"{path}:{number}: has {len(phones)} phones; no word has over {LONGEST_PRONUNCIATION}"
+        )
 
 
 def write_lexicon(lexicon: Lexicon, path: str | Path) -> None:
@@ -208,6 +219,8 @@ def _parse_columns(text: str) -> Columns | None:
         codes[phones[phone]] = code
     words = [text[begin:end] for begin, end in zip(begins[first].tolist(), ends[first].tolist(), strict=True)]
     counts = np.diff(np.append(np.flatnonzero(first), len(first))) - 1
+    if counts.max() > LONGEST_PRONUNCIATION:
+        return None
     return Columns(words, tuple(sorted(phones)), codes[keys], np.append(0, np.cumsum(counts)))
 
 

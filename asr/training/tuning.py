@@ -15,6 +15,7 @@ from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
 from asr.search.beam_search import make_beam_search
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
+from asr.search.config import HIGHEST
 from asr.search.priors import measure_log_priors
 from asr.text.tokenizer import NORMALISERS, Tokenizer
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
@@ -176,7 +177,7 @@ def compare_hypotheses(task: Task, hypotheses: Mapping[str, Hypothesis]) -> Comp
 def calibrate(task: Task, config: SearchConfig) -> tuple[SearchConfig, list[ConfidenceBin]]:
     """Fit confidences to how often words are right; returns the new config and the table that shows it."""
     plain = replace(config, confidence_slope=1.0, confidence_offset=0.0)
-    slope, offset = fit_calibration(*judge_search(task, plain))
+    slope, offset = np.clip(fit_calibration(*judge_search(task, plain)), -HIGHEST, HIGHEST).tolist()
     fitted = replace(config, confidence_slope=round(slope, 4), confidence_offset=round(offset, 4))
     return fitted, bin_by_confidence(*judge_search(task, fitted))
 

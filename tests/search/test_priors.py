@@ -33,11 +33,13 @@ def test_all_of_the_priors_off_is_bayes_rule():
     config = SearchConfig(prior_weight=1.0, log_priors=tuple(np.log([0.5, 0.25, 0.25]).tolist()))
     expected = np.array([[1.2, 1.2, 0.4], [0.4, 0.8, 2.4]])
     np.testing.assert_allclose(
-        np.exp(take_off_priors(log_probs, config)), expected / expected.sum(axis=1, keepdims=True), atol=1e-6
+        np.exp(take_off_priors(log_probs, config, 3)),
+        expected / expected.sum(axis=1, keepdims=True),
+        atol=1e-6,
     )
-    np.testing.assert_array_equal(take_off_priors(log_probs, replace(config, prior_weight=0.0)), log_probs)
+    np.testing.assert_array_equal(take_off_priors(log_probs, replace(config, prior_weight=0.0), 3), log_probs)
     half = np.array([0.6, 0.3, 0.1]) / np.sqrt([0.5, 0.25, 0.25])
-    found = np.exp(take_off_priors(log_probs, replace(config, prior_weight=0.5))[0])
+    found = np.exp(take_off_priors(log_probs, replace(config, prior_weight=0.5), 3)[0])
     np.testing.assert_allclose(found, half / half.sum(), atol=1e-6)
 
 

@@ -124,7 +124,7 @@ def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     speech = compute_log_probs(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(find_model_folder(name))
-    arrays = [take_off_priors(array, config) for array in speech.by_id.values()]
+    arrays = [take_off_priors(array, config, array.shape[1]) for array in speech.by_id.values()]
     np.savez(
         folder / LOG_PROBS,
         log_probs=np.concatenate(arrays),
