@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.core.files import quote_path
 from asr.errors import UserError
 
 SHIPPED = Path(__file__).parent
@@ -39,7 +38,7 @@ def find_model_folder(model: str | Path) -> Path:
         is_folder = Path(model).is_dir()
     except (OSError, ValueError):  # a name too long, or with a zero byte
         is_folder = False
-    name = quote_path(model)
+    name = str(model) if str(model).isprintable() else repr(str(model))
     if is_folder:
         raise ModelFolderError(f"{name}: not a model folder (it has no {CONFIG_FILE})")
     shipped = ", ".join(list_shipped_models()) or "none"

@@ -45,13 +45,13 @@ def check_model_folder(folder: Path, lm: str | Path | None = None) -> None:
         if (folder / name).exists() or (folder / name).is_symlink():
             check_regular(folder / name, ModelFolderError, most)
     needed = REQUIRED.get(read_text_config(folder).tokens)
-    for name, reason in (
+    for required, reason in (
         (TOKENS_FILE, "every model has one"),
         (needed, f"{CONFIG_FILE} says that tokens are {read_text_config(folder).tokens}"),
         (find_missing_language_model(folder, lm), f"{SEARCH_FILE} is tuned with it; give --lm FILE or none"),
     ):
-        if name is not None and not (folder / name).exists():
-            raise ModelFolderError(f"{quote_path(folder / name)}: is missing: {reason}")
+        if required is not None and not (folder / required).exists():
+            raise ModelFolderError(f"{quote_path(folder / required)}: is missing: {reason}")
     check_checksums(folder)
 
 
