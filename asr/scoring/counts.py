@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat, zip_longest
 from typing import Any, Literal, NamedTuple
@@ -212,11 +212,13 @@ class Comparison:
     """All references and their hypotheses, by utterance id, and the errors between them.
 
     The counts are ``(utterances, 4)``, as ``count_pairs`` returns them, in the order of the references. Each
-    pair of texts is aligned once.
+    pair of texts is aligned once. ``spared`` has the optional words of an utterance that one side leaves
+    out: they are in neither text and count as right, as in NIST's ``sclite -D``.
     """
 
     references: Mapping[str, str]
     hypotheses: Mapping[str, str]
+    spared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def word_counts(self) -> np.ndarray:
@@ -229,12 +231,19 @@ class Comparison:
         edits: list[Any] = []
         # str.split is split_words without a call in Python for each text.
         counts = count_pairs(self._pairs(str.split), edits)
-        return counts, edits
+        return self._add_spared(counts, split_words), edits
 
     @cached_property
     def character_counts(self) -> np.ndarray:
         """Errors in characters, by utterance; as slow again as all the rest, so counted when asked for."""
-        return count_pairs(self._pairs(squeeze_spaces))
+        return self._add_spared(count_pairs(self._pairs(squeeze_spaces)), squeeze_spaces)
+
+    def _add_spared(self, counts: np.ndarray, items: Callable[[str], Sequence[str]]) -> np.ndarray:
+        """Add what is spared to the lengths of the references."""
+        if not self.spared:
+            return counts
+        added = [len(items(self.spared.get(name, ""))) for name in self.references]
+        return counts + np.array([[0, 0, 0, length] for length in added]).reshape(-1, 4)
 
     def _pairs(self, items: Callable[[str], Sequence[str]]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         hypotheses = map(self.hypotheses.get, self.references, repeat(""))
@@ -321,7 +330,9 @@ class Confusions(NamedTuple):
     insertions: Counter[str]
 
 
-def compare_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Comparison:
+def compare_texts(
+    references: Mapping[str, str], hypotheses: Mapping[str, str], spared: Mapping[str, str] | None = None
+) -> Comparison:
     """Compare texts paired by utterance id.
 
     A reference without a hypothesis is compared with nothing and listed in ``missing``. Raises
@@ -330,7 +341,7 @@ def compare_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) 
     strangers = [name for name in hypotheses if name not in references]
     if strangers:
         raise ScoringError(f"no reference for {list_names(strangers)}")
-    return Comparison(references, hypotheses)
+    return Comparison(references, hypotheses, spared or {})
 
 
 def index_by_id(texts: Iterable[tuple[str, str]]) -> dict[str, str]:

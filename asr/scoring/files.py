@@ -17,7 +17,6 @@ format    a text
 from __future__ import annotations
 
 import csv
-import io
 import re
 import sys
 from bisect import bisect_right
@@ -26,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.core.files import read_text
 from asr.data.manifest import ManifestError, Utterance, parse_line, parse_object
+from asr.scoring.alternatives import NIST_FORMATS
 from asr.scoring.counts import ScoringError, index_by_id, list_names
+from asr.scoring.lines import number_filled_lines, number_lines, parse_seconds
+from asr.scoring.nist import is_ignored, pair_by_time, pair_in_any_case, read_ctm, read_stm, read_trn
 
 ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
@@ -84,8 +85,8 @@ def read_texts(path: Path, format: str | None = None, text_key: str | None = Non
         return Texts(path, format, list(KEYED_FORMATS[format](path, text_key)))
     utterances = list(PLAIN_FORMATS[format](path))
     if format == "stm":
-        ignored = [segment for segment in utterances if segment.text.split() == [IGNORED]]
-        scored = [segment for segment in utterances if segment.text.split() != [IGNORED]]
+        ignored = [segment for segment in utterances if is_ignored(segment.text)]
+        scored = [segment for segment in utterances if not is_ignored(segment.text)]
         return Texts(path, format, scored, ignored)
     return Texts(path, format, utterances)
 
@@ -100,24 +101,6 @@ def guess_format(path: Path) -> str:
             + ", ".join(FORMATS)
         )
     return ENDINGS[path.suffix.lower()]
-
-
-def number_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield all lines with their numbers, without line ends and without a byte order mark.
-
-    A line ends at a line feed, with or without a carriage return before it, and nowhere else: a text
-    may hold U+2028 or a form feed. Raises ``ManifestError`` when the file cannot be read as UTF-8.
-    """
-    text = read_text(path, ManifestError, newline="\n")
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
-        yield number, line.removesuffix("\n").removesuffix("\r")
-
-
-def number_filled_lines(path: Path, comment: str = "\0never") -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank and do not begin with ``comment``."""
-    return (
-        (number, line) for number, line in number_lines(path) if line.strip() and not line.startswith(comment)
-    )
 
 
 # Formats with keys or columns
@@ -157,15 +140,6 @@ def make_utterance(keys: dict[str, Any], text_key: str, path: Path, number: int)
         speaker=str(speaker) if isinstance(speaker, str | int) else "",
         extra=keys,
     )
-
-
-def parse_seconds(value: object) -> float | None:
-    """Read a time in seconds; ``None`` for what is not one."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if 0 <= number < 1e9 else None
 
 
 def read_csv(path: Path, text_key: str | None) -> Iterator[Utterance]:
@@ -246,73 +220,6 @@ def read_table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]
         yield fields
 
 
-TRN_LINE = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
-
-
-def read_trn(path: Path) -> Iterator[Utterance]:
-    for number, line in number_filled_lines(path, comment=";;"):
-        match = TRN_LINE.fullmatch(line)
-        if match is None:
-            raise ManifestError(f"{path}:{number}: does not end in an id in parentheses")
-        refuse_alternatives(match["text"], f"{path}:{number}")
-        yield Utterance(id=match["id"], audio="", text=match["text"])
-
-
-def refuse_alternatives(text: str, where: str) -> None:
-    """Raise ``ManifestError`` for alternatives, of which ``sclite`` accepts any; here they would be words."""
-    if re.search(r"(?:^|\s)\{\s.*\s/\s.*\s\}(?:\s|$)", text):
-        raise ManifestError(f"{where}: has alternatives ({{ a / b }}): write the one that counts")
-
-
-IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
-
-
-def read_stm(path: Path) -> Iterator[Utterance]:
-    for number, line in number_filled_lines(path, comment=";;"):
-        where = f"{path}:{number}"
-        fields = line.split(maxsplit=5)
-        first, last = (
-            (parse_seconds(fields[3]), parse_seconds(fields[4])) if len(fields) >= 5 else (None, None)
-        )
-        if first is None or last is None or last < first:
-            raise ManifestError(f"{where}: is not: recording channel speaker start end words")
-        recording, channel, speaker = fields[:3]
-        text = re.sub(r"<[^<>\s]*>\s*", "", fields[5], count=1) if len(fields) > 5 else ""
-        refuse_alternatives(text, where)
-        yield Utterance(
-            id=f"{recording}-{channel}-{fields[3]}-{fields[4]}",
-            audio="",
-            start=first,
-            duration=last - first,
-            text=text,
-            speaker=speaker,
-            extra={"recording": recording, "channel": channel},
-        )
-
-
-def read_ctm(path: Path) -> Iterator[Utterance]:
-    """Gather the words of each recording and channel, in the order of their times."""
-    tracks: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, line in number_filled_lines(path, comment=";;"):
-        fields = line.split()
-        start, length = (
-            (parse_seconds(fields[2]), parse_seconds(fields[3])) if 5 <= len(fields) <= 8 else (None, None)
-        )
-        if start is None or length is None:
-            raise ManifestError(f"{path}:{number}: is not: recording channel start duration word")
-        word = {"text": fields[4], "start": start, "end": start + length}
-        tracks.setdefault((fields[0], fields[1]), []).append(word)
-    repeated = len({recording for recording, _ in tracks}) < len(tracks)
-    for (recording, channel), words in tracks.items():
-        words.sort(key=lambda word: word["start"])
-        yield Utterance(
-            id=f"{recording}-{channel}" if repeated else recording,
-            audio="",
-            text=" ".join(word["text"] for word in words),
-            extra={"recording": recording, "channel": channel, "words": words},
-        )
-
-
 def read_lines(path: Path) -> Iterator[Utterance]:
     for number, line in number_lines(path):
         yield Utterance(id=str(number), audio="", text=line)
@@ -340,15 +247,20 @@ def pair_texts(references: Texts, hypotheses: Texts) -> Texts:
     """Give hypotheses the ids of their references.
 
     Plain lines are paired by position and must be as many as the references; the words of a CTM file are
-    paired with the segments of an STM file by the time of their middle; all others are paired by id.
+    paired with the segments of an STM file by the time of their middle; all others are paired by id, in
+    NIST's formats in any case.
     Raises ``ScoringError`` for files that do not belong together.
     """
     if "lines" in (references.format, hypotheses.format):
         return pair_by_position(references, hypotheses)
     if references.format == "stm":
         if hypotheses.format == "ctm":
-            return pair_by_time(references, hypotheses)
+            paired = pair_by_time(references.utterances, references.ignored, hypotheses.utterances)
+            return Texts(hypotheses.path, hypotheses.format, paired)
         raise ScoringError("references in STM are paired by time and need hypotheses in CTM")
+    if references.format in NIST_FORMATS or hypotheses.format in NIST_FORMATS:
+        paired = pair_in_any_case(references.utterances, hypotheses.utterances)
+        return Texts(hypotheses.path, hypotheses.format, paired)
     return hypotheses
 
 
@@ -386,41 +298,6 @@ def looks_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
     shared = distinct[0] & distinct[1]
     numbered = all(re.search(r"\d", name) for name in shared)
     return numbered and len(shared) > max(1, len(left) / 2, len(right) / 2)
-
-
-def pair_by_time(references: Texts, hypotheses: Texts) -> Texts:
-    """Assign the words of each recording to the segments of the references, as ``sclite`` does.
-
-    A word belongs to the segment that holds its middle; between segments to the next one, and after the
-    last to the last, as an insertion. Words in ignored segments are left out. Raises ``ScoringError`` for
-    recordings without segments.
-    """
-    segments: dict[tuple[str, str], list[Utterance]] = {}
-    for segment in sorted([*references.utterances, *references.ignored], key=lambda segment: segment.start):
-        segments.setdefault(get_track(segment), []).append(segment)
-    strangers = [
-        get_track(recording) for recording in hypotheses.utterances if get_track(recording) not in segments
-    ]
-    if strangers:
-        names = [f"{recording} {channel}" for recording, channel in strangers]
-        raise ScoringError(f"no segments for recording and channel {list_names(names)}")
-    words: dict[str, list[dict[str, Any]]] = {segment.id: [] for segment in references.utterances}
-    for recording in hypotheses.utterances:
-        places = segments[get_track(recording)]
-        ends = [segment.start + (segment.duration or 0.0) for segment in places]
-        for word in recording.extra["words"]:
-            at = bisect_right(ends, (word["start"] + word["end"]) / 2)
-            words.get(places[min(at, len(places) - 1)].id, []).append(word)
-    paired_words = [
-        Utterance(name, "", text=" ".join(word["text"] for word in spoken), extra={"words": spoken})
-        for name, spoken in words.items()
-    ]
-    return Texts(hypotheses.path, hypotheses.format, paired_words)
-
-
-def get_track(utterance: Utterance) -> tuple[str, str]:
-    """Return the recording and the channel that an utterance of an STM or CTM file is from."""
-    return utterance.extra["recording"], utterance.extra["channel"]
 
 
 # Groups

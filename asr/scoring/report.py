@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from asr.core.files import write_text
 from asr.data.manifest import Utterance
-from asr.scoring.counts import ErrorCounts, Operation, ScoringError
+from asr.scoring.counts import Comparison, ErrorCounts, Operation, ScoringError, align_items, split_words
 from asr.scoring.files import Texts, group_utterances
 from asr.scoring.significance import Difference, Interval
 from asr.scoring.systems import System
@@ -153,9 +153,12 @@ class Column:
 
 
 def describe_utterance(report: Report, utterance: Utterance, folder: Path) -> dict[str, Any]:
-    """Describe one utterance; a hypothesis word that is right is written as 1."""
+    """Describe one utterance; a hypothesis word that is right is written as 1.
+
+    Of a reference with alternatives the reading of the first system is shown.
+    """
     name = utterance.id
-    alignments = [system.comparison.align(name) for system in report.systems]
+    alignments = align_with_first([system.comparison for system in report.systems], name)
     times = [
         find_word_times(system.utterances.get(name), alignment, report.normalise)
         for system, alignment in zip(report.systems, alignments, strict=True)
@@ -175,6 +178,17 @@ def describe_utterance(report: Report, utterance: Utterance, folder: Path) -> di
         if any(column.time for column in columns):
             found["times"] = [column.time and [round(t, 3) for t in column.time] for column in columns]
     return found
+
+
+def align_with_first(comparisons: Sequence[Comparison], name: str) -> list[list[Operation]]:
+    """Align every system's hypothesis with the reading of the reference that the first system has."""
+    words = split_words(comparisons[0].references[name])
+    return [
+        comparison.align(name)
+        if comparison.references[name] == comparisons[0].references[name]
+        else align_items(words, split_words(comparison.hypotheses.get(name, "")))
+        for comparison in comparisons
+    ]
 
 
 def link_audio(audio: Path, folder: Path) -> str:

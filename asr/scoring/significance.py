@@ -124,15 +124,17 @@ def find_segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence
 
     A pair has the alignments of one reference with either hypothesis. A segment ends where both systems
     have two words in a row right, with nothing inserted; segments without errors do not count. So far
-    apart, the errors of one segment are independent of those of the next.
+    apart, the errors of one segment are independent of those of the next. Where the systems have different
+    readings of a reference with alternatives, the utterance is one segment.
     """
-    return np.array(
-        [
-            a - b
-            for first, second in pairs
-            for a, b in split_at_matches(locate_errors(first), locate_errors(second))
-        ]
-    )
+    return np.array([a - b for first, second in pairs for a, b in count_segments(first, second)])
+
+
+def count_segments(first: Sequence[Operation], second: Sequence[Operation]) -> list[tuple[int, int]]:
+    """Count the errors of two systems in each segment of one utterance, from the alignment of each."""
+    places = (locate_errors(first), locate_errors(second))
+    words = [[step.reference for step in steps if step.kind != "insertion"] for steps in (first, second)]
+    return split_at_matches(*places) if words[0] == words[1] else [(sum(places[0]), sum(places[1]))]
 
 
 def locate_errors(alignment: Sequence[Operation]) -> list[int]:

@@ -9,6 +9,16 @@ from itertools import combinations
 import numpy as np
 
 from asr.data.manifest import Utterance
+from asr.scoring.alternatives import (
+    MARKS,
+    NIST_FORMATS,
+    Passage,
+    choose_readings,
+    is_plain,
+    parse_passage,
+    parse_plain,
+    read_plainly,
+)
 from asr.scoring.counts import Comparison, compare_texts
 from asr.scoring.files import Texts, pair_texts
 from asr.scoring.significance import (
@@ -27,12 +37,17 @@ from asr.text.normalise import Normaliser
 
 @dataclass(frozen=True)
 class References:
-    """The references that every system is compared with, by utterance id: as they are, and normalised."""
+    """The references that every system is compared with, by utterance id: as they are, and normalised.
+
+    ``passages`` are those with alternatives or optional words, of which each system gets the reading that
+    is nearest to its hypothesis.
+    """
 
     texts: Texts
     raw: Mapping[str, str]
     normalised: Mapping[str, str]
     normalise: Normaliser
+    passages: Mapping[str, Passage]
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,21 @@ class System:
 
 def prepare_references(texts: Texts, normalise: Normaliser) -> References:
     """Normalise the references once for all systems; raises ``ScoringError`` for ids that come twice."""
-    return References(texts, texts.by_id, normalise_texts(texts.by_id, normalise), normalise)
+    raw, passages = split_passages(texts)
+    return References(texts, raw, normalise_texts(raw, normalise), normalise, passages)
+
+
+def split_passages(texts: Texts) -> tuple[dict[str, str], dict[str, Passage]]:
+    """Separate plain texts from those that have more than one reading; these have no plain text."""
+    plain, passages = texts.by_id, {}
+    if texts.format in NIST_FORMATS:
+        for name, text in plain.items():
+            passage = parse_passage(text, name)
+            if is_plain(passage):
+                plain[name] = read_plainly(passage).text if MARKS.search(text) else text
+            else:
+                plain[name], passages[name] = "", passage
+    return plain, passages
 
 
 def compare_system(references: References, hypotheses: Texts, name: str) -> System:
@@ -56,14 +85,42 @@ def compare_system(references: References, hypotheses: Texts, name: str) -> Syst
     Raises ``ScoringError`` when they do not belong together.
     """
     texts = pair_texts(references.texts, hypotheses)
-    raw = compare_texts(references.raw, texts.by_id)
-    normalised = normalise_texts(raw.hypotheses, references.normalise)
+    plain, passages = split_passages(texts)
+    raw = compare_texts(references.raw, plain)
+    comparison = compare_texts(references.normalised, normalise_texts(plain, references.normalise))
+    if passages or references.passages:
+        comparison = read_nearest(raw, comparison, references.passages, passages, references.normalise)
+        raw = read_nearest(raw, raw, references.passages, passages, str)
     return System(
         name=name,
         raw=raw,
-        comparison=compare_texts(references.normalised, normalised),
+        comparison=comparison,
         utterances={utterance.id: utterance for utterance in texts.utterances},
     )
+
+
+def read_nearest(
+    raw: Comparison,
+    comparison: Comparison,
+    references: Mapping[str, Passage],
+    hypotheses: Mapping[str, Passage],
+    normalise: Normaliser,
+) -> Comparison:
+    """Give ``comparison`` the readings of passages that differ least once they are normalised.
+
+    ``raw`` has the other side of a passage, where that is a plain text.
+    """
+    sides = (dict(comparison.references), dict(comparison.hypotheses))
+    spared = {}
+    for name in references.keys() | hypotheses.keys():
+        left = references.get(name) or parse_plain(raw.references.get(name, ""))
+        right = hypotheses.get(name) or parse_plain(raw.hypotheses.get(name, ""))
+        readings = choose_readings(left, right, normalise)
+        sides[0][name] = normalise(readings[0].text)
+        if name in sides[1]:
+            sides[1][name] = normalise(readings[1].text)
+        spared[name] = " ".join(filter(None, (normalise(reading.omitted) for reading in readings)))
+    return compare_texts(*sides, spared)
 
 
 def normalise_texts(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:

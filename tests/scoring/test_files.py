@@ -130,8 +130,6 @@ def test_a_key_that_no_reference_has_is_named_with_those_there_are(tmp_path):
         ("x.trn", "one two\n", "x.trn:1: does not end in an id"),
         ("x.stm", "rec A s 1.0 x one\n", "x.stm:1: is not: recording channel speaker start end"),
         ("x.stm", "rec A s 2.0 1.0 one\n", "x.stm:1: is not"),
-        ("x.stm", "rec A s 1.0 2.0 <o> a { uh / @ } b\n", "x.stm:1: has alternatives"),
-        ("x.trn", "a { uh / @ } b (u1)\n", "x.trn:1: has alternatives"),
         ("x.ctm", ";; head\nrec A 1.0 one\n", "x.ctm:2: is not: recording channel start duration word"),
         (
             "x.csv",
