@@ -29,6 +29,7 @@ ORDER = [
     "recognition",
     "model",
     "training",
+    "server",
     "cli",
 ]
 WITHOUT_TORCH = ORDER[: ORDER.index("model")]
@@ -89,6 +90,11 @@ def test_what_comes_before_the_model_needs_no_torch(module):
 def test_model_and_search_do_not_know_each_other():
     assert "search" not in neighbours("model")
     assert "model" not in below("search")
+
+
+def test_who_serves_needs_no_torch():
+    assert neighbours("server").isdisjoint({"model", "training"})
+    assert {name.split(".")[0] for name in imports()["server"]}.isdisjoint({"torch", "torchaudio"})
 
 
 def test_the_package_itself_imports_hardly_anything_before_it_is_used():

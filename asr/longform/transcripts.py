@@ -97,6 +97,27 @@ def transcribe_recordings(
                 segments = []
 
 
+def transcribe_in_segments(
+    recogniser: ChunkRecogniser,
+    source: Source,
+    config: LongformConfig = LongformConfig(),
+    progress: Progress = lambda seconds: None,
+) -> Iterator[Segment]:
+    """Yield the segments of one recording as they are found, in order.
+
+    ``progress`` is told how many seconds of audio went through the network since the last call.
+    Raises ``AudioError`` when the recording cannot be read.
+    """
+    for parts in compute_segments(recogniser, [source], config, progress):
+        speech = [part for part in parts if isinstance(part, SpeechSegment)]
+        hypotheses = recogniser.search([segment.log_probs for segment in speech])
+        for segment, hypothesis in zip(speech, hypotheses, strict=True):
+            yield from make_segments(segment, hypothesis, recogniser.sample_rate)
+        for part in parts:
+            if isinstance(part, RecordingEnd) and part.error:
+                raise part.error
+
+
 def compute_whole_log_probs(
     recogniser: ChunkRecogniser, source: Source, progress: Progress = lambda seconds: None
 ) -> tuple[np.ndarray, int]:

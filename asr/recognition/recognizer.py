@@ -132,6 +132,23 @@ class Recognizer:
             return self.search([log_probs])
         return self.decoder.find_hypotheses(log_probs, self.frame_seconds, count)
 
+    def add_hotwords(self, hotwords: Sequence[str]) -> Recognizer:
+        """Return a recogniser that expects these words and phrases, too; both share the network.
+
+        Raises ``SearchError`` for a phrase that the model cannot write, and ``UserError`` where the
+        normaliser leaves nothing of one.
+        """
+        from asr.search.beam_search import make_beam_search  # imports numba
+
+        phrases = [normalise_phrase(phrase, self.text) for phrase in hotwords]
+        if self.decoder is None:
+            config, model = replace(self.search_config, beam_size=USUAL_BEAM), None
+        else:
+            config, model = self.decoder.config, self.decoder.model
+            before: list[str] = self.decoder.description["phrases"]  # type: ignore[assignment]
+            phrases = [*before, *phrases]
+        return replace(self, decoder=make_beam_search(config, self.tokenizer, model, phrases))
+
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
     ) -> AlignedText:

@@ -61,6 +61,7 @@ class PrefixBeamSearch:
             unit = tokenizer.unit
             raise SearchError(f"no word of the language model is made of this model's {unit}: {OTHER_FORM}")
         self.config = config
+        self.model = model
         self.tokenizer = tokenizer
         self.tables = build_search_tables(config, tokenizer, model, phrases)
         self.begin_state = 0 if model is None else model.begin

@@ -1,0 +1,116 @@
+"""``asr serve``: a server for programs that speak to a recogniser, and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asr.cli._options import (
+    compute_type_option,
+    device_option,
+    model_option,
+    open_with_options,
+    search_options,
+    threads_option,
+)
+from asr.core.files import read_text
+from asr.errors import UserError
+from asr.pretrained import list_shipped_models
+
+MISSING = "this needs libraries that are not installed: pip install 'asr[serve]'"
+ENGLISH = "en"
+SHORTEST_KEY = 8
+
+
+class ServeError(UserError):
+    """The server cannot start; the text says why."""
+
+
+@click.command()
+@model_option
+@click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 for other machines, too.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Of HTTP and WebSocket; 0: any.")
+@click.option(
+    "--api-key-file", metavar="FILE", type=click.Path(path_type=Path),
+    help="A file with a token that every request must have.  [default: none]",
+)  # fmt: skip
+@click.option(
+    "--allow-origin", "allowed_origins", metavar="URL", multiple=True,
+    help="Another site whose pages may use the server (CORS); repeatable.  [default: none]",
+)  # fmt: skip
+@click.option(
+    "--language", metavar="CODE",
+    help="What the model hears; requests for others are refused.  [default: en for shipped models]",
+)  # fmt: skip
+@click.option("--max-upload", default=200, type=click.IntRange(1), metavar="MIB", help="Size of a file.")
+@click.option(
+    "--max-seconds", default=7200.0, type=click.FloatRange(1), metavar="S", help="Length of a recording."
+)
+@click.option("--jobs", default=8, type=click.IntRange(1), metavar="N", help="Recordings at the same time.")
+@click.option(
+    "--queue", default=64, type=click.IntRange(0), metavar="N", help="Recordings that wait; then: status 503."
+)
+@click.option(
+    "--streams", default=10, type=click.IntRange(0), metavar="N", help="Live streams at the same time."
+)
+@device_option
+@compute_type_option
+@threads_option
+@search_options
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    allowed_origins: tuple[str, ...],
+    language: str | None,
+    max_upload: int,
+    max_seconds: float,
+    jobs: int,
+    queue: int,
+    streams: int,
+    device: str,
+    compute_type: str,
+    threads: int | None,
+    **search: Any,
+) -> None:
+    """Serve transcripts over HTTP (as OpenAI's clients ask for them) until Ctrl-C.
+
+    The log on stderr has a JSON object a line.
+    """
+    try:
+        from asr.server.running import run_server
+        from asr.server.settings import ServerSettings
+    except ModuleNotFoundError as error:
+        raise ServeError(f"{MISSING} ({error.name} is missing)") from error
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        language=choose_language(model) if language is None else language.lower(),
+        api_key="" if api_key_file is None else read_key(api_key_file),
+        allowed_origins=allowed_origins,
+        upload_mib=max_upload,
+        longest_seconds=max_seconds,
+        jobs=jobs,
+        queue=queue,
+        streams=streams,
+    )
+    recognizer = open_with_options(model, device, compute_type, threads, search)
+    run_server(recognizer, settings, lambda address: click.echo(f"asr serves at {address}", err=True))
+
+
+def choose_language(model: str) -> str:
+    """Choose the language of a model: English for those that ship, unknown for others."""
+    return ENGLISH if model in list_shipped_models() else ""
+
+
+def read_key(path: Path) -> str:
+    """Read a token; raises ``ServeError`` where there is none or one that is guessed in no time."""
+    key = read_text(path, ServeError).strip()
+    if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise ServeError(
+            f"{path}: write one key of at least {SHORTEST_KEY} letters, digits and signs into it"
+        )
+    return key
