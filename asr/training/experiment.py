@@ -119,6 +119,13 @@ class TrainingConfig:
         "and long runs; a step takes about twice the time.",
         minimum=0,
     )
+    consistency_shift_ms: float = option(
+        0.0,
+        "Let the second of the two ways begin up to this much later, so that the network learns that it does "
+        "not matter where frames begin; half an output frame at most is sensible. 0: never.",
+        minimum=0,
+        maximum=100,
+    )
     truncate_seconds: float = option(
         0.0,
         "Cut back-propagation through time at this interval in longer utterances (Williams & Peng 1990); "
@@ -147,6 +154,8 @@ class TrainingConfig:
                 f"'training.crf_prune' = {list(self.crf_prune)}: up to {self.crf_order} numbers are needed, "
                 "none smaller than the one before it"
             )
+        if self.consistency_shift_ms and not self.consistency_weight:
+            raise ConfigError("'training.consistency_shift_ms' needs a 'training.consistency_weight' above 0")
 
 
 @dataclass(frozen=True)

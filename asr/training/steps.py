@@ -127,8 +127,31 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
     samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
     features, lengths = run.model.features(samples, sample_lengths, statistics)
     views = 2 if run.experiment.training.consistency_weight else 1
-    features = torch.cat([mask_view(run, batch, features, lengths, view) for view in range(views)])
+    features = torch.cat(
+        [
+            mask_view(run, batch, shift_view(run, batch, features, view), lengths, view)
+            for view in range(views)
+        ]
+    )
     return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths)
+
+
+def shift_view(run: Run, batch: Batch, features: Tensor, view: int) -> Tensor:
+    """Let the second view, ``(batch, frames, features)``, begin a drawn number of feature frames later.
+
+    Its last frame is repeated at the end, so that both views have as many frames.
+    """
+    experiment = run.experiment
+    hop_ms = 1000 * experiment.features.frame_seconds
+    longest = round(experiment.training.consistency_shift_ms / hop_ms)
+    if view == 0 or not longest:
+        return features
+    seed, epoch = experiment.training.seed, run.progress.epoch
+    shifts = [utterance_generator(seed, epoch, f"shift/{name}").integers(longest + 1) for name in batch.ids]
+    frames = torch.arange(features.shape[1], device=features.device)
+    places = frames + torch.tensor(shifts, device=features.device)[:, None]
+    places = places.clamp(max=features.shape[1] - 1)
+    return features.gather(1, places[:, :, None].expand_as(features))
 
 
 def mask_view(run: Run, batch: Batch, features: Tensor, lengths: Tensor, view: int) -> Tensor:

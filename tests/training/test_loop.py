@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr.core.config import to_toml
+from asr.core.config import ConfigError, to_toml
 from asr.errors import UserError
 from asr.model.encoders import EncoderConfig
 from asr.model.folder import load_acoustic_model
@@ -512,6 +512,29 @@ def test_the_two_views_of_an_utterance_differ_in_their_masks_alone(tones, tmp_pa
     assert torch.equal(one[heard], other[heard])
     differing = (one != other).flatten(1).any(dim=1)
     assert differing.float().mean() > 0.5
+
+
+def test_the_second_view_can_begin_later(tones, tmp_path):
+    asked = experiment(tones, consistency_weight=0.2, consistency_shift_ms=30.0)
+    asked = replace(asked, augment=replace(asked.augment, time_masks=0, frequency_masks=0))
+    run = prepare_run(asked, tmp_path / "run", CPU)
+    seen = []
+    run.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    first_step(run)
+    one, other = seen[0][0].chunk(2)
+    shifts = []
+    for first, second in zip(one, other, strict=True):
+        length = len(first)
+        fitting = [k for k in range(4) if torch.equal(first[k:], second[: length - k])]
+        assert fitting, "the second view is the first one, begun up to three feature frames later"
+        assert torch.equal(second[length - fitting[0] :], first[-1:].expand(fitting[0], -1))
+        shifts.append(fitting[0])
+    assert len(set(shifts)) > 1
+
+
+def test_a_shift_of_views_needs_two_of_them(tones):
+    with pytest.raises(ConfigError, match="consistency_shift_ms"):
+        experiment(tones, consistency_shift_ms=20.0)
 
 
 def test_a_run_can_begin_with_the_weights_of_another(tones, tmp_path):
