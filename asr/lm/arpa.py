@@ -38,7 +38,7 @@ from asr.lm.vocabulary import (
 LN10 = float(np.log(10))
 BACKSLASH = ord("\\")
 DATA_LINE = re.compile(rb"^[ \t]*\\data\\[ \t\r]*$", re.M)
-COUNT_LINE = re.compile(rb"\s*ngram[ \t]+(\d+)[ \t]*=[ \t]*(\d+)[ \t\r]*(?:\n|$)")
+COUNT_LINE = re.compile(rb"\s*ngram[ \t]+(\d{1,2})[ \t]*=[ \t]*(\d{1,18})[ \t\r]*(?:\n|$)")
 TEXT_LINE = re.compile(rb"\s*([^\n]*)")
 
 ENDS_EARLY, BAD_NUMBER, BAD_FIELDS, UNKNOWN_WORD, REPEATED, POSITIVE = range(1, 7)

@@ -54,8 +54,9 @@ def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConf
         path = folder / SEARCH_FILE
     if not path.exists():
         return SearchConfig()
+    table = read_toml(path)
     try:
-        return from_table(SearchConfig, read_toml(path))
+        return from_table(SearchConfig, table)
     except UserError as error:
         raise ModelFolderError(f"{path}: {error}") from error
 

@@ -28,7 +28,7 @@ MOST_BYTES = {
     BPE_FILE: 1 << 24,
     LEXICON_FILE: 1 << 27,
     WEIGHTS_FILE: 1 << 32,
-    LANGUAGE_MODEL_FILE: 1 << 36,  # is mapped, not read
+    LANGUAGE_MODEL_FILE: 1 << 32,
 }
 CHECKSUMS_FILE = "SHA256SUMS"  # in the form of sha256sum, of the files in HASHED
 HASHED = (WEIGHTS_FILE, TOKENS_FILE, BPE_FILE, LEXICON_FILE)  # a language model has its own checksums

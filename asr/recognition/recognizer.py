@@ -222,23 +222,31 @@ def open_recognizer(
     language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
     phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords
     phrases = [normalise_phrase(phrase, text) for phrase in phrases if phrase.strip()]
-    decoder = _make_decoder(config, tokenizer, language_model, phrases)
+    decoder = _make_decoder(config, tokenizer, language_model, phrases, is_binary=lm is None)
     return Recognizer(folder.resolve().name, tokenizer, text, network, config, decoder)
 
 
 def _make_decoder(
-    config: SearchConfig, tokenizer: Tokenizer, language_model: str | Path | None, phrases: Sequence[str]
+    config: SearchConfig,
+    tokenizer: Tokenizer,
+    language_model: str | Path | None,
+    phrases: Sequence[str],
+    is_binary: bool,
 ) -> BeamSearch | None:
-    """Make the beam search that the config, a language model or phrases ask for; ``None`` means greedy."""
+    """Make the beam search that the config, a language model or phrases ask for; ``None`` means greedy.
+
+    ``is_binary``: the language model is a model folder's, which has none in any other form.
+    """
     if config.beam_size == 1:
         if language_model is None and not phrases:
             return None
         config = replace(config, beam_size=USUAL_BEAM)
     # Imported here because they import numba, which greedy search does not need.
-    from asr.lm.storage import load_model
+    from asr.lm.storage import load_model, open_model
     from asr.search.beam_search import make_beam_search
 
-    model = None if language_model is None else load_model(language_model)
+    open_file = open_model if is_binary else load_model
+    model = None if language_model is None else open_file(language_model)
     return make_beam_search(config, tokenizer, model, phrases)
 
 

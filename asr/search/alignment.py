@@ -15,6 +15,7 @@ from asr.errors import UserError
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonicalise
 from asr.transcript.values import AlignedWord, Word
 
+IMPOSSIBLE = -1e5  # log-probs below this are all alike
 MOST_STEPS = 1 << 25  # bytes; the steps of a longer path are computed again block by block
 
 
@@ -151,7 +152,10 @@ def align_tokens(log_probs: np.ndarray, tokens: np.ndarray) -> Alignment:
         raise AlignmentError(f"the text is too long: it needs {needed} frames, the recording has {frames}")
     states = 2 * len(tokens) + 1
     block = frames if frames * states <= MOST_STEPS else choose_block(frames, states)
-    path = _find_best_path(np.ascontiguousarray(log_probs, np.float32), tokens, block)
+    rows = np.ascontiguousarray(log_probs, np.float32)
+    if rows.min(initial=0) < IMPOSSIBLE:  # or no path at all would lead through a frame that allows nothing
+        rows = np.maximum(rows, np.float32(IMPOSSIBLE))
+    path = _find_best_path(rows, tokens, block)
     begins = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="left")
     ends = np.searchsorted(path, 2 * np.arange(len(tokens)) + 1, side="right")
     peaks = [log_probs[b:e, token].max() for b, e, token in zip(begins, ends, tokens, strict=True)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from asr.core.config import ConfigError
 from asr.lm.model import NgramModel
+from asr.search.alignment import align_tokens
 from asr.search.beam_search import make_beam_search
 from asr.search.confidence import calibrate
 from asr.search.config import HIGHEST, WIDEST_BEAM, SearchConfig, SearchError
@@ -121,3 +122,11 @@ def test_confidences_beyond_all_bounds_are_shares():
     words = [Word("a", 0.0, 1.0, share) for share in (0.0, 0.5, 1.0)]
     config = SearchConfig(confidence_slope=HIGHEST, confidence_offset=-HIGHEST)
     assert [word.confidence for word in calibrate(words, config)] == pytest.approx([0.0, 0.0, 1.0], abs=1e-9)
+
+
+def test_tokens_are_placed_where_a_frame_allows_nothing():
+    heard = np.log(np.array([[0.1, 0.1, 0.8, 0.1], [0.1, 0.1, 0.1, 0.8]], np.float32))
+    heard = np.insert(heard, [0, 1, 2], np.full((1, 4), -np.inf, np.float32), axis=0)
+    placed = align_tokens(heard, np.array([2, 3], np.int32))
+    assert (placed.ends > placed.begins).all()
+    assert placed.peaks == pytest.approx(np.log([0.8, 0.8]), abs=1e-6)
