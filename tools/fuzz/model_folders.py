@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ def fuzz_model_folders(folder: Path) -> RunCase:
             (copy / "SHA256SUMS").unlink()
         for _ in range(draw.choice((1, 1, 1, 2))):
             change_file(draw.choice(sorted(copy.iterdir())), draw)
-        recognizer = open_recognizer(copy, "cpu", threads=1, **draw.choice(({}, {}, {"beam_size": 4})))
+        options: dict[str, Any] = draw.choice(({}, {}, {"beam_size": 4}))
+        recognizer = open_recognizer(copy, "cpu", threads=1, **options)
         recognizer.transcribe_samples([noise])
         return "opened"
 
