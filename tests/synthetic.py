@@ -80,6 +80,75 @@ def alternate(rate: int, seconds: float) -> np.ndarray:
     return (np.arange(rate * UNSPOKEN_SECONDS) // int(rate * seconds) + 1) % 2
 
 
+def add_sounds(rate: int, sounds: list[tuple[float, np.ndarray]]) -> np.ndarray:
+    """Sounds, each from its second on."""
+    samples = np.zeros(rate * UNSPOKEN_SECONDS)
+    for second, sound in sounds:
+        begin = int(second * rate)
+        samples[begin : begin + len(sound)] += sound[: len(samples) - begin]
+    return 0.5 * samples / np.abs(samples).max()
+
+
+def ring(rate: int, hertz: float, seconds: float, decay: float, harmonics: int = 10) -> np.ndarray:
+    """A note that is struck and dies away."""
+    times = np.arange(int(rate * seconds)) / rate
+    waves = [
+        np.sin(2 * np.pi * hertz * number * times) / number**1.2
+        for number in range(1, harmonics + 1)
+        if hertz * number < 0.45 * rate
+    ]
+    return sum(waves) * np.minimum(times / 0.005, 1) * np.exp(-times / decay)
+
+
+def play_piano(rate: int) -> np.ndarray:
+    generator = np.random.default_rng(4)
+    notes = generator.choice([262, 294, 330, 349, 392, 440, 494, 523], 34)
+    melody = [(0.35 * number, ring(rate, note, 0.9, 0.4)) for number, note in enumerate(notes)]
+    chords = [(1.4 * number, ring(rate, note, 1.6, 0.7)) for number in range(8) for note in (131, 165, 196)]
+    return add_sounds(rate, melody + chords)
+
+
+def play_organ(rate: int) -> np.ndarray:
+    """Chords that change every second and a half."""
+    times = np.arange(int(1.5 * rate)) / rate
+    rise = np.minimum(1, np.minimum(times / 0.03, (1.5 - times) / 0.05))
+    chords = [(262, 330, 392), (220, 262, 330), (175, 220, 262), (196, 247, 294)]
+    waves = [
+        (1.5 * number, rise * np.sin(2 * np.pi * note * harmonic * times) / harmonic)
+        for number in range(8)
+        for note in chords[number % 4]
+        for harmonic in (1, 2, 3, 4, 6, 8)
+    ]
+    return add_sounds(rate, waves)
+
+
+def press_keys(rate: int) -> np.ndarray:
+    """Tones of a telephone's keypad (ITU-T Q.23), pressed fast."""
+    generator = np.random.default_rng(4)
+    times = np.arange(int(0.12 * rate)) / rate
+    keys = zip(
+        generator.choice([697, 770, 852, 941], 59), generator.choice([1209, 1336, 1477], 59), strict=True
+    )
+    return add_sounds(
+        rate,
+        [
+            (0.2 * number, np.sin(2 * np.pi * low * times) + np.sin(2 * np.pi * high * times))
+            for number, (low, high) in enumerate(keys)
+        ],
+    )
+
+
+def beat_drums(rate: int) -> np.ndarray:
+    """A bass drum, a snare and a hi-hat, two beats a second."""
+    generator = np.random.default_rng(4)
+    times = np.arange(int(0.3 * rate)) / rate
+    bass = np.sin(2 * np.pi * np.cumsum(50 + 80 * np.exp(-times / 0.03)) / rate) * np.exp(-times / 0.12)
+    snare = 0.6 * generator.standard_normal(len(times)) + 0.4 * np.sin(2 * np.pi * 190 * times)
+    hat = 0.2 * np.diff(generator.standard_normal(len(times)), prepend=0)
+    beats = [bass, hat * np.exp(-times / 0.02), snare * np.exp(-times / 0.05), hat * np.exp(-times / 0.02)]
+    return add_sounds(rate, [(0.25 * number, beats[number % 4]) for number in range(47)])
+
+
 NO_SPEECH = {
     "nothing": lambda rate: np.zeros(rate * UNSPOKEN_SECONDS),
     "rounding": lambda rate: np.round(0.4 * white_noise(rate)) / 32768,
@@ -96,5 +165,10 @@ NO_SPEECH = {
     "beeps": lambda rate: sine(rate, 1000) * alternate(rate, 0.5),
     "a chord": lambda rate: (sine(rate, 262) + sine(rate, 330) + sine(rate, 392)) / 3,
     "a buzzer": lambda rate: 0.3 * np.sign(sine(rate, 200) - 0.01),
+    "a piano": play_piano,
+    "an organ": play_organ,
+    "keypad tones": press_keys,
+    "drums": beat_drums,
+    "a line that is busy": lambda rate: (sine(rate, 480) + sine(rate, 620)) * alternate(rate, 0.5) / 2,
     "hum": lambda rate: sine(rate, 50) + 0.3 * sine(rate, 100) + 0.001 * white_noise(rate),
 }

@@ -2,16 +2,21 @@
 
 Speech rises above the quiet around it in many bands at once, which a tone does not, and it does not
 stay the same for long, which noise does. Both are measured against the recording itself, so that neither
-its loudness nor its noise matters. What is doubtful counts as speech: the model hears it and decides.
+its loudness nor its noise matters. A voice does not hold its pitch, which music and keypads do (``tones``),
+and does not only die away, which drums do. What is doubtful counts as speech: the model hears it and decides.
+
+``SpeechDetector`` is fed samples as they come; ``detect_speech`` feeds it those of a whole recording. What is
+on the edge of speech belongs to it (hysteresis): fewer active bands go on with speech than begin it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from asr.audio.tones import CONTEXT, find_tones
 
 HOP_SECONDS = 0.02  # from one frame to the next
 BLOCK = 50  # frames that are decided on together: a second
@@ -25,12 +30,70 @@ RISE_DB = 6.0  # above the quiet: the band is active
 LEAKAGE_DB = 50.0  # below the loudest band: what the window of analysis lets through from there
 ACTIVE_FRAMES = 3  # averaged before that is decided
 ACTIVE_SHARE = 0.25  # of the bands are active in a frame of speech; a tone fills one or two
+GOING_ON_SHARE = 0.15  # of them are, where speech has begun and not yet ended
 LAG = 3  # frames: what changes within this time changes as fast as speech
 CHANGE_REACH = 25  # frames to either side whose changes count
 CHANGE_SHARE = 0.75  # of them are at most the typical one: in a loud place, words may be few among noise
 LEAST_ACTIVE = 25  # active frames among these: anything shorter is never steady noise
 LEAST_SPEECH = 4  # frames; fewer are a click, or where a noise begins
 LEAST_CHANGE_DB = 3.2  # within LAG, in the active bands; steady noise stays below it
+TONE_REACH = 25  # active frames up to so far away to either side say together whether they are tones
+TONE_SHARE = 0.6  # of them hold their pitch; of speech no more than 0.3 were measured
+FALL_REACH = 75  # the same for blows, which are rarer
+FALL_SHARE = 0.66  # of them are fainter than the one before; of speech 0.5, no more than 0.63
+FALL_DB = 0.3
+LEAST_FALLS = 40  # active frames in which blows can be told from speech
+
+
+class SpeechDetector:
+    """Decides about samples as they come.
+
+    Args:
+        rate: their sampling rate in hertz, mono.
+        ahead: seconds that it waits for before it decides about one, to know the quiet around it; less than
+            1 makes it worse at the end of words.
+    """
+
+    def __init__(self, rate: int, ahead: int = REACH) -> None:
+        self.rate, self.ahead = rate, ahead
+        self.hop = hop_samples(rate)
+        self.before = np.zeros(CONTEXT * self.hop, np.float32)  # of what is next measured
+        self.rest = np.zeros(0, np.float32)  # not yet measured
+        self.around: list[Second] = []  # measured
+        self.place = 0  # in there, of what is next decided
+
+    def feed(self, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Take the next samples; return those that are decided on by that, like ``detect_speech``."""
+        self.rest = np.concatenate([self.rest, samples])
+        size, beyond = BLOCK * self.hop, CONTEXT * self.hop
+        decided = []
+        begin = 0
+        while len(self.rest) - begin >= size + beyond:
+            self._measure(self.rest[begin : begin + size], self.rest[begin + size : begin + size + beyond])
+            begin += size
+            if len(self.around) > self.place + self.ahead:
+                decided.append(self._decide())
+        self.rest = self.rest[begin:].copy()
+        return decided
+
+    def finish(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what is left when no more samples come."""
+        if len(self.rest):
+            self._measure(self.rest, self.rest[:0])
+        self.rest = self.rest[:0]
+        return [self._decide() for _ in range(len(self.around) - self.place)]
+
+    def _measure(self, samples: np.ndarray, beyond: np.ndarray) -> None:
+        self.around.append(Second.measure(self.before, samples.copy(), beyond, self.rate))
+        self.before = np.concatenate([self.before, samples])[-CONTEXT * self.hop :]
+
+    def _decide(self) -> tuple[np.ndarray, np.ndarray]:
+        second, speech = self.around[self.place], is_speech(self.around, self.place)
+        self.place += 1
+        if self.place > REACH:
+            del self.around[0]
+            self.place -= 1
+        return second.samples, speech
 
 
 def detect_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -41,18 +104,26 @@ def detect_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.
         rate: their sampling rate in hertz.
 
     Yields:
-        Samples of a second (at the end, fewer) and ``(frames,)`` booleans, true where there is speech;
-        a frame stands for ``hop_samples(rate)`` samples, and the last one is filled up with zeros.
+        Samples of a second (at the end, of up to ``CONTEXT`` frames more) and ``(frames,)`` booleans, true
+        where there is speech; a frame stands for ``hop_samples(rate)`` samples, and the last one is filled
+        up with zeros.
     """
-    seconds = (Second.measure(samples, beyond, rate) for samples, beyond in split_seconds(blocks, rate))
-    for around, place in add_neighbours(seconds, REACH):
-        yield around[place].samples, is_speech(around, place)
+    detector = SpeechDetector(rate)
+    for block in blocks:
+        yield from detector.feed(block)
+    yield from detector.finish()
 
 
 def assume_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Like ``detect_speech``, but everything counts as speech."""
-    for samples, _ in split_seconds(blocks, rate):
-        yield samples, np.ones(num_frames(len(samples), rate), bool)
+    size, rest = BLOCK * hop_samples(rate), np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        for _ in range(len(rest) // size):
+            yield rest[:size], np.ones(BLOCK, bool)
+            rest = rest[size:]
+    if len(rest):
+        yield rest, np.ones(num_frames(len(rest), rate), bool)
 
 
 def hop_samples(rate: int) -> int:
@@ -81,17 +152,22 @@ def find_runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Second:
-    """A block of a recording and the decibels measured in it."""
+    """A block of a recording and what is measured in it."""
 
     samples: np.ndarray
-    levels: np.ndarray  # (frames, bands)
+    levels: np.ndarray  # (frames, bands), decibels
     quiet: np.ndarray  # (bands,): the quietest moment
+    tones: np.ndarray  # (frames,) booleans: the pitch is held
 
     @staticmethod
-    def measure(samples: np.ndarray, beyond: np.ndarray, rate: int) -> Second:
-        """``beyond`` are the samples that follow: the last window reaches into them."""
+    def measure(before: np.ndarray, samples: np.ndarray, beyond: np.ndarray, rate: int) -> Second:
+        """``before`` and ``beyond`` are the samples around: windows reach into them."""
         levels = measure_levels(samples, beyond, rate)
-        return Second(samples, levels, average_frames(levels, QUIET_FRAMES).min(axis=0))
+        hop = hop_samples(rate)
+        missing = (CONTEXT + len(levels) + CONTEXT) * hop - len(before) - len(samples) - len(beyond)
+        around = np.concatenate([before, samples, beyond, np.zeros(max(0, missing), np.float32)])
+        tones = find_tones(around, len(levels), hop, rate)
+        return Second(samples, levels, average_frames(levels, QUIET_FRAMES).min(axis=0), tones)
 
 
 def is_speech(around: list[Second], place: int) -> np.ndarray:
@@ -102,11 +178,38 @@ def is_speech(around: list[Second], place: int) -> np.ndarray:
     levels = np.concatenate([second.levels for second in near])
     smooth = average_frames(levels, ACTIVE_FRAMES)
     active = (smooth > quiet + RISE_DB) & (smooth > smooth.max(axis=1, keepdims=True) - LEAKAGE_DB)
-    speech = active.mean(axis=1) >= ACTIVE_SHARE
+    speech = extend_runs(active.mean(axis=1) >= ACTIVE_SHARE, active.mean(axis=1) >= GOING_ON_SHARE)
+    if speech.any():
+        tones = np.concatenate([second.tones for second in near])
+        speech &= measure_share(tones, speech, TONE_REACH) < TONE_SHARE
+        falls = np.diff(10 * np.log10((10 ** (levels / 10)).sum(axis=1)), prepend=0.0) < -FALL_DB
+        is_many = count_around(speech, FALL_REACH) >= LEAST_FALLS
+        speech &= (measure_share(falls, speech, FALL_REACH) < FALL_SHARE) | ~is_many
     if speech.any():
         speech &= measure_changes(levels, active & speech[:, None]) > LEAST_CHANGE_DB
     first = 0 if place == 0 else len(near[0].levels)
     return speech[first : first + len(around[place].levels)]
+
+
+def extend_runs(certain: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """The ``certain`` frames and runs of ``likely`` ones with ``LEAST_SPEECH`` certain frames in a row."""
+    extended = certain.copy()
+    begins = find_speech(certain)
+    for first, last in find_runs(likely | certain):
+        if any(first <= begin < last for begin, _ in begins):
+            extended[first:last] = True
+    return extended
+
+
+def measure_share(flags: np.ndarray, among: np.ndarray, reach: int) -> np.ndarray:
+    """The share of ``flags`` among the frames ``among`` up to ``reach`` to either side, ``(frames,)``."""
+    return count_around(flags & among, reach) / np.maximum(count_around(among, reach), 1)
+
+
+def count_around(flags: np.ndarray, reach: int) -> np.ndarray:
+    """How many ``flags`` are set up to ``reach`` frames to either side of each frame, ``(frames,)``."""
+    sums = np.cumsum(np.pad(flags.astype(int), (reach + 1, reach)))
+    return sums[2 * reach + 1 :] - sums[: -2 * reach - 1]
 
 
 def average_frames(levels: np.ndarray, frames: int) -> np.ndarray:
@@ -134,6 +237,12 @@ def measure_changes(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
         windows, (CHANGE_SHARE * np.maximum(counts - 1, 0)).astype(int)[:, None], axis=1
     )[:, 0]
     return np.where(counts < LEAST_ACTIVE, np.inf, changes)
+
+
+def measure_loudness(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Power of each frame in all bands together, in decibels, ``(frames,)``."""
+    levels = measure_levels(samples, samples[:0], rate)
+    return 10 * np.log10((10 ** (levels / 10)).sum(axis=1))
 
 
 def measure_levels(
@@ -169,45 +278,3 @@ def band_edges(rate: int, bands: int = BANDS, low_hz: float = LOW_HZ, high_hz: f
     hertz = 700 * np.expm1(np.linspace(low, high, bands + 1))
     lines = np.ceil(hertz * 2 * hop_samples(rate) / rate).astype(int)
     return np.maximum.accumulate(np.maximum(lines, lines[0] + np.arange(bands + 1)))
-
-
-# --- blocks ---------------------------------------------------------------------------------------
-
-
-def split_seconds(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of any size as seconds, each with the samples of a frame that follow it.
-
-    The last one is two frames longer at most, so that none but a whole recording has less than a window.
-    """
-    hop = hop_samples(rate)
-    size = BLOCK * hop
-    rest = np.zeros(0, np.float32)
-    for block in blocks:
-        rest = np.concatenate([rest, block])
-        begin = 0
-        while len(rest) - begin >= size + 2 * hop:
-            yield rest[begin : begin + size], rest[begin + size : begin + size + hop]
-            begin += size
-        rest = rest[begin:].copy()
-    if len(rest):
-        yield rest, rest[:0]
-
-
-def add_neighbours(seconds: Iterable[Second], reach: int) -> Iterator[tuple[list[Second], int]]:
-    """Each second with those up to ``reach`` before and behind it, and its place among them."""
-    around: deque[Second] = deque()
-    place = 0
-    for second in seconds:
-        around.append(second)
-        if len(around) > place + reach:
-            yield list(around), place
-            place += 1
-            if place > reach:
-                around.popleft()
-                place -= 1
-    while place < len(around):
-        yield list(around), place
-        place += 1
-        if place > reach:
-            around.popleft()
-            place -= 1

@@ -19,10 +19,14 @@ from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
 from asr.longform.stitching import SpeechSegment, Stitcher
+from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
 
 BATCH_SECONDS = 40.0  # of audio in a batch, however many chunks it could have: they take memory
 POOL = 4  # batches that are read before they are sorted by length
+DOUBTFUL_SECONDS = 2.0  # from a segment this long speech gives tokens; of a shorter one that is not certain
+TOKENS_PER_SECOND = 1.0  # and no fewer than so many: what gives fewer is hardly speech
+UNSAID = -10.0  # log-prob of every token but the blank where there is no speech
 
 Progress = Callable[[float], object]  # is told the seconds of audio that are done since the last call
 
@@ -119,25 +123,48 @@ def transcribe_in_segments(
 
 
 def compute_whole_log_probs(
-    recogniser: ChunkRecogniser, source: Source, progress: Progress = lambda seconds: None
+    recogniser: ChunkRecogniser,
+    source: Source,
+    progress: Progress = lambda seconds: None,
+    vad: bool = True,
 ) -> tuple[np.ndarray, int]:
     """Compute log-probs ``(frames, vocabulary)`` of a whole recording, silence included; count its samples.
 
-    ``progress`` is told how many seconds of audio went through the network since the last call.
+    Where ``vad`` finds no speech the blank is nearly certain; where it finds none at all, the network hears
+    everything. ``progress`` is told how many seconds of audio went through the network since the last call.
     Raises ``AudioError`` when the recording cannot be read or holds no samples.
     """
-    rows: list[np.ndarray] = []
-    for parts in compute_segments(recogniser, [source], LongformConfig(vad=False), progress):
+    segments: list[SpeechSegment] = []
+    for parts in compute_segments(recogniser, [source], LongformConfig(vad=vad), progress):
         for part in parts:
             if isinstance(part, SpeechSegment):
-                rows.append(part.log_probs)
+                segments.append(part)
             elif part.error:
                 raise part.error
             else:
                 samples = part.samples
-    if not rows:  # none is left at the model's rate
+    if not segments and vad:
+        return compute_whole_log_probs(recogniser, source, progress, vad=False)
+    if not segments:  # no sample is left at the model's rate
         raise AudioError(f"{name_source(source)}: holds no samples")
-    return np.concatenate(rows), samples
+    if not vad:
+        return np.concatenate([segment.log_probs for segment in segments]), samples
+    return fill_silence(segments, -(-samples // recogniser.frame_samples), recogniser.frame_samples), samples
+
+
+def fill_silence(segments: Sequence[SpeechSegment], rows: int, frame: int) -> np.ndarray:
+    """Put the log-probs of segments in their places among ``rows`` of silence, ``frame`` samples each."""
+    vocabulary = segments[0].log_probs.shape[1]
+    silence = np.full(vocabulary, UNSAID, np.float32)
+    silence[BLANK_TOKEN] = np.log1p(-np.exp(UNSAID) * (vocabulary - 1))
+    filled = np.tile(silence, (rows, 1))
+    end = 0
+    for segment in segments:
+        begin = max(end, round(segment.begin / frame))
+        log_probs = segment.log_probs[: rows - begin]
+        end = begin + len(log_probs)
+        filled[begin:end] = log_probs
+    return filled
 
 
 def compute_segments(
@@ -157,12 +184,19 @@ def compute_segments(
 
 
 def make_segments(speech: SpeechSegment, hypothesis: Hypothesis, rate: int) -> list[Segment]:
-    """Turn a hypothesis into a segment with times of the recording; none where nothing was said."""
+    """Turn a hypothesis into a segment with times of the recording; none where nothing was said.
+
+    The fewer tokens a long segment has, the less it is speech: the confidence of its words falls with them.
+    """
     if not hypothesis.text:
         return []
     begin, end = speech.begin / rate, speech.end / rate
-    words = clip_words(hypothesis.words, end - begin)
-    moved = tuple(replace(word, start=begin + word.start, end=begin + word.end) for word in words)
+    density = len(hypothesis.tokens) / (end - begin) / TOKENS_PER_SECOND
+    belief = min(1.0, density) if end - begin >= DOUBTFUL_SECONDS else 1.0
+    moved = tuple(
+        replace(word, start=begin + word.start, end=begin + word.end, confidence=belief * word.confidence)
+        for word in clip_words(hypothesis.words, end - begin)
+    )
     return [Segment(begin, end, hypothesis.text, moved)]
 
 

@@ -28,17 +28,20 @@ from asr.longform.cutting import (
     find_next_cut,
     split_by_voice,
 )
-from asr.longform.stitching import CONTEXT_SECONDS, find_seam
+from asr.longform.stitching import CONTEXT_SECONDS, SpeechSegment, find_seam
 from asr.longform.transcripts import (
     BATCH_SECONDS,
     POOL,
     LongformConfig,
     compute_whole_log_probs,
+    fill_silence,
+    make_segments,
     plan_batches,
     transcribe_recordings,
 )
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Transcript, Word
+from tests.synthetic import NO_SPEECH
 
 RATE = 1000
 FRAME = 40  # samples from one row of log-probs to the next
@@ -141,7 +144,7 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
     samples = np.zeros(int(seconds * RATE))
     places = np.arange(100 * FRAME, len(samples) - 100 * FRAME, 25 * FRAME)
     samples[places] = np.resize(np.arange(1, TOKENS), len(places)) / 100
-    log_probs, count = compute_whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), encode_wav(samples))
+    log_probs, count = compute_whole_log_probs(Fake(CONTEXT_SECONDS - 0.1), encode_wav(samples), vad=False)
     assert count == len(samples)
     assert len(log_probs) == -(-count // FRAME)
     heard_tokens = log_probs.argmax(axis=1)
@@ -154,7 +157,9 @@ def test_a_short_recording_is_heard_as_if_it_were_never_cut():
     samples = np.zeros(int(LONGEST_CHUNK_SECONDS * RATE))
     samples[::170] = 0.07
     expected = Fake().array_log_probs(samples)
-    np.testing.assert_array_equal(compute_whole_log_probs(Fake(), encode_wav(samples))[0], expected)
+    for vad in (True, False):  # speech is not found in it, so that all is heard
+        found, _ = compute_whole_log_probs(Fake(), encode_wav(samples), vad=vad)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     with pytest.raises(AudioError, match=r"no\.wav: cannot be read: no such file"):
         compute_whole_log_probs(Fake(), "no.wav")
 
@@ -214,19 +219,15 @@ def test_all_speech_is_in_pieces_that_are_not_too_long(lengths, block, begins_wi
         covered[chunk.begin : chunk.end] += 1
     for first, last in find_speech(flags):
         assert covered[first * HOP : last * HOP].all()
-    if len(samples) > LONGEST_CHUNK_SECONDS * RATE:
-        for before, after in pairwise(cut):
-            if after.overlaps:
-                assert OVERLAP_SECONDS * RATE <= before.end - after.begin < OVERLAP_SECONDS * RATE + FRAME
-                assert (after.begin - before.begin) % FRAME == 0
-            else:
-                assert after.begin >= before.end
-        silent = np.repeat(~flags, HOP)[: len(samples)]
-        assert (covered.astype(bool) & silent).sum() <= (2 * PADDING + PAUSE) * HOP * (
-            len(lengths) + len(cut)
-        )
-    else:
-        assert covered.all() == (bool(find_speech(flags)) or flags.all()) == covered.any()
+    for before, after in pairwise(cut):
+        if after.overlaps:
+            assert OVERLAP_SECONDS * RATE <= before.end - after.begin < OVERLAP_SECONDS * RATE + FRAME
+            assert (after.begin - before.begin) % FRAME == 0
+        else:
+            assert after.begin >= before.end
+    silent = np.repeat(~flags, HOP)[: len(samples)]
+    assert (covered.astype(bool) & silent).sum() <= (2 * PADDING + PAUSE) * HOP * (len(lengths) + len(cut))
+    assert covered.any() == (bool(find_speech(flags)) or flags.all())
 
 
 def make_flags(*lengths: int) -> np.ndarray:
@@ -236,7 +237,7 @@ def make_flags(*lengths: int) -> np.ndarray:
 
 def test_a_pause_ends_a_piece():
     cut = find_next_cut(make_flags(400, PAUSE, 400), overlaps=False, final=False)
-    assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PAUSE // 2, False)
+    assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PADDING, False)
     assert find_next_cut(make_flags(400, PAUSE - 1, 400), overlaps=False, final=False) is None
     cut = find_next_cut(make_flags(400, 100, 400), overlaps=False, final=False)
     assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PADDING, False)
@@ -291,13 +292,16 @@ def change_voices(monkeypatch, *places: int) -> None:
     monkeypatch.setattr(cutting, "find_turns", lambda samples, rate: [p for p in places if p < len(samples)])
 
 
+NO_FLAGS = np.zeros(0, bool)  # of a chunk in which nothing is compared by its loudness
+
+
 def make_chunk(length: int, **options) -> Chunk:
     return Chunk(7 * FRAME, np.arange(length, dtype=np.float32), **options)
 
 
 def test_a_piece_is_divided_where_voices_change(monkeypatch):
     change_voices(monkeypatch, 10 * FRAME + 3, 25 * FRAME)
-    divided = list(split_by_voice(make_chunk(30 * FRAME + 1), RATE, FRAME))
+    divided = list(split_by_voice(make_chunk(30 * FRAME + 1), NO_FLAGS, RATE, FRAME))
     assert [chunk.begin for chunk in divided] == [7 * FRAME, 17 * FRAME, 32 * FRAME]
     assert [chunk.adjoins for chunk in divided] == [False, True, True]
     assert not any(chunk.overlaps for chunk in divided)
@@ -307,7 +311,7 @@ def test_a_piece_is_divided_where_voices_change(monkeypatch):
 def test_a_piece_is_not_divided_where_it_overlaps_another(monkeypatch):
     overlap = round(OVERLAP_SECONDS * RATE)
     change_voices(monkeypatch, overlap - FRAME, overlap + FRAME)
-    divided = list(split_by_voice(make_chunk(2 * overlap, overlaps=True), RATE, FRAME))
+    divided = list(split_by_voice(make_chunk(2 * overlap, overlaps=True), NO_FLAGS, RATE, FRAME))
     assert [chunk.begin for chunk in divided] == [7 * FRAME, 7 * FRAME + overlap + FRAME]
     assert [(chunk.overlaps, chunk.adjoins) for chunk in divided] == [(True, False), (False, True)]
 
@@ -329,12 +333,24 @@ def test_words_are_sought_across_changes_of_voice(monkeypatch, seconds):
     assert max(map(max, model.batches)) < 10 * RATE
 
 
-def test_a_recording_that_is_not_cut_has_one_voice(monkeypatch):
-    change_voices(monkeypatch, 8 * RATE)
-    monkeypatch.setattr(longform, "detect_speech", longform.assume_speech)
-    model = Fake()
-    transcribe(model, np.full(int(LONGEST_CHUNK_SECONDS * RATE), 0.01))
-    assert model.batches == [[LONGEST_CHUNK_SECONDS * RATE]]
+@pytest.mark.parametrize("fainter_db", [6, 20, 40])
+def test_a_faint_voice_after_a_loud_one_is_heard_alone(fainter_db):
+    flags = make_flags(100, 20, 100, 20, 100)
+    loudness = np.repeat([1.0, 1e-6, 10 ** (-fainter_db / 20), 1e-6, 1.0], [100, 20, 100, 20, 100])
+    noise = np.random.default_rng(1).standard_normal(len(flags) * hop_samples(8000))
+    samples = (0.1 * noise * np.repeat(loudness, hop_samples(8000))).astype(np.float32)
+    places = [110 * hop_samples(8000), 230 * hop_samples(8000)] if fainter_db >= 20 else []
+    assert cutting.find_loudness_changes(samples, flags, 8000) == places
+
+
+def test_where_there_is_nothing_there_is_faint_noise():
+    generator = np.random.default_rng(1)
+    speech = 0.1 * generator.standard_normal(8000).astype(np.float32)
+    samples = np.concatenate([np.zeros(1600, np.float32), speech, 1e-3 * speech[:1600]])
+    filled = cutting.fill_nothing(samples, 8000)
+    np.testing.assert_array_equal(filled[1600:], samples[1600:])  # a microphone's own noise stays
+    assert 20 * np.log10(filled[:1600].std() / speech.std()) == pytest.approx(-cutting.NOISE_DB, abs=1.5)
+    assert cutting.fill_nothing(speech, 8000) is speech
 
 
 # --- many recordings ------------------------------------------------------------------------------
@@ -415,10 +431,61 @@ def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
     assert not vad or pause < 1 or len(transcript.segments) >= len(said)
 
 
-def test_a_short_recording_is_one_segment(digits):
-    samples, said, _ = concatenate(1.5, 8)
+def test_a_short_recording_is_cut_at_its_pauses(digits):
+    samples, said, begins = concatenate(1.5, 8)
     assert len(samples) < LONGEST_CHUNK_SECONDS * 8000
     transcript = digits.transcribe(encode_wav(samples, 8000))
-    (segment,) = transcript.segments
-    assert (segment.start, segment.end) == (0, transcript.duration)
-    assert transcript.text.split() == " ".join(said).split()
+    assert [segment.text for segment in transcript.segments] == said
+    np.testing.assert_allclose([s.words[0].start for s in transcript.segments], begins, atol=0.6)
+
+
+@pytest.mark.parametrize("before", ["silence", "keypad tones", "an organ"])
+def test_what_comes_before_speech_changes_nothing(digits, before):
+    """The network takes what is typical from speech alone; times stay those of the recording."""
+    speech = read_audio(SAMPLES[2], 8000)
+    lead = np.zeros(12 * 8000) if before == "silence" else NO_SPEECH[before](8000)
+    samples = np.concatenate([lead, np.zeros(4000), speech]).astype(np.float32)
+    transcript = digits.transcribe(encode_wav(samples, 8000))
+    assert transcript.text == SAID[2]
+    alone = digits.transcribe(encode_wav(speech, 8000))
+    starts, expected = ([word.start for word in list_words(each)] for each in (transcript, alone))
+    np.testing.assert_allclose(np.array(starts) - 12.5, expected, atol=0.1)
+
+
+@pytest.mark.parametrize("fainter_db", [20, 40])
+def test_a_faint_voice_is_heard_behind_a_loud_one(digits, fainter_db):
+    loud, faint = read_audio(SAMPLES[2], 8000), read_audio(SAMPLES[1], 8000)
+    samples = np.concatenate([loud, np.zeros(4000, np.float32), 10 ** (-fainter_db / 20) * faint])
+    assert digits.transcribe(encode_wav(samples, 8000)).text == f"{SAID[2]} {SAID[1]}"
+
+
+@pytest.mark.parametrize("name", ["a piano", "an organ", "keypad tones", "drums", "a line that is busy"])
+def test_what_is_no_speech_gives_no_words(digits, name):
+    assert digits.transcribe(encode_wav(NO_SPEECH[name](8000).astype(np.float32), 8000)).text == ""
+
+
+# --- silence and doubt ------------------------------------------------------------------------------
+
+
+def test_log_probs_of_silence_are_those_of_the_blank():
+    segments = [SpeechSegment(79, 160, make_rows("ab")), SpeechSegment(161, 400, make_rows("cdefgh"))]
+    filled = fill_silence(segments, 10, 40)
+    assert filled.shape == (10, 27)
+    assert "".join("-abcdefghijklmnopqrstuvwxyz"[token] for token in filled.argmax(axis=1)) == "--abcdefgh"
+    np.testing.assert_allclose(np.exp(filled).sum(axis=1), 1, atol=1e-5)
+    long = fill_silence([SpeechSegment(0, 90, make_rows("abc"))], 2, 40)
+    assert list(long.argmax(axis=1)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens", "belief"), [(20, 5, 0.25), (20, 20, 1), (1.9, 1, 1), (8, 4, 0.5)]
+)
+def test_few_tokens_in_a_long_segment_are_doubtful(seconds, tokens, belief):
+    words = (Word("a", 0.1, 0.2, 0.8),)
+    (segment,) = make_segments(
+        SpeechSegment(500, 500 + int(seconds * RATE), make_rows("a")),
+        Hypothesis(tuple(range(tokens)), "a", 0.0, words),
+        RATE,
+    )
+    assert segment.words[0].confidence == pytest.approx(0.8 * belief)
+    assert segment.words[0].start == pytest.approx(0.6)
