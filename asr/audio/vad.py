@@ -61,6 +61,7 @@ class SpeechDetector:
         self.rest = np.zeros(0, np.float32)  # not yet measured
         self.around: list[Second] = []  # measured
         self.place = 0  # in there, of what is next decided
+        self.settled: Second | None = None  # the part of ``rest`` that need not be measured again
 
     def feed(self, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Take the next samples; return those that are decided on by that, like ``detect_speech``."""
@@ -83,8 +84,31 @@ class SpeechDetector:
         self.rest = self.rest[:0]
         return [self._decide() for _ in range(len(self.around) - self.place)]
 
+    def guess(self) -> np.ndarray:
+        """Decide about what is not yet decided, as if no more came, ``(frames,)``; all of it may change."""
+        around = [*self.around, self._measure_rest()] if len(self.rest) else self.around
+        guesses = [is_speech(around, place) for place in range(self.place, len(around))]
+        return np.concatenate([np.zeros(0, bool), *guesses])
+
+    def _measure_rest(self) -> Second:
+        """Measure what is no whole second yet; frames that no window reaches beyond are measured once."""
+        place = 0 if self.settled is None else len(self.settled.tones)
+        place = min(place, len(self.rest) // self.hop)
+        before = np.concatenate([self.before, self.rest[: place * self.hop]])[-CONTEXT * self.hop :]
+        levels, tones = np.zeros((0, BANDS)), np.zeros(0, bool)
+        if place and self.settled is not None:
+            levels, tones = self.settled.levels[:place], self.settled.tones[:place]
+        if place * self.hop < len(self.rest):
+            new = Second.measure(before, self.rest[place * self.hop :], self.rest[:0], self.rate)
+            levels, tones = np.concatenate([levels, new.levels]), np.concatenate([tones, new.tones])
+        rest = Second(self.rest, levels, find_quiet(levels), tones)
+        whole = max(0, len(self.rest) // self.hop - CONTEXT)
+        self.settled = Second(self.rest[:0], levels[:whole], rest.quiet, tones[:whole])
+        return rest
+
     def _measure(self, samples: np.ndarray, beyond: np.ndarray) -> None:
         self.around.append(Second.measure(self.before, samples.copy(), beyond, self.rate))
+        self.settled = None
         self.before = np.concatenate([self.before, samples])[-CONTEXT * self.hop :]
 
     def _decide(self) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +191,12 @@ class Second:
         missing = (CONTEXT + len(levels) + CONTEXT) * hop - len(before) - len(samples) - len(beyond)
         around = np.concatenate([before, samples, beyond, np.zeros(max(0, missing), np.float32)])
         tones = find_tones(around, len(levels), hop, rate)
-        return Second(samples, levels, average_frames(levels, QUIET_FRAMES).min(axis=0), tones)
+        return Second(samples, levels, find_quiet(levels), tones)
+
+
+def find_quiet(levels: np.ndarray) -> np.ndarray:
+    """Find how loud each band is in the quietest moment, ``(bands,)``."""
+    return average_frames(levels, QUIET_FRAMES).min(axis=0)
 
 
 def is_speech(around: list[Second], place: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from asr.pretrained import list_shipped_models
 MISSING = "this needs libraries that are not installed: pip install 'asr[serve]'"
 ENGLISH = "en"
 SHORTEST_KEY = 8
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ServeError(UserError):
@@ -32,6 +33,10 @@ class ServeError(UserError):
 @model_option
 @click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 for other machines, too.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Of HTTP and WebSocket; 0: any.")
+@click.option(
+    "--wyoming-port", default=-1, type=click.IntRange(-1, 65535),
+    help="Of Wyoming, for Home Assistant, usually 10300; -1: none.",
+)  # fmt: skip
 @click.option(
     "--api-key-file", metavar="FILE", type=click.Path(path_type=Path),
     help="A file with a token that every request must have.  [default: none]",
@@ -63,6 +68,7 @@ def serve(
     model: str,
     host: str,
     port: int,
+    wyoming_port: int,
     api_key_file: Path | None,
     allowed_origins: tuple[str, ...],
     language: str | None,
@@ -76,7 +82,7 @@ def serve(
     threads: int | None,
     **search: Any,
 ) -> None:
-    """Serve transcripts over HTTP (as OpenAI's clients ask for them) until Ctrl-C.
+    """Serve transcripts until Ctrl-C: over HTTP as OpenAI's clients ask for them, live as vosk's clients do.
 
     The log on stderr has a JSON object a line.
     """
@@ -85,9 +91,15 @@ def serve(
         from asr.server.settings import ServerSettings
     except ModuleNotFoundError as error:
         raise ServeError(f"{MISSING} ({error.name} is missing)") from error
+    if api_key_file is not None and wyoming_port >= 0 and host not in LOOPBACK:
+        raise ServeError(
+            f"--wyoming-port: Wyoming knows no keys, so that everybody who reaches {host} could use it; "
+            f"leave --api-key-file or --wyoming-port out, or listen at {LOOPBACK[0]}"
+        )
     settings = ServerSettings(
         host=host,
         port=port,
+        wyoming_port=wyoming_port,
         language=choose_language(model) if language is None else language.lower(),
         api_key="" if api_key_file is None else read_key(api_key_file),
         allowed_origins=allowed_origins,

@@ -12,6 +12,7 @@ import numpy as np
 from asr.audio.sources import AudioError, Source
 from asr.core.config import from_table, to_table
 from asr.errors import UserError
+from asr.longform.live import LiveConfig, LiveStream, SearchStream
 from asr.longform.transcripts import (
     LongformConfig,
     compute_whole_log_probs,
@@ -23,6 +24,7 @@ from asr.recognition.folder import find_language_model, read_search_config, read
 from asr.recognition.model_files import check_model_folder
 from asr.recognition.network import Network, open_network
 from asr.search import SearchConfig, search_greedily
+from asr.search.greedy import GreedyStream
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonicalise, load_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
@@ -131,6 +133,23 @@ class Recognizer:
         if self.decoder is None:
             return self.search([log_probs])
         return self.decoder.find_hypotheses(log_probs, self.frame_seconds, count)
+
+    def start_search(self) -> SearchStream:
+        """Start a search that reads the log-probs of one recording block by block."""
+        if self.decoder is not None:
+            return self.decoder.start_stream(self.frame_seconds)
+        return GreedyStream(self.tokenizer, self.frame_seconds)
+
+    def stream(self, rate: int | None = None, **live: float) -> LiveStream:
+        """Start to transcribe samples while they come: ``feed`` takes them and returns events.
+
+        Args:
+            rate: hertz of the samples, mono; ``None`` means ``sample_rate``.
+            live: keys of ``asr.longform.live.LiveConfig``: ``pause_seconds``, ``partial_seconds``, ...
+
+        Raises ``ConfigError`` for a key that does not exist or a value out of bounds.
+        """
+        return LiveStream(self, rate, from_table(LiveConfig, live))
 
     def add_hotwords(self, hotwords: Sequence[str]) -> Recognizer:
         """Return a recogniser that expects these words and phrases, too; both share the network.

@@ -34,3 +34,29 @@ def search_greedily(log_probs: np.ndarray, tokenizer: Tokenizer, frame_seconds: 
             [float(np.exp(log_probs[b:e, token].max())) for (b, e), token in zip(runs, tokens, strict=True)],
         ),
     )
+
+
+class GreedyStream:
+    """One recording on its way through greedy search, block by block."""
+
+    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
+        self._tokenizer = tokenizer
+        self._frame_seconds = frame_seconds
+        self._rows = np.zeros((0, len(tokenizer)), np.float32)
+
+    def read(self, log_probs: np.ndarray) -> None:
+        """Read the next log-probs ``(frames, vocabulary)``."""
+        self._rows = np.concatenate([self._rows, log_probs])
+
+    def guess(self, log_probs: np.ndarray) -> list[str]:
+        """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
+        rows = np.concatenate([self._rows, log_probs])
+        return search_greedily(rows, self._tokenizer, self._frame_seconds).text.split()
+
+    def count_certain_words(self) -> int:
+        """Count the words that what comes does not change: all but the last, which may go on."""
+        return max(0, len(self.guess(self._rows[:0])) - 1)
+
+    def finish(self) -> Hypothesis:
+        """Return the result."""
+        return search_greedily(self._rows, self._tokenizer, self._frame_seconds)

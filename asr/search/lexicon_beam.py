@@ -132,14 +132,7 @@ class LexiconBeamSearch:
         The arguments are those of ``find_hypotheses``.
         """
         limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
-        trie, lm_state = (NO_TRIE, 0) if self.model is None else (self.model.trie, self.model.begin)
-        rows = take_off_priors(log_probs, self.config, self.vocabulary)
-        state = make_state(self.config.beam_size, self.most_candidates, lm_state)
-        frame = advance(self.table, trie, limits, state, rows, 0)
-        while frame < len(rows):
-            state = make_room(state)
-            frame = advance(self.table, trie, limits, state, rows, frame)
-        return self._rank_results(state, n_best)
+        return self._rank_results(self._advance(self._make_state(), limits, log_probs), n_best)
 
     def find_hypotheses(
         self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1
@@ -151,15 +144,8 @@ class LexiconBeamSearch:
             frame_seconds: seconds from one frame to the next.
             n_best: how many; the beam may hold fewer.
         """
-        return [
-            Hypothesis(
-                result.tokens,
-                " ".join(entry.word for entry in result.entries),
-                result.score,
-                self._make_words(result, log_probs, frame_seconds),
-            )
-            for result in self.find_best(log_probs, n_best)
-        ]
+        results = self.find_best(log_probs, n_best)
+        return [self._make_hypothesis(result, log_probs, frame_seconds) for result in results]
 
     def search_batch(
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
@@ -168,6 +154,31 @@ class LexiconBeamSearch:
         return search_on_threads(
             lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
         )
+
+    def start_stream(self, frame_seconds: float) -> LexiconBeamStream:
+        """Start to search a recording of which the log-probs come block by block."""
+        return LexiconBeamStream(self, frame_seconds)
+
+    def _make_state(self) -> LexiconBeamState:
+        begin = 0 if self.model is None else self.model.begin
+        return make_state(self.config.beam_size, self.most_candidates, begin)
+
+    def _advance(self, state: LexiconBeamState, limits: Limits, log_probs: np.ndarray) -> LexiconBeamState:
+        """Read log-probs ``(frames, vocabulary)``; the state given is used up."""
+        trie = NO_TRIE if self.model is None else self.model.trie
+        rows = take_off_priors(log_probs, self.config, self.vocabulary)
+        frame = advance(self.table, trie, limits, state, rows, 0)
+        while frame < len(rows):
+            state = make_room(state)
+            frame = advance(self.table, trie, limits, state, rows, frame)
+        return state
+
+    def _make_hypothesis(
+        self, result: ScoredWords, log_probs: np.ndarray, frame_seconds: float
+    ) -> Hypothesis:
+        text = " ".join(entry.word for entry in result.entries)
+        words = self._make_words(result, log_probs, frame_seconds)
+        return Hypothesis(result.tokens, text, result.score, words)
 
     def _rank_results(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
         """Rank the hypotheses of the beam as if the recording ended here, best first."""
@@ -218,6 +229,51 @@ class LexiconBeamSearch:
                 )
             )
         return calibrate(words, self.config)
+
+
+class LexiconBeamStream:
+    """One recording on its way through a search, block by block; the result is that of all at once."""
+
+    def __init__(self, search: LexiconBeamSearch, frame_seconds: float) -> None:
+        self._search = search
+        self._frame_seconds = frame_seconds
+        self._state = search._make_state()
+        self._blocks: list[np.ndarray] = []
+
+    def read(self, log_probs: np.ndarray) -> None:
+        """Read the next log-probs ``(frames, vocabulary)``."""
+        self._state = self._search._advance(self._state, self._search.limits, log_probs)
+        self._blocks.append(log_probs)
+
+    def guess(self, log_probs: np.ndarray) -> list[str]:
+        """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
+        state = self._state._replace(
+            numbers=self._state.numbers.copy(),
+            beam=self._state.beam.copy(),
+            parents=self._state.parents.copy(),
+            entries=self._state.entries.copy(),
+        )
+        state = self._search._advance(state, self._search.limits, log_probs)
+        return [entry.word for entry in self._search._rank_results(state, 1)[0].entries]
+
+    def count_certain_words(self) -> int:
+        """Count the words with which every hypothesis in the beam begins: what comes does not change them."""
+        parents = self._state.parents
+        ends = set(self._state.beam["history"][: self._state.numbers[SIZE]].tolist())
+        while len(ends) > 1:  # parents come before their children
+            last = max(ends)
+            ends.remove(last)
+            ends.add(int(parents[last]))
+        count, at = 0, ends.pop()
+        while at > 0:
+            count, at = count + 1, int(parents[at])
+        return count
+
+    def finish(self) -> Hypothesis:
+        """Return the best hypothesis; the stream cannot be used after that."""
+        rows = np.concatenate(self._blocks) if self._blocks else np.zeros((0, self._search.vocabulary))
+        result = self._search._rank_results(self._state, 1)[0]
+        return self._search._make_hypothesis(result, rows.astype(np.float32), self._frame_seconds)
 
 
 # --- tables ---------------------------------------------------------------------------------------

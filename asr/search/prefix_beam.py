@@ -9,6 +9,7 @@ needs no more memory than a minute. The algorithm is in ``prefix_beam_kernel``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +95,7 @@ class PrefixBeamSearch:
         stream = PrefixBeamStream(self, frame_seconds, n_best)
         for begin in range(0, len(log_probs), BLOCK):
             stream.read(log_probs[begin : begin + BLOCK])
-        return stream.finish()
+        return [stream._make_hypothesis(result) for result in stream.take_results()]
 
     def search_batch(
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
@@ -103,6 +104,10 @@ class PrefixBeamSearch:
         return search_on_threads(
             lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
         )
+
+    def start_stream(self, frame_seconds: float) -> PrefixBeamStream:
+        """Start to search a recording of which the log-probs come block by block."""
+        return PrefixBeamStream(self, frame_seconds)
 
     def _lend_state(self) -> PrefixBeamState:
         try:
@@ -185,9 +190,23 @@ class PrefixBeamStream:
         self._search._take_back_state(self._state)
         return results
 
-    def finish(self) -> list[Hypothesis]:
-        """Return the best hypotheses, best first; the stream cannot be used after that."""
-        return [self._make_hypothesis(result) for result in self.take_results()]
+    def guess(self, log_probs: np.ndarray) -> list[str]:
+        """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
+        fork = copy(self)
+        fork._state = PrefixBeamState(*(array.copy() for array in self._state))
+        fork.tokens, fork._frame_seconds = self.tokens.copy(), None
+        fork.read(log_probs)
+        return self._search.tokenizer.decode(fork.rank_results()[0].tokens).split()
+
+    def count_certain_words(self) -> int:
+        """Count the words with which every prefix in the beam begins: what comes does not change them."""
+        self._commit()
+        whole = self._search.tokenizer.decode(self.tokens).split()
+        return max(0, len(whole) - 1)  # the last one may go on
+
+    def finish(self) -> Hypothesis:
+        """Return the best hypothesis; the stream cannot be used after that."""
+        return self._make_hypothesis(self.take_results()[0])
 
     def _make_hypothesis(self, result: ScoredTokens) -> Hypothesis:
         rest = np.array(result.tokens[self._timed :], np.int32)

@@ -11,11 +11,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from asr.server.engine import Engine
 from asr.server.errors import RequestError
 from asr.server.guards import BodyLimiter, Doorkeeper, Observer
+from asr.server.sockets import serve_stream, serve_vosk
 from asr.server.transcriptions import create_transcription, list_models, show_model
 
 
@@ -56,6 +57,9 @@ def list_routes() -> list[BaseRoute]:
         Route("/v1/models", list_models),
         Route("/v1/models/{model}", show_model),
         Route("/v1/audio/transcriptions", create_transcription, methods=["POST"]),
+        WebSocketRoute("/v1/stream", serve_stream),
+        WebSocketRoute("/vosk", serve_vosk),
+        WebSocketRoute("/", serve_vosk),  # where vosk's clients look for it
     ]
 
 

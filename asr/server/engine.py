@@ -86,6 +86,7 @@ class Engine:
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._waiting = 0
+        self.open_streams = 0
         self._job_seconds = 1.0  # of recent ones, on average
         self._decoders = DecoderPool(settings, metrics.killed.inc)
         self.threads = ThreadPoolExecutor(settings.jobs, thread_name_prefix="job")

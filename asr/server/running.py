@@ -19,12 +19,13 @@ from asr.server.engine import Engine
 from asr.server.logs import make_log_config, write_log
 from asr.server.metrics import Metrics
 from asr.server.settings import ServerSettings
+from asr.server.wyoming import LONGEST_LINE, serve_connection
 
 CONNECTIONS = 256  # open at the same time; beyond it a request gets status 503
 KEEP_ALIVE_SECONDS = 15
 SHUTDOWN_SECONDS = 10
 LONGEST_HEAD = 32 * 1024  # bytes
-LONGEST_MESSAGE = 4 << 20  # bytes of a WebSocket message
+LONGEST_MESSAGE = 1 << 20  # bytes of a WebSocket message
 WAITING_CONNECTIONS = 512
 
 
@@ -35,18 +36,48 @@ class ServerError(UserError):
 def run_server(
     recognizer: Recognizer, settings: ServerSettings, report: Callable[[str], object] = lambda line: None
 ) -> None:
-    """Serve until SIGINT or SIGTERM; ``report`` is told the address.
+    """Serve until SIGINT or SIGTERM; ``report`` is told the addresses.
 
-    Raises ``ServerError`` when the port is not free.
+    Raises ``ServerError`` when a port is not free.
     """
-    listener = open_listener(settings.host, settings.port)
+    listeners = [open_listener(settings.host, settings.port)]
+    if settings.wyoming_port >= 0:
+        listeners.append(open_listener(settings.host, settings.wyoming_port))
     dictConfig(make_log_config())
     engine = Engine(recognizer, settings, Metrics())
-    report(name_address(listener, "http"))
-    write_log("start", address=name_address(listener, "http"), model=recognizer.name)
+    addresses = [name_address(*pair) for pair in zip(listeners, ("http", "tcp"), strict=False)]
+    report(" and ".join(addresses))
+    write_log("start", addresses=" ".join(addresses), model=recognizer.name)
     with suppress(KeyboardInterrupt):
-        asyncio.run(make_server(engine).serve([listener]))
+        asyncio.run(serve(make_server(engine), engine, *listeners))
     write_log("end")
+
+
+async def serve(
+    server: uvicorn.Server, engine: Engine, http: socket.socket, wyoming: socket.socket | None = None
+) -> None:
+    """Serve HTTP and, where there is a socket for it, Wyoming, until the server of HTTP ends."""
+    if wyoming is None:
+        await server.serve([http])
+        return
+    connections = 0
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        if connections >= CONNECTIONS:
+            writer.close()
+            return
+        connections += 1
+        try:
+            await serve_connection(engine, reader, writer)
+        finally:
+            connections -= 1
+
+    tcp = await asyncio.start_server(serve_one, sock=wyoming, limit=LONGEST_LINE)
+    try:
+        await server.serve([http])
+    finally:
+        tcp.close()
 
 
 def name_address(listener: socket.socket, scheme: str) -> str:

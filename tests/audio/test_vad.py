@@ -13,6 +13,7 @@ from asr.audio.reading import read_audio
 from asr.audio.vad import (
     BANDS,
     HOP_SECONDS,
+    SpeechDetector,
     assume_speech,
     band_edges,
     detect_speech,
@@ -104,3 +105,16 @@ def test_clicks_are_no_speech():
 def test_runs_are_where_flags_are_set():
     assert find_runs(np.array([], bool)) == []
     assert find_runs(np.array([1, 1, 0, 1], bool)) == [(0, 2), (3, 4)]
+
+
+def test_guesses_are_decisions_of_a_recording_that_ends_there():
+    samples = read_audio(SAMPLES[-1])
+    detector = SpeechDetector(16000, ahead=0)
+    decided = np.zeros(0, bool)
+    for begin in range(0, len(samples), 1600):
+        now = detector.feed(samples[begin : begin + 1600])
+        decided = np.concatenate([decided, *(part for _, part in now)])
+        guess = np.concatenate([decided, detector.guess()])
+        fresh = SpeechDetector(16000, ahead=0)
+        parts = [*fresh.feed(samples[: begin + 1600]), *fresh.finish()]
+        assert np.array_equal(guess, np.concatenate([part for _, part in parts]))

@@ -269,7 +269,7 @@ def test_blocks_of_any_size_give_what_one_block_gives():
             break
     assert stream.words  # some have their times before the end
     assert len(stream._kept) < BLOCK + 300
-    (hypothesis,) = stream.finish()
+    hypothesis = stream.finish()
     assert hypothesis.tokens == whole.tokens
     assert hypothesis.score == pytest.approx(whole.score, rel=1e-9)
     assert [word.text for word in hypothesis.words] == hypothesis.text.split()

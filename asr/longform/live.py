@@ -1,0 +1,333 @@
+"""Speech as it comes: blocks of samples in, partial and final results out.
+
+A bidirectional network needs what comes after a sound as well as what came before. So the segment that is
+being spoken is heard again several times a second, as far as it goes, and each time the search says what it
+would be if it ended now. A pause ends a segment, which is heard once more as a whole: what was said is then
+what `transcripts` finds for the same samples.
+
+A segment that grows longer than a window is frozen bit by bit: the rows of log-probs that have
+``CONTEXT_SECONDS`` of speech after them are kept, the search reads them for good, and only what comes after
+is heard again, with as much context before it. Words on which every hypothesis agrees by then no longer
+change. So neither time nor memory grows with the length of what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from asr.audio.resampling import make_resampler
+from asr.audio.vad import SpeechDetector, find_runs, find_speech
+from asr.core.config import check_bounds, option
+from asr.longform.cutting import PADDING
+from asr.longform.stitching import CONTEXT_SECONDS, SpeechSegment
+from asr.longform.transcripts import make_segments
+from asr.text.tokenizer import BLANK_TOKEN
+from asr.transcript.values import Hypothesis, Segment
+
+STEP = 5  # frames of speech detection between two decisions: a tenth of a second
+AHEAD = 0  # seconds: what ends must be known at once, and what was speech once remains so
+MEMORY_SECONDS = 2.0  # of silence that are kept: speech may be found to have begun there
+SHORTEST_HEARING_SECONDS = 0.3  # of speech, before the first partial result
+INTERVAL_SHARE = 0.05  # of what is heard again lies between two partial results, at least
+FULL_SCALE = 32768.0  # of 16-bit samples
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """When a live stream says something."""
+
+    pause_seconds: float = option(0.4, "A pause this long ends a segment.", minimum=0.2, maximum=10.0)
+    partial_seconds: float = option(0.3, "Between two partial results, at least.", minimum=0.05)
+    window_seconds: float = option(
+        8.0,
+        "Of speech that is heard again and again; older words no longer change.",
+        minimum=6.0,
+        maximum=30.0,
+    )
+    longest_seconds: float = option(
+        30.0, "Length of a segment, more or less, when nobody pauses.", minimum=10.0, maximum=120.0
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "live")
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What has been said since ``start`` (seconds of the stream) in the segment that is being spoken.
+
+    The first ``stable`` of its words no longer change.
+    """
+
+    start: float
+    text: str
+    stable: int = 0
+
+
+@dataclass(frozen=True)
+class Final:
+    """A segment that is over, with words, times on the clock of the stream and confidences."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Somebody has stopped speaking: the segment ended at ``time``, in seconds of the stream."""
+
+    time: float
+
+
+Event = Partial | Final | Endpoint
+
+
+class SearchStream(Protocol):
+    """A search that reads log-probs block by block."""
+
+    def read(self, log_probs: np.ndarray) -> None:
+        """Read the next log-probs ``(frames, vocabulary)``."""
+
+    def guess(self, log_probs: np.ndarray) -> list[str]:
+        """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
+
+    def count_certain_words(self) -> int:
+        """Count the words, from the first on, that no log-probs that come can change."""
+
+    def finish(self) -> Hypothesis:
+        """Return the best hypothesis; the stream cannot be used after that."""
+
+
+class LiveRecogniser(Protocol):
+    """What a recogniser must do here."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one row of log-probs to the next."""
+
+    def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
+
+    def start_search(self) -> SearchStream:
+        """Start a search that reads log-probs block by block."""
+
+
+@dataclass
+class OpenSegment:
+    """A segment that is being spoken, in samples of the stream.
+
+    ``window`` is where the network begins to hear; the first ``context`` rows from there have been read by
+    the search already, or belong to the segment before.
+    """
+
+    begin: int
+    window: int
+    search: SearchStream
+    context: int = 0
+    stable: int = 0
+    shown: Partial | None = None
+    spoken: int = 0  # samples of the stream up to which somebody has spoken in it
+    heard: int = 0  # and up to which the last partial result went
+
+
+class LiveStream:
+    """A stream of samples that is transcribed while it comes.
+
+    Results do not depend on the sizes of the blocks, but for when there are partial ones: at most one a
+    block. One thread at a time may use it.
+
+    Args:
+        recogniser: hears and searches.
+        rate: hertz of the samples that come; ``None`` means the recogniser's own.
+        config: when it says something.
+    """
+
+    def __init__(
+        self, recogniser: LiveRecogniser, rate: int | None = None, config: LiveConfig = LiveConfig()
+    ) -> None:
+        self._recogniser = recogniser
+        self._config = config
+        self._rate = recogniser.sample_rate
+        self._resample: Callable[..., np.ndarray] = make_resampler(rate or self._rate, self._rate)
+        self._detector = SpeechDetector(self._rate, AHEAD)
+        self._hop = self._detector.hop
+        self._pause = round(config.pause_seconds * self._rate / self._hop)
+        self._waiting = np.zeros(0, np.float32)  # samples that fill no step yet
+        self._samples = np.zeros(0, np.float32)  # from ``first`` on
+        self._first = 0  # samples of the stream that are no longer kept, a multiple of the hop
+        self._flags = np.zeros(0, bool)  # decisions about frames from ``first`` on
+        self._end = 0  # samples of the stream up to the end of the last segment
+        self._segment: OpenSegment | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the stream that have been judged."""
+        return self._now / self._rate
+
+    @property
+    def _now(self) -> int:
+        """Samples of the stream that have been judged."""
+        return self._first + len(self._samples)
+
+    def feed(self, samples: np.ndarray) -> list[Event]:
+        """Take the next samples, ``(n,)`` float or 16-bit integers; return what is new by that."""
+        samples = np.asarray(samples)
+        if samples.ndim != 1:
+            raise ValueError(f"samples of shape {samples.shape}; a stream has one channel, (n,)")
+        if samples.dtype.kind == "i":
+            samples = samples / FULL_SCALE
+        samples = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        self._waiting = np.concatenate([self._waiting, self._resample(samples, last=False)])
+        return [*self._take_steps(), *self._report_partial()]
+
+    def finish(self) -> list[Event]:
+        """End the stream; return what is left. It cannot be used after that."""
+        self._waiting = np.concatenate([self._waiting, self._resample(np.zeros(0, np.float32), last=True)])
+        events = self._take_steps()
+        if len(self._waiting):
+            events += self._take_step(self._waiting)
+            self._waiting = self._waiting[:0]
+        if self._segment is not None:
+            flags = self._judge()
+            events += self._close(self._segment, self._find_end(self._segment, flags))
+        return events
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _take_steps(self) -> list[Event]:
+        events: list[Event] = []
+        size = STEP * self._hop
+        while len(self._waiting) >= size:
+            events += self._take_step(self._waiting[:size])
+            self._waiting = self._waiting[size:]
+        return events
+
+    def _take_step(self, samples: np.ndarray) -> list[Event]:
+        """Judge the next samples: does a segment begin or end, or become too long to be heard whole?"""
+        self._samples = np.concatenate([self._samples, samples])
+        for _, flags in self._detector.feed(samples):
+            self._flags = np.concatenate([self._flags, flags])
+        flags = self._judge()
+        if self._segment is None:
+            self._segment = self._open(flags)
+        if self._segment is None:
+            self._forget(max(self._end, self._now - round(MEMORY_SECONDS * self._rate)))
+            return []
+        end = self._find_end(self._segment, flags)
+        if self._now - end >= self._pause * self._hop:
+            return self._close(self._segment, min(self._now, end + PADDING * self._hop))
+        events: list[Event] = []
+        while self._now - self._segment.window >= round(self._config.window_seconds * self._rate):
+            events += self._freeze(self._segment)
+        self._forget(self._segment.window)
+        return events
+
+    def _judge(self) -> np.ndarray:
+        """Decide about all frames from ``first`` on; those of the last second may change."""
+        return np.concatenate([self._flags, self._detector.guess()])
+
+    def _open(self, flags: np.ndarray) -> OpenSegment | None:
+        """Open a segment where speech has begun since the end of the last one."""
+        offset = max(0, self._end - self._first) // self._hop
+        speech = find_speech(flags[offset:])
+        if not speech:
+            return None
+        first = max(0, offset + speech[0][0] - PADDING)
+        begin = max(self._end, self._first + first * self._hop)
+        return OpenSegment(begin, begin, self._recogniser.start_search())
+
+    def _find_end(self, segment: OpenSegment, flags: np.ndarray) -> int:
+        """Find where speech has ended so far, in samples of the stream; it never goes back."""
+        offset = max(0, segment.begin - self._first) // self._hop
+        speech = find_speech(flags[offset:])
+        found = self._first + (offset + speech[-1][1]) * self._hop if speech else segment.begin
+        segment.spoken = max(segment.spoken, min(self._now, found))
+        return segment.spoken
+
+    def _forget(self, place: int) -> None:
+        """Forget samples and decisions of before ``place``, in whole frames, as far as they are certain."""
+        frames = min(max(0, place - self._first) // self._hop, len(self._flags))
+        self._samples = self._samples[frames * self._hop :].copy()
+        self._flags = self._flags[frames:].copy()
+        self._first += frames * self._hop
+
+    # --- hearing ----------------------------------------------------------------------------------
+
+    def _hear(self, segment: OpenSegment, end: int) -> np.ndarray:
+        """Compute the log-probs of a segment up to ``end`` that the search has not read."""
+        samples = self._samples[segment.window - self._first : end - self._first]
+        if not len(samples):
+            samples = np.zeros(self._recogniser.frame_samples, np.float32)
+        return next(iter(self._recogniser.log_probs([[samples]])))[0][segment.context :]
+
+    def _report_partial(self) -> list[Event]:
+        """Say what has been said in the open segment, if it is time to, and if that is new."""
+        segment = self._segment
+        if segment is None:
+            return []
+        now = self._now
+        heard = (now - segment.window) / self._rate
+        interval = max(self._config.partial_seconds, INTERVAL_SHARE * heard)
+        is_due = now - max(segment.heard, segment.begin) >= interval * self._rate
+        if not is_due or heard < SHORTEST_HEARING_SECONDS:
+            return []
+        segment.heard = now
+        words = segment.search.guess(self._hear(segment, now))
+        partial = Partial(segment.begin / self._rate, " ".join(words), min(segment.stable, len(words)))
+        if partial == segment.shown or not words:
+            return []
+        segment.shown = partial
+        return [partial]
+
+    def _freeze(self, segment: OpenSegment) -> list[Event]:
+        """Let the search read what has enough speech after it; split a segment that gets too long there."""
+        frame = self._recogniser.frame_samples
+        end = segment.window + round(self._config.window_seconds * self._rate)
+        rows = self._hear(segment, end)
+        margin = round(CONTEXT_SECONDS * self._rate / frame)
+        place = find_quiet_row(rows, margin)
+        segment.search.read(rows[:place])
+        segment.stable = max(segment.stable, segment.search.count_certain_words())
+        seam = segment.window + (segment.context + place) * frame
+        window = max(segment.window, seam - margin * frame)
+        context = (seam - window) // frame
+        events: list[Event] = []
+        if seam - segment.begin >= round((self._config.longest_seconds - CONTEXT_SECONDS) * self._rate):
+            events += self._make_final(segment, seam)
+            self._end = seam
+            self._segment = segment = OpenSegment(seam, window, self._recogniser.start_search(), context)
+        segment.window, segment.context = window, context
+        return events
+
+    def _close(self, segment: OpenSegment, end: int) -> list[Event]:
+        """End a segment: hear it to its end, and say what was said."""
+        segment.search.read(self._hear(segment, end))
+        self._segment, self._end = None, end
+        return [*self._make_final(segment, end), Endpoint(end / self._rate)]
+
+    def _make_final(self, segment: OpenSegment, end: int) -> list[Event]:
+        speech = SpeechSegment(segment.begin, end, np.zeros((0, 0), np.float32))
+        return [Final(made) for made in make_segments(speech, segment.search.finish(), self._rate)]
+
+
+def find_quiet_row(rows: np.ndarray, margin: int) -> int:
+    """Find a row at which log-probs may be divided: no token lies there.
+
+    It is the middle of the longest run of blanks in the later half of what lies before the last ``margin``
+    rows, which have too little speech after them.
+    """
+    last = max(1, len(rows) - margin)
+    first = last // 2
+    part = rows[first:last]
+    silences = find_runs(part.argmax(axis=1) == BLANK_TOKEN)
+    if silences:
+        begin, end = max(silences, key=lambda run: run[1] - run[0])
+        return max(1, first + (begin + end) // 2)
+    return max(1, first + int(part[:, BLANK_TOKEN].argmax()))
