@@ -60,6 +60,7 @@ def load(
     hotwords: str | Sequence[str] = (),
     compute_type: str = "float32",
     threads: int | None = None,
+    engine: str = "auto",
     **search: float,
 ) -> Recognizer:
     """Open a model ready to transcribe, with the search that ``asr transcribe`` would use.
@@ -73,7 +74,9 @@ def load(
             has one, and ``"none"`` means none.
         hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
         compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
-        threads: processor threads to use; ``None`` leaves the number to the library that computes.
+        threads: processor threads to use; ``None`` means one a core.
+        engine: what computes log-probs, ``onnx`` (ONNX Runtime) or ``torch``. ``auto`` is torch for a GPU,
+            for ``bfloat16`` and ``int8`` and for a folder without ``model.onnx``, and ``onnx`` for the rest.
         search: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
             model's own values where they are left out.
 
@@ -82,5 +85,12 @@ def load(
     from asr.recognition.recognizer import open_recognizer
 
     return open_recognizer(
-        model, device, lm=lm, hotwords=hotwords, compute_type=compute_type, threads=threads, **search
+        model,
+        device,
+        lm=lm,
+        hotwords=hotwords,
+        compute_type=compute_type,
+        threads=threads,
+        engine=engine,
+        **search,
     )

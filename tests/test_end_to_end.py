@@ -268,7 +268,7 @@ def test_training_frames_are_those_of_transcription(trained):
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import load_batch, new_sample_reader, training_examples
 
-    recognizer = open_recognizer(trained / "run", "cpu")
+    recognizer = open_recognizer(trained / "run", "cpu", engine="torch")
     utterances = read_manifest(trained / "data" / "test.jsonl")[:3]
     examples = training_examples(utterances, recognizer.tokenizer, recognizer.text)
     batch = load_batch(examples, new_sample_reader(RATE, keep=False))

@@ -5,9 +5,9 @@
     python tools/release.py exp/english english --int8 --lexicon words.txt --lm words.bin
     python tools/release.py exp/english exp/english-words --lexicon words.txt --lm words.bin
 
-Writes `asr/pretrained/NAME`, or the folder, except two files: `search.toml`, which `asr tune MANIFEST
---model asr/pretrained/NAME` writes, and `card.md`, which a person writes: what the model is good and bad at,
-what it was trained on and under which licence, and how it was measured.
+Writes `asr/pretrained/NAME`, or the folder, `model.onnx` included, except two files: `search.toml`, which
+`asr tune MANIFEST --model asr/pretrained/NAME` writes, and `card.md`, which a person writes: what the model
+is good and bad at, what it was trained on and under which licence, and how it was measured.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from asr.pretrained import CONFIG_FILE, SHIPPED
 from asr.recognition.folder import LANGUAGE_MODEL_FILE
 from asr.text.lexicon import read_lexicon
 from asr.text.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
+from asr.training.export import export_folder
 
 
 def replace_lexicon(tokenizer: Tokenizer, path: Path) -> Tokenizer:
@@ -52,6 +53,7 @@ def main() -> None:
     save_tokenizer(tokenizer, folder)
     save_weights(model, folder, torch.int8 if options.int8 else torch.float16)
     shutil.copy(options.run / CONFIG_FILE, folder / CONFIG_FILE)
+    export_folder(folder, options.int8)
     if options.lm is not None:
         shutil.copy(options.lm, folder / LANGUAGE_MODEL_FILE)
     print(folder)

@@ -74,6 +74,9 @@ def main() -> None:
     """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1."""
     with suppress(RuntimeError, ValueError, OSError):  # no stderr, or none of the system's
         faulthandler.enable()  # a crash in compiled code says where it was
+    # Where torch is used: oneDNN keeps what it makes for each shape of a batch. Recordings have many; that
+    # was half a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     try:
         cli(prog_name="asr")
     except UserError as error:

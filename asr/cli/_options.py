@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from asr.errors import UserError
 from asr.pretrained import DEFAULT_MODEL
-from asr.recognition.network import COMPUTE_TYPES
+from asr.recognition.network import COMPUTE_TYPES, INSTALL_TORCH
 
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
@@ -30,6 +34,29 @@ threads_option = click.option(
 compute_type_option = click.option(
     "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
 )
+
+# --- libraries that are not there after every installation ----------------------------------------
+
+
+def require_libraries(*names: str) -> Callable[[Command], Command]:
+    """A decorator of commands: before any work is done, raise ``UserError`` where a library is missing.
+
+    The libraries are those of the extra ``train``.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:
+            missing = [name for name in names if find_spec(name) is None]
+            if missing:
+                verb = click.get_current_context().info_name
+                raise UserError(f"asr {verb} needs {', '.join(missing)}: {INSTALL_TORCH}")
+            return command(*arguments, **options)
+
+        return cast(Command, run)
+
+    return decorate
+
 
 # --- recipes --------------------------------------------------------------------------------------
 
@@ -93,23 +120,37 @@ def search_options(command: Command) -> Command:
 
 
 def open_with_options(
-    model: str, device: str, compute_type: str, threads: int | None, given: dict[str, Any]
+    model: str,
+    device: str,
+    compute_type: str,
+    threads: int | None,
+    given: dict[str, Any],
+    engine: str = "auto",
 ) -> Recognizer:
     """Open a recogniser with the search that the options and the model folder ask for.
 
-    Prints a note on stderr for every option that has no effect or another one.
+    Torch's threads are set for the whole program. Prints a note on stderr for every option that has no
+    effect or another one.
     """
     from asr.core.cores import choose_threads
     from asr.recognition.recognizer import open_recognizer
 
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
+    cores = choose_threads(threads)
     recognizer = open_recognizer(
         model, device, lm=given["lm"], hotwords=given["hotwords"], compute_type=compute_type,
-        threads=choose_threads(threads), **settings,
+        threads=cores, engine=engine, **settings,
     )  # fmt: skip
+    set_torch_threads(cores)
     for note in note_differences(recognizer, settings):
         click.echo(note, err=True)
     return recognizer
+
+
+def set_torch_threads(threads: int) -> None:
+    """Set torch's threads for the whole program, where it has imported torch."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def note_differences(recognizer: Recognizer, given: dict[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from statistics import median
 
 import click
 
-from asr.cli._options import device_option, model_option, threads_option
+from asr.cli._options import device_option, model_option, set_torch_threads, threads_option
 from asr.cli._progress import new_audio_bar
 from asr.core.cores import choose_threads
 from asr.core.files import read_text
@@ -63,6 +63,7 @@ def align(
 
     cores = choose_threads(threads)
     recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # nothing is searched
+    set_torch_threads(cores)
     try:
         with new_audio_bar([audio]) as bar:
             aligned = recognizer.align(audio, spoken, bar.update)

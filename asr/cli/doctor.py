@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from asr.cli._options import data_option, device_option, recipe_argument, set_option, threads_option
+from asr.cli._options import (
+    data_option,
+    device_option,
+    recipe_argument,
+    require_libraries,
+    set_option,
+    threads_option,
+)
 from asr.cli._progress import print_news
 from asr.cli.train import read_experiment
 
@@ -19,6 +26,7 @@ from asr.cli.train import read_experiment
 @device_option
 @threads_option
 @click.option("--steps", type=click.IntRange(1), default=300, help="Steps in which to overfit.")
+@require_libraries("torch", "torchaudio")
 def doctor(
     recipe: Path,
     data: str | None,

@@ -16,6 +16,7 @@ from asr.cli._options import (
     device_option,
     model_option,
     open_with_options,
+    require_libraries,
     search_options,
     threads_option,
 )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     "--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio in a batch."
 )
 @search_options
+@require_libraries("torch", "torchaudio")
 def evaluate(
     manifest: Path,
     model: str,
@@ -64,7 +66,7 @@ def evaluate(
     utterances = read_manifest(manifest)
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
-    recognizer = open_with_options(model, device, compute_type, threads, search)
+    recognizer = open_with_options(model, device, compute_type, threads, search, engine="torch")
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with new_utterance_bar(len(examples)) as bar:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from asr.cli._options import PICTURES, model_option, require_ending
+from asr.cli._options import PICTURES, model_option, require_ending, require_libraries
 
 
 @click.command()
@@ -25,6 +25,7 @@ from asr.cli._options import PICTURES, model_option, require_ending
 @click.option("--backward", is_flag=True, help="The direction that reads from the end.")
 @click.option("--units", metavar="N,N,...", help="The units, counted from 0.  [default: the most active]")
 @click.option("--count", default=12, type=click.IntRange(1), help="Units to draw if none are named.")
+@require_libraries("torch", "torchaudio", "matplotlib")
 def inspect(
     audio: Path, model: str, out: Path, layer: int, backward: bool, units: str | None, count: int
 ) -> None:
@@ -33,11 +34,11 @@ def inspect(
     The gates are those of the cell: input, forget and output in an LSTM, reset and update in a GRU. Of a
     layer that is not recurrent the outputs are drawn.
     """
-    import asr
+    from asr.recognition.recognizer import open_recognizer
     from asr.training.inspection import choose_units, draw_inspection, inspect_model
 
     numbers = parse_units(units) if units is not None else None
-    inspection = inspect_model(asr.load(model, "cpu"), audio, layer, backward)
+    inspection = inspect_model(open_recognizer(model, "cpu", engine="torch"), audio, layer, backward)
     draw_inspection(inspection, numbers or choose_units(inspection, count), out)
     text = " ".join(word.text for word in inspection.words)
     click.echo(f"{audio}: {inspection.place}, {inspection.size} units; {inspection.unit} {text!r}", err=True)

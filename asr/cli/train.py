@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.cli._options import data_option, device_option, recipe_argument, set_option, threads_option
+from asr.cli._options import (
+    data_option,
+    device_option,
+    recipe_argument,
+    require_libraries,
+    set_option,
+    threads_option,
+)
 from asr.cli._progress import print_news
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, try the largest batch once, write nothing.")
 @click.option("--print-config", is_flag=True, help="Print the config with every key explained, and stop.")
+@require_libraries("torch", "torchaudio")
 def train(
     recipe: Path,
     out: Path | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr.cli._options import device_option, threads_option
+from asr.cli._options import device_option, require_libraries, set_torch_threads, threads_option
 from asr.cli._progress import new_utterance_bar
 from asr.cli._tables import format_reliability
 from asr.errors import UserError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @device_option
 @threads_option
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
+@require_libraries("torch", "torchaudio")
 def tune(
     manifest: Path,
     model: str,
@@ -74,7 +75,10 @@ def tune(
             "then on (--dry-run only measures)"
         )
     cores = choose_threads(threads)
-    recognizer = open_recognizer(model, device, lm="none", beam_size=1, threads=cores)  # the task searches
+    recognizer = open_recognizer(
+        model, device, lm="none", beam_size=1, threads=cores, engine="torch"
+    )  # the task searches
+    set_torch_threads(cores)
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)

@@ -1,17 +1,15 @@
 """The torch engine: an ``AcousticModel`` as the ``Network`` of a recogniser.
 
-Torch has one number of threads for the whole process; transcribing sets it here and nowhere else.
+Torch has one number of threads for the whole process, which belongs to the program: nothing is set here.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ class TorchNetwork:
     """A ``Network`` whose log-probs torch computes."""
 
     model: AcousticModel
+    lock: AbstractContextManager[object] = field(default_factory=Lock)
 
     @property
     def sample_rate(self) -> int:
@@ -53,29 +52,16 @@ class TorchNetwork:
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order.
 
-        On a processor each thread takes a batch: the steps of a recurrent layer follow one another and
-        are too small to be shared, so that two threads are hardly faster than one with a single batch.
+        One batch at a time, whoever asks: torch spreads it over its own threads.
         """
-        threads = self.threads
-        workers = min(threads, len(batches)) if self.model.device.type == "cpu" else 1
-        if workers <= 1:
-            yield from map(self._batch_log_probs, batches)
-            return
-        try:
-            with ThreadPoolExecutor(workers, "asr", torch.set_num_threads, (threads // workers,)) as pool:
-                yield from pool.map(self._batch_log_probs, batches)
-        finally:
-            torch.set_num_threads(threads)  # or threads started later would have as few as the workers
-            return_free_memory()
-
-    def _batch_log_probs(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return unpad(*self.model.log_probs(*pad_batch(samples)))
+        for samples in batches:
+            with self.lock:
+                rows = unpad(*self.model.log_probs(*pad_batch(samples)))
+            yield rows
 
 
-def open_torch_network(folder: Path, device: str, compute_type: str, threads: int | None = None) -> Network:
-    """``open_network``, with torch; ``threads`` are then those of the whole process."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def open_torch_network(folder: Path, device: str, compute_type: str) -> Network:
+    """``open_network``, with torch."""
     return TorchNetwork(convert_precision(load_acoustic_model(folder, device), compute_type))
 
 
@@ -85,13 +71,7 @@ def wrap_model(model: AcousticModel, tokenizer: Tokenizer) -> Recognizer:
 
 
 def unwrap_model(recognizer: Recognizer) -> AcousticModel:
-    """Return the model inside a recogniser whose network is torch's."""
-    assert isinstance(recognizer.network, TorchNetwork), "only torch's network has its tensors"
+    """Return the model inside a recogniser; raises ``TypeError`` where its network is not torch's."""
+    if not isinstance(recognizer.network, TorchNetwork):
+        raise TypeError("only a network of torch has tensors: open the model with engine='torch'")
     return recognizer.network.model
-
-
-def return_free_memory() -> None:
-    """Return free memory to the system: glibc keeps what each thread has freed, a tenth of a gigabyte."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)

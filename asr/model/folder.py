@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS
 from asr.model.precision import choose_device
 from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, find_model_folder
-from asr.recognition.folder import WEIGHTS_FILE, read_config_table
+from asr.recognition.folder import ONNX_FILE, WEIGHTS_FILE, read_config_table
 from asr.recognition.model_files import MOST_BYTES
 from asr.text.tokenizer import read_symbols
 
@@ -33,8 +32,6 @@ def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") 
     Raises ``ModelFolderError`` naming the folder or file when something is missing or does not fit, and
     ``UserError`` as ``choose_device``.
     """
-    # oneDNN keeps what it makes for each shape of a batch. Recordings have many; that was half a gigabyte.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     folder = find_model_folder(model)
     vocabulary_size = len(read_symbols(folder))
     config = read_model_config(folder)
@@ -113,7 +110,8 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
     """Write ``model.safetensors``, all of it or nothing; the tokens beside it are written on their own.
 
     With int8, matrices become whole numbers from -127 to 127, each row with a scale of its own, and
-    what is no matrix float16: half the size of float16.
+    what is no matrix float16: half the size of float16. ``model.onnx`` would hold other weights from then
+    on, and goes first.
     """
     weights: dict[str, Tensor] = {}
     for name, value in model.modules.state_dict().items():
@@ -124,6 +122,7 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
             weights[name] = value.to(torch.float16 if dtype == torch.int8 else dtype)
         else:
             weights[name] = value
+    (folder / ONNX_FILE).unlink(missing_ok=True)
     with replace_file(folder / WEIGHTS_FILE) as temporary:
         save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
 
@@ -138,10 +137,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not torch.isfinite(value).all():
             raise ModelFolderError(f"{path}: {name!r} has numbers that are not finite: it is damaged")
     weights = {name: value.float() for name, value in stored.items() if not name.endswith(SCALE)}
-    for name, value in weights.items():
-        if name + SCALE in stored:
-            value *= _per_row(stored[name + SCALE], value)
-    return weights
+    return {
+        name: restore_rows(value, stored[name + SCALE]) if name + SCALE in stored else value
+        for name, value in weights.items()
+    }
 
 
 def round_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,6 +148,11 @@ def round_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     largest = matrix.abs().flatten(1).amax(1)
     scale = largest.clamp(min=torch.finfo(torch.float32).tiny) / 127
     return torch.round(matrix / _per_row(scale, matrix)).to(torch.int8), scale
+
+
+def restore_rows(whole: Tensor, scale: Tensor) -> Tensor:
+    """What ``round_rows`` has left of a matrix, float32."""
+    return whole.float() * _per_row(scale, whole)
 
 
 def _per_row(scale: Tensor, matrix: Tensor) -> Tensor:

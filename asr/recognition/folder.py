@@ -13,6 +13,7 @@ from asr.text.tokenizer import TextConfig
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"  # the same weights, with the features, for programs without torch
 SEARCH_FILE = "search.toml"
 SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`
 LANGUAGE_MODEL_FILE = "language-model.bin"

@@ -12,6 +12,7 @@ from asr.core.files import check_regular, quote_path, read_text, write_text
 from asr.pretrained import CONFIG_FILE, ModelFolderError
 from asr.recognition.folder import (
     LANGUAGE_MODEL_FILE,
+    ONNX_FILE,
     SEARCH_FILE,
     SEARCH_FILE_WITHOUT_LM,
     WEIGHTS_FILE,
@@ -28,10 +29,11 @@ MOST_BYTES = {
     BPE_FILE: 1 << 24,
     LEXICON_FILE: 1 << 27,
     WEIGHTS_FILE: 1 << 32,
+    ONNX_FILE: 1 << 31,
     LANGUAGE_MODEL_FILE: 1 << 32,
 }
 CHECKSUMS_FILE = "SHA256SUMS"  # in the form of sha256sum, of the files in HASHED
-HASHED = (WEIGHTS_FILE, TOKENS_FILE, BPE_FILE, LEXICON_FILE)  # a language model has its own checksums
+HASHED = (WEIGHTS_FILE, ONNX_FILE, TOKENS_FILE, BPE_FILE, LEXICON_FILE)  # a language model has its own checksums
 REQUIRED = {"bpe": BPE_FILE, "phones": LEXICON_FILE}  # by text.tokens
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
+
+from asr.errors import UserError
+from asr.recognition.folder import ONNX_FILE
 
 if TYPE_CHECKING:
     import numpy as np
 
 COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")  # what a network can compute in
+ENGINES = ("auto", "onnx", "torch")  # libraries that compute it
+INSTALL_TORCH = "pip install 'asr[train]'"
 TORCH_ENGINE = "asr.model.engine"  # by name, so that nothing here imports torch before it is needed
 
 
@@ -37,17 +43,46 @@ class Network(Protocol):
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
 
 
-def open_network(folder: Path, device: str, compute_type: str, threads: int | None = None) -> Network:
+def open_network(
+    folder: Path, device: str, compute_type: str, threads: int | None = None, engine: str = "auto"
+) -> Network:
     """Open the network of a model folder.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
         compute_type: one of ``COMPUTE_TYPES``.
-        threads: processor threads to use; ``None`` leaves the number to the library.
+        threads: processor threads to use; ``None`` means one a core, or what torch has.
+        engine: one of ``ENGINES``, as ``choose_engine``.
 
     Raises:
         ModelFolderError: a file is missing or does not fit; the error names it.
-        UserError: the device or the compute type is unknown, or not available on this machine.
+        UserError: the device or the compute type is unknown, or not available on this machine, or it takes
+            torch and there is none.
     """
-    engine = import_module(TORCH_ENGINE)
-    return cast(Network, engine.open_torch_network(folder, device, compute_type, threads))
+    if engine == "auto":
+        engine = choose_engine(folder, device, compute_type)
+    if engine == "onnx":
+        from asr.recognition.onnx_network import open_onnx_network
+
+        return open_onnx_network(folder, threads)
+    if find_spec("torch") is None:
+        raise UserError(explain_torch(folder, device, compute_type))
+    return cast(Network, import_module(TORCH_ENGINE).open_torch_network(folder, device, compute_type))
+
+
+def choose_engine(folder: Path, device: str, compute_type: str) -> str:
+    """Choose ``onnx`` where the folder has the file, unless a GPU or another precision is asked for."""
+    is_usual = device in ("auto", "cpu") and compute_type in ("auto", "float32")
+    return "onnx" if is_usual and (folder / ONNX_FILE).exists() else "torch"
+
+
+def explain_torch(folder: Path, device: str, compute_type: str) -> str:
+    """Explain in one line why torch is needed, and how to get it."""
+    install = f"needs torch: {INSTALL_TORCH}"
+    if device not in ("auto", "cpu"):
+        return f"--device {device} {install}"
+    if compute_type not in ("auto", "float32"):
+        return f"--compute-type {compute_type} {install}"
+    if (folder / ONNX_FILE).exists():
+        return f"{folder}: to open the weights {install}"
+    return f"{folder}: has no {ONNX_FILE}; to write it, asr export --model {folder} {install}"

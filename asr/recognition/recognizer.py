@@ -208,6 +208,7 @@ def open_recognizer(
     hotwords: str | Sequence[str] = (),
     compute_type: str = "float32",
     threads: int | None = None,
+    engine: str = "auto",
     **search: Any,
 ) -> Recognizer:
     """Open a model folder or a shipped model for ``asr.load`` and every verb; runs no code from the folder.
@@ -221,7 +222,8 @@ def open_recognizer(
             one, and ``"none"`` means none.
         hotwords: words and phrases as people write them, in a list or with commas between them.
         compute_type: one of ``COMPUTE_TYPES``.
-        threads: processor threads to use; ``None`` leaves the number to the library that computes.
+        threads: processor threads to use; ``None`` means one a core, or what torch has.
+        engine: ``onnx``, ``torch``, or ``auto``: ONNX Runtime on a CPU where the folder has ``model.onnx``.
         search: keys of ``SearchConfig`` with values instead of the folder's.
 
     Raises:
@@ -229,14 +231,14 @@ def open_recognizer(
         ConfigError: there is no such setting of the search.
         LanguageModelError: the language model cannot be read.
         SearchError: the model cannot write the words of the language model, or a hot word.
-        UserError: the device or the compute type is unknown or not available here, or the normaliser
-            leaves nothing of a hot word.
+        UserError: the device or the compute type is unknown or not available here, it takes torch and there
+            is none, or the normaliser leaves nothing of a hot word.
     """
     folder = find_model_folder(model)
     check_model_folder(folder, lm)
     text = read_text_config(folder)
     tokenizer = load_tokenizer(folder)
-    network = open_network(folder, device, compute_type, threads)
+    network = open_network(folder, device, compute_type, threads, engine)
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | search)
     language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
     phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords

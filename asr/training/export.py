@@ -11,7 +11,10 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,11 +27,19 @@ from asr.errors import UserError
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import FUSED
 from asr.model.features import Features, append_deltas, mask_padding, pad_batch, utterance_statistics
-from asr.text.tokenizer import Tokenizer
+from asr.model.folder import load_acoustic_model, restore_rows, round_rows
+from asr.recognition.folder import ONNX_FILE
+from asr.text.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET = 17
 TOLERANCE = 1e-4  # the largest difference of log-probs between ONNX Runtime and torch
 CHECKED_SECONDS = (2.3, 0.7, 1.1)  # of a batch that is compared with torch after every export
+# The inputs of ONNX's operators that are stored in 8 bits, and their axis of rows: each has its own scale.
+# Not those of products: ONNX Runtime would round the other factor, too, when it meets such weights.
+ROWS = {("Conv", 1): 0} | {(kind, place): 1 for kind in ("LSTM", "GRU", "RNN") for place in (1, 2)}
 
 
 class ExportError(UserError):
@@ -91,20 +102,44 @@ def slice_stack(features: Tensor, lengths: Tensor, stack: int, skip: int) -> tup
     return mask_padding(joined, lengths), lengths
 
 
-def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) -> float:
+def write_model_onnx(folder: Path) -> str:
+    """Write the ``model.onnx`` of a run folder if there is none; describe in a line what became of it.
+
+    Nothing is raised: a model that cannot be exported transcribes with torch.
+    """
+    path = folder / ONNX_FILE
+    if path.exists():
+        return f"{path} is there"
+    try:
+        export_folder(folder)
+    except (UserError, RuntimeError) as error:  # the latter of torch, about operators
+        return f"no {path}, transcribing will need torch: {str(error).splitlines()[0]}"
+    return f"written: {path}"
+
+
+def export_folder(folder: Path, int8: bool = False, path: Path | None = None) -> float:
+    """Write the model of a folder as its ``model.onnx``, or to ``path``, as ``export_onnx``."""
+    return export_onnx(load_acoustic_model(folder), load_tokenizer(folder), path or folder / ONNX_FILE, int8)
+
+
+def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path, int8: bool = False) -> float:
     """Write ``model`` as ONNX, all of it or nothing; returns the largest difference of its log-probs.
 
     Inputs are ``samples (batch, samples)`` float32 and ``lengths (batch,)`` int64, outputs ``log_probs
     (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. The
-    metadata holds the rest that a program must know, such as the text of every token.
+    metadata holds the rest that a program must know, such as the text of every token. With ``int8`` the
+    file holds the weights in 8 bits, a scale for each row, as ``save_weights`` rounds them; the arithmetic
+    stays float32, and log-probs are compared with those of the rounded weights.
 
     Raises ``ExportError`` where an extra is not installed, for a network that ONNX has no operators for, and
     when ONNX Runtime's log-probs differ from torch's by more than ``TOLERANCE``.
     """
     for library in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
-            raise ExportError(f"exporting needs {library}: pip install 'asr[onnx]'")
+            raise ExportError(f"exporting needs {library}: pip install 'asr[train]'")
     check_exportable(model)
+    if int8:
+        model = round_weights(model)
     graph = SamplesToLogProbs(model).eval().cpu()
     samples, lengths = pad_batch([np.zeros(round(model.sample_rate * s)) for s in CHECKED_SECONDS])
     with replace_file(path) as temporary:
@@ -118,7 +153,7 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path) ->
                     "log_probs": {0: "batch", 1: "frames"}, "frames": {0: "batch"},
                 },
             )  # fmt: skip
-        add_metadata(temporary, describe_model(model, tokenizer))
+        finish_file(temporary, describe_model(model, tokenizer), int8)
         difference = largest_difference(model, temporary)
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -145,6 +180,7 @@ def describe_model(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]
     """The metadata of the file: what a program must know besides the graph."""
     return {
         "sample_rate": str(model.sample_rate),
+        "frame_samples": str(model.frame_samples),
         "frame_seconds": repr(model.frame_seconds),
         "tokens": json.dumps(tokenizer.surfaces, ensure_ascii=False),  # the blank first
         "normaliser": model.config.text.normaliser,
@@ -153,14 +189,61 @@ def describe_model(model: AcousticModel, tokenizer: Tokenizer) -> dict[str, str]
     }
 
 
-def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
-    """Add ``entries`` to the metadata of an ONNX file."""
+def round_weights(model: AcousticModel) -> AcousticModel:
+    """Make a model whose matrices hold what is left of them in 8 bits."""
+    ctc = deepcopy(model.ctc)
+    with torch.no_grad():
+        for parameter in ctc.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(restore_rows(*round_rows(parameter)))
+    return replace(model, ctc=ctc)
+
+
+def finish_file(path: Path, entries: Mapping[str, str], int8: bool) -> None:
+    """Add ``entries`` to the metadata of an ONNX file; with ``int8``, store its weights in 8 bits."""
     import onnx
 
-    graph = onnx.load(path)
-    onnx.helper.set_model_props(graph, dict(entries))
-    onnx.checker.check_model(graph)
-    onnx.save(graph, path)
+    model = onnx.load(path)
+    if int8:
+        store_in_8_bits(model)
+    onnx.helper.set_model_props(model, dict(entries))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def store_in_8_bits(model: ModelProto) -> None:
+    """Replace the weights of an ONNX graph by whole numbers with scales, and nodes that multiply them."""
+    graph = model.graph
+    uses = {name: (node.op_type, place) for node in graph.node for place, name in enumerate(node.input)}
+    stored: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    for tensor in graph.initializer:
+        axis = ROWS.get(uses.get(tensor.name, ("", 0)))
+        if axis is None or tensor.name == "waves":  # features are exact
+            stored.append(tensor)
+            continue
+        *parts, node = divide_weights(tensor, axis)
+        stored += parts
+        nodes.append(node)
+    nodes += graph.node
+    for field, values in ((graph.initializer, stored), (graph.node, nodes)):
+        copies = deepcopy(values)
+        del field[:]
+        field.extend(copies)
+
+
+def divide_weights(tensor: TensorProto, axis: int) -> tuple[TensorProto, TensorProto, NodeProto]:
+    """Divide weights into whole numbers and the scales of rows along ``axis``, and a node that joins them."""
+    from onnx import helper, numpy_helper
+
+    values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+    whole, scale = round_rows(values.transpose(0, axis))
+    names = [f"{tensor.name}.int8", f"{tensor.name}.scale"]
+    return (
+        numpy_helper.from_array(whole.transpose(0, axis).contiguous().numpy(), names[0]),
+        numpy_helper.from_array(scale.numpy(), names[1]),
+        helper.make_node("DequantizeLinear", names, [tensor.name], axis=axis),
+    )
 
 
 def largest_difference(model: AcousticModel, path: Path) -> float:

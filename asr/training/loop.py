@@ -16,6 +16,7 @@ from asr.training.batching import Batch, Plan
 from asr.training.checkpoints import newest_checkpoint
 from asr.training.distributed import Ranks
 from asr.training.experiment import Experiment
+from asr.training.export import write_model_onnx
 from asr.training.folder import lock_folder
 from asr.training.monitoring import Journal, StopFlag, catch_stop_signals, open_journal, show_validation
 from asr.training.optimisation import replace_weights
@@ -60,6 +61,8 @@ def train(
         if checkpoint is not None:
             say(f"resuming at step {run.progress.step} of {run.total_steps}")
         train_epochs(run, say, show_progress and ranks.is_first)
+        if ranks.is_first:
+            say(write_model_onnx(folder))
     return run.progress
 
 

@@ -30,7 +30,7 @@ SAID = {
         "english-1462.flac": "she listened intently but she heard nothing but the creaking of his chair",
     },
 }
-LARGEST = {"digits": 4e6, "english": 31e6}  # bytes
+LARGEST = {"digits": 5e6, "english": 45e6}  # bytes
 
 
 def test_every_shipped_model_is_tested_here():
@@ -57,7 +57,7 @@ def test_a_shipped_model_transcribes_the_samples(name):
 def test_a_shipped_model_has_all_its_files(name):
     folder = SHIPPED / name
     files = {path.name for path in folder.iterdir()}
-    assert files >= {"config.toml", "model.safetensors", "tokens.txt", "card.md"}
+    assert files >= {"config.toml", "model.safetensors", "model.onnx", "tokens.txt", "card.md"}
     assert sum(path.stat().st_size for path in folder.iterdir()) <= LARGEST[name]
     card = (folder / "card.md").read_text(encoding="utf-8").lower()
     assert "licence" in card
@@ -70,7 +70,7 @@ def test_loading_and_transcribing_change_neither_random_state_nor_mode():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    recognizer = open_recognizer("digits", "cpu")
+    recognizer = open_recognizer("digits", "cpu", engine="torch")
     torch.manual_seed(5)
     recognizer.transcribe(SAMPLES / "digit-4-george.flac")
     torch.testing.assert_close(torch.rand(3), expected)

@@ -161,7 +161,7 @@ def test_a_ctc_crf_run_that_stopped_goes_on_as_if_it_never_had(tones, tmp_path, 
     best = min(epochs, key=lambda record: record["valid_criterion"])
     run = prepare_run(asked, tmp_path / "whole", CPU)
     found = evaluate(
-        open_recognizer(tmp_path / "whole", "cpu"),
+        open_recognizer(tmp_path / "whole", "cpu", engine="torch"),
         run.data.valid,
         run.data.read,
         denominator=run.objective.denominator,
@@ -194,7 +194,7 @@ def test_the_run_folder_is_a_model_folder_with_the_best_weights(tones, tmp_path)
     train(experiment(tones, epochs=3, learning_rate=5e-3), tmp_path / "run", CPU, quiet)
     epochs = [record for record in records(tmp_path / "run") if "valid_wer" in record]
     best = min(epochs, key=rank)
-    recognizer = open_recognizer(tmp_path / "run", "cpu")
+    recognizer = open_recognizer(tmp_path / "run", "cpu", engine="torch")
     run = prepare_run(experiment(tones), tmp_path / "other", CPU)
     evaluation = evaluate(recognizer, run.data.valid, run.data.read)
     assert evaluation.loss == pytest.approx(best["valid_loss"], rel=1e-5)
@@ -376,7 +376,9 @@ def test_normalisation_over_more_than_an_utterance_trains_and_reloads(tones, tmp
     config = replace(config, features=replace(config.features, normalisation=normalisation))
     train(config, tmp_path / "run", CPU, quiet)
     run = prepare_run(config, tmp_path / "other", CPU)
-    evaluation = evaluate(open_recognizer(tmp_path / "run", "cpu"), run.data.valid, run.data.read)
+    evaluation = evaluate(
+        open_recognizer(tmp_path / "run", "cpu", engine="torch"), run.data.valid, run.data.read
+    )
     (last,) = [record for record in records(tmp_path / "run") if "valid_loss" in record]
     assert evaluation.loss == pytest.approx(last["valid_loss"], rel=1e-5)
 
@@ -417,7 +419,9 @@ def test_the_model_is_the_average_of_the_weights_where_one_is_asked_for(tones, t
     assert not torch.equal(model["model.projection.weight"], state["model.projection.weight"])
     (epoch,) = epochs_of(tmp_path / "run")
     run = prepare_run(experiment(tones), tmp_path / "other", CPU)
-    evaluation = evaluate(open_recognizer(tmp_path / "run", "cpu"), run.data.valid, run.data.read)
+    evaluation = evaluate(
+        open_recognizer(tmp_path / "run", "cpu", engine="torch"), run.data.valid, run.data.read
+    )
     assert evaluation.loss == pytest.approx(epoch["valid_loss"], rel=1e-5)
 
 
