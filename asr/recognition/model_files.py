@@ -33,7 +33,13 @@ MOST_BYTES = {
     LANGUAGE_MODEL_FILE: 1 << 32,
 }
 CHECKSUMS_FILE = "SHA256SUMS"  # in the form of sha256sum, of the files in HASHED
-HASHED = (WEIGHTS_FILE, ONNX_FILE, TOKENS_FILE, BPE_FILE, LEXICON_FILE)  # a language model has its own checksums
+HASHED = (
+    WEIGHTS_FILE,
+    ONNX_FILE,
+    TOKENS_FILE,
+    BPE_FILE,
+    LEXICON_FILE,
+)  # a language model has its own checksums
 REQUIRED = {"bpe": BPE_FILE, "phones": LEXICON_FILE}  # by text.tokens
 
 
