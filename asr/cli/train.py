@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ def run_training(experiment: Experiment, out: Path | None, device: torch.device)
     from asr.training.dry_run import dry_run
     from asr.training.loop import TrainingStopped, train
 
+    threading.excepthook = show_thread_error
     device = device_of_rank(device)
     with join_process_group(device) as ranks:
         try:
@@ -131,3 +133,9 @@ def run_training(experiment: Experiment, out: Path | None, device: torch.device)
             sys.exit(1)  # the first process reports it
         if ranks.is_first:
             print_news(f"the model is in {out}")
+
+
+def show_thread_error(fault: threading.ExceptHookArgs) -> None:
+    """Show what went wrong in a thread, but for a full disk: TensorBoard's thread tells its caller, too."""
+    if not issubclass(fault.exc_type, OSError):
+        threading.__excepthook__(fault)

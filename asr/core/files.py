@@ -113,6 +113,17 @@ def replace_file(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def name_errors(path: str | Path) -> Iterator[None]:
+    """Give an ``OSError`` of the block that names no file, as that of a full disk, the name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, all of it or nothing."""
     with replace_file(path) as temporary:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from asr.recognition.folder import ONNX_FILE, WEIGHTS_FILE, read_config_table
 from asr.recognition.model_files import MOST_BYTES
 from asr.text.tokenizer import read_symbols
 
+ERROR_CODE = re.compile(r"os error (\d+)|code: (\d+)")  # of the system, in messages of safetensors
 STORED_TYPES = ("F32", "F16", "BF16")
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
 
@@ -124,7 +129,17 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
             weights[name] = value
     (folder / ONNX_FILE).unlink(missing_ok=True)
     with replace_file(folder / WEIGHTS_FILE) as temporary:
-        save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+        write_tensors(weights, temporary)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors from any device as safetensors; a full disk is an ``OSError``, as for any other file."""
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        code = ERROR_CODE.search(str(error))
+        number = int(code[1] or code[2]) if code else errno.EIO
+        raise OSError(number, os.strerror(number) if code else str(error), str(path)) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

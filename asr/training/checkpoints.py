@@ -7,7 +7,6 @@ under a hidden name, synced to the disk and renamed; the one before it is kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from asr.core.files import sync
+from asr.core.files import name_errors, sync
 from asr.errors import UserError
-from asr.model.folder import save_config
+from asr.model.folder import save_config, write_tensors
 from asr.pretrained import CONFIG_FILE
+from asr.recognition.model_files import compute_checksum
 
 CHECKPOINTS = "checkpoints"
 STATE_FILE = "state.safetensors"
@@ -53,14 +53,18 @@ def write_checkpoint(
     temporary = folder / f".{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left a part
     temporary.mkdir(parents=True)
-    cpu_tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(cpu_tensors, temporary / STATE_FILE)
-    (temporary / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
-    save_config(config, temporary)
-    sums = [f"{hash_file(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
-    (temporary / CHECKSUMS_FILE).write_text("".join(sums), encoding="utf-8")
-    for file in [*temporary.iterdir(), temporary]:
-        sync(file)
+    try:
+        with name_errors(final):
+            write_tensors(tensors, temporary / STATE_FILE)
+            (temporary / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+            save_config(config, temporary)
+            sums = [f"{compute_checksum(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
+            (temporary / CHECKSUMS_FILE).write_text("".join(sums), encoding="utf-8")
+            for file in [*temporary.iterdir(), temporary]:
+                sync(file)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # the disk is full: it needs the room
+        raise
     shutil.rmtree(final, ignore_errors=True)  # it may be saved twice: by the clock and by a signal
     temporary.replace(final)
     sync(folder)
@@ -106,15 +110,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         lines = (path / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
         sums = {name: expected for expected, name in (line.split("  ", 1) for line in lines)}
         for name in (STATE_FILE, PROGRESS_FILE, CONFIG_FILE):
-            if hash_file(path / name) != sums.get(name):
+            if compute_checksum(path / name) != sums.get(name):
                 raise CheckpointError(f"{path}: is damaged: {name} is not what was written")
         progress = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
         return Checkpoint(path, load_file(path / STATE_FILE), progress)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: is damaged: {error}") from error
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,9 @@ reads its rank and their number from the environment, and talks to the others th
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +22,11 @@ import torch.distributed as dist
 Item = TypeVar("Item")
 
 # How long a process waits for the others: one of them may be decoding a large corpus into the cache.
-# torchrun itself notices at once when one of them ends.
+# torchrun itself notices at once when one of them ends, and a process when torchrun does.
 LONGEST_WAIT = timedelta(days=1)
+LONGEST_START = timedelta(minutes=5)  # until all of them have come together
+LOOK_SECONDS = 1.0  # between two looks whether torchrun is still there
+LAST_SECONDS = 60.0  # that a process without torchrun has to save a checkpoint and end
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,31 @@ def join_process_group(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     # Gloo carries the values that processes exchange, NCCL the gradients of GPUs.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=LONGEST_START))
+    store = dist.PrefixStore("asr", store)
+    store.set(f"here/{rank}", "1")
+    store.wait([f"here/{other}" for other in range(size)], LONGEST_START)
+    store.set_timeout(LONGEST_WAIT)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process soon after ``parent``: one that lost torchrun would wait for the others for a day.
+
+    SIGTERM first, at which a run saves a checkpoint; then without asking. A thread of its own, because the
+    main one may be waiting inside a library.
+    """
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def device_of_rank(device: torch.device) -> torch.device:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from asr.core.files import name_errors
 from asr.data.manifest import parse_object, read_numbered_lines
 from asr.training.batching import load_batch
 from asr.training.evaluation import Evaluation, batch_statistics
@@ -34,18 +36,27 @@ ECHO_SECONDS = 1.0  # a second signal within this time is taken for the first on
 class Journal:
     """Where a run writes its metrics; all processes but the first have one without files."""
 
-    file: BinaryIO | None = None
+    file: io.FileIO | None = None
     tensorboard: Any = None  # a ``SummaryWriter``; ``None`` on machines without TensorBoard
 
     def log(self, record: dict[str, Any]) -> None:
         """Write a record to ``metrics.jsonl`` and its numbers to TensorBoard."""
         if self.file is not None:
-            self.file.write(json.dumps(record).encode() + b"\n")
-            self.file.flush()
+            rest = json.dumps(record).encode() + b"\n"
+            with name_errors(str(self.file.name)):
+                while rest:  # a disk that is nearly full takes a part
+                    rest = rest[self.file.write(rest) or 0 :]
         if self.tensorboard is not None:
-            for name, value in list_scalars(record):
-                if name != "step":
-                    self.tensorboard.add_scalar(name, value, record["step"])
+            with name_errors(self.tensorboard.log_dir):
+                for name, value in list_scalars(record):
+                    if name != "step":
+                        self.tensorboard.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        """Write what TensorBoard's thread still has."""
+        if self.tensorboard is not None:
+            with name_errors(self.tensorboard.log_dir):
+                self.tensorboard.close()
 
     def draw(self, name: str, values: np.ndarray, step: int) -> None:
         """Show ``(frames, rows)`` in TensorBoard: time to the right, first row at the bottom, high bright."""
@@ -71,7 +82,7 @@ def open_journal(run: Run) -> Iterator[Journal]:
     if not run.ranks.is_first:
         yield Journal()
         return
-    with (run.folder / METRICS_FILE).open("a+b") as file:
+    with (run.folder / METRICS_FILE).open("a+b", buffering=0) as file:  # nothing is left to write at its end
         if file.tell():  # a killed run may have left half a line
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
@@ -80,9 +91,11 @@ def open_journal(run: Run) -> Iterator[Journal]:
         opened.log({"step": run.progress.step, "event": "resumed" if run.progress.step else "started"})
         try:
             yield opened
-        finally:
-            if opened.tensorboard is not None:
-                opened.tensorboard.close()
+        except BaseException:
+            with suppress(OSError):  # it writes what it still has, perhaps to a full disk
+                opened.close()
+            raise
+        opened.close()
 
 
 def show_validation(run: Run, journal: Journal, evaluation: Evaluation) -> None:

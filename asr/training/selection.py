@@ -6,10 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
-from asr.core.files import replace_file
-from asr.model.folder import save_weights
+from asr.core.files import replace_file, write_text
+from asr.model.folder import save_weights, write_tensors
+from asr.recognition.model_files import CHECKSUMS_FILE, compute_checksum, write_checksums
 from asr.text.tokenizer import save_tokenizer
 from asr.training.evaluation import Evaluation, evaluate
 from asr.training.monitoring import Journal
@@ -17,6 +20,7 @@ from asr.training.optimisation import average_weights
 from asr.training.run import Run, save_checkpoint
 
 BEST = "best"
+CHECKSUM = ".sha256"  # beside each file there
 
 
 def validate(run: Run) -> Evaluation:
@@ -53,8 +57,11 @@ def select_weights(run: Run, metrics: dict[str, Any]) -> bool:
 
 def save_model(run: Run) -> None:
     """Write the present weights and the tokens into the run folder, which makes it a model folder."""
+    # The checksums go first: a run that is killed here leaves a folder that opens.
+    (run.folder / CHECKSUMS_FILE).unlink(missing_ok=True)
     save_tokenizer(run.tokenizer, run.folder)
     save_weights(run.model, run.folder)
+    write_checksums(run.folder)
 
 
 def rank_metrics(metrics: dict[str, Any]) -> tuple[list[float], bool]:
@@ -90,11 +97,12 @@ def remember_best(run: Run, ranking: list[float]) -> None:
     present = best_file(run, [float(progress.step)])
     if present in kept:
         with replace_file(present) as temporary:
-            state = run.model.modules.state_dict()
-            save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
+            write_tensors(run.model.modules.state_dict(), temporary)
+        write_text(present.with_suffix(CHECKSUM), compute_checksum(present))
     for file in present.parent.glob("*.safetensors"):
         if file not in kept:
             file.unlink()
+            file.with_suffix(CHECKSUM).unlink(missing_ok=True)
 
 
 def best_file(run: Run, entry: list[float]) -> Path:
@@ -109,7 +117,11 @@ def average_best(run: Run, journal: Journal) -> str:
     """
     progress = run.progress
     run.ranks.wait()  # until the first process has written the last of them
-    several = [load_file(best_file(run, entry)) for entry in progress.best_steps]
+    several = [weights for entry in progress.best_steps if (weights := read_best(best_file(run, entry)))]
+    lost = len(progress.best_steps) - len(several)
+    if not several:
+        progress.averaged = True
+        return f"no average: every file in {run.folder / BEST} is missing or damaged"
     own = {name: value.clone() for name, value in run.model.modules.state_dict().items()}
     run.model.modules.load_state_dict(average_weights(several))
     evaluation = validate(run)
@@ -124,4 +136,15 @@ def average_best(run: Run, journal: Journal) -> str:
     journal.log({"step": progress.step, "averaged": len(several), **evaluation.metrics})
     save_checkpoint(run)
     verdict = "kept" if better else "not better, so not kept"
-    return f"average of the best {len(several)}: validation {evaluation.summary} ({verdict})"
+    left_out = f", {lost} damaged or missing and left out" if lost else ""
+    return f"average of the best {len(several)}{left_out}: validation {evaluation.summary} ({verdict})"
+
+
+def read_best(file: Path) -> dict[str, Tensor] | None:
+    """The weights that ``remember_best`` wrote; ``None`` where they are gone or not what was written."""
+    try:
+        sums = file.with_suffix(CHECKSUM)  # runs of older versions have none
+        is_whole = not sums.exists() or sums.read_text(encoding="utf-8") == compute_checksum(file)
+        return load_file(file) if is_whole else None
+    except (OSError, ValueError, SafetensorError):
+        return None

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +187,40 @@ def test_torchrun_starts_a_run_in_two_processes(experiment, tmp_path):
     assert alone.stderr.startswith("asr: ")
     assert "2 processes" in alone.stderr
     assert len(list_checkpoints(tmp_path / "run")) == 2
+
+
+ORPHAN = """
+import subprocess, sys, time
+member = "import torch; from asr.training.distributed import join_process_group as join\\n" \\
+    "with join(torch.device('cpu')): pass"
+print(subprocess.Popen([sys.executable, "-c", member]).pid, flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_process_whose_torchrun_is_killed_while_it_waits_for_the_others_ends():
+    if not Path("/proc").exists():
+        pytest.skip("needs /proc to see when a process of another one has ended")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True, env={**os.environ, **here}
+    ) as parent:
+        member = int(parent.stdout.readline())
+        began = time.monotonic()
+        while not is_listening(port):  # it has joined and waits
+            assert time.monotonic() - began < 90
+            time.sleep(0.2)
+        parent.kill()
+    began = time.monotonic()
+    while Path(f"/proc/{member}").exists():
+        assert time.monotonic() - began < 30
+        time.sleep(0.2)
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections at a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
