@@ -79,7 +79,7 @@ def open_media(file: IO[bytes], kind: str) -> Iterator[SoundTrack]:
             yield track
     else:
         raise MediaError(
-            f"is {DEMUXERS[kind][1]}, which needs PyAV (pip install 'asr[media]') or ffmpeg; "
+            f"is {DEMUXERS[kind][1]}, which needs PyAV (pip install av) or ffmpeg; "
             "or convert it to WAV or FLAC"
         )
 

@@ -149,8 +149,9 @@ def open_with_options(
 
 def set_torch_threads(threads: int) -> None:
     """Set torch's threads for the whole program, where it has imported torch."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 def note_differences(recognizer: Recognizer, given: dict[str, Any]) -> Iterator[str]:

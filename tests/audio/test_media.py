@@ -227,5 +227,5 @@ def test_without_pyav_and_ffmpeg_the_message_says_what_to_install(tmp_path, monk
     assert shutil.which("ffmpeg") is None
     path = tmp_path / f"x.{ending}"
     path.write_bytes(beginnings.get(ending, asf))
-    with pytest.raises(AudioError, match=r"PyAV \(pip install 'asr\[media\]'\) or ffmpeg"):
+    with pytest.raises(AudioError, match=r"PyAV \(pip install av\) or ffmpeg"):
         read_audio(path)
