@@ -29,6 +29,7 @@ from asr.model.cells import FUSED
 from asr.model.features import Features, append_deltas, mask_padding, pad_batch, utterance_statistics
 from asr.model.folder import load_acoustic_model, restore_rows, round_rows
 from asr.recognition.folder import ONNX_FILE
+from asr.recognition.model_files import CHECKSUMS_FILE, write_checksums
 from asr.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -119,7 +120,11 @@ def write_model_onnx(folder: Path) -> str:
 
 def export_folder(folder: Path, int8: bool = False, path: Path | None = None) -> float:
     """Write the model of a folder as its ``model.onnx``, or to ``path``, as ``export_onnx``."""
-    return export_onnx(load_acoustic_model(folder), load_tokenizer(folder), path or folder / ONNX_FILE, int8)
+    target = path or folder / ONNX_FILE
+    difference = export_onnx(load_acoustic_model(folder), load_tokenizer(folder), target, int8)
+    if target == folder / ONNX_FILE and (folder / CHECKSUMS_FILE).exists():
+        write_checksums(folder)
+    return difference
 
 
 def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path, int8: bool = False) -> float:
