@@ -26,10 +26,11 @@ from asr.scoring.files import (
     FORMATS,
     Texts,
     group_utterances,
-    looks_like_kaldi,
     read_texts,
     take_speakers_from_ids,
 )
+from asr.scoring.lines import STDIN
+from asr.scoring.pairing import looks_like_kaldi
 from asr.scoring.report import Report, write_report
 from asr.scoring.significance import DRAWS
 from asr.scoring.systems import (
@@ -45,12 +46,20 @@ FORMAT = click.Choice(FORMATS)
 
 
 @click.command()
-@click.argument("reference", metavar="REF", type=click.Path(path_type=Path))
-@click.argument("hypotheses", metavar="HYP...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("reference", metavar="REF", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument(
+    "hypotheses",
+    metavar="HYP...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
 @click.option("--ref-format", type=FORMAT, help="Format of REF, if its name does not tell.")
 @click.option("--hyp-format", type=FORMAT, help="Format of every HYP, if its name does not tell.")
 @click.option("--ref-text", metavar="KEY", help="Key or column of the references' text.  [default: text]")
 @click.option("--hyp-text", metavar="KEY", help="The same of the hypotheses, such as NeMo's pred_text.")
+@click.option("--ref-id", metavar="KEY", help="Key or column of the references' ids.  [default: id, audio]")
+@click.option("--hyp-id", metavar="KEY", help="The same of the hypotheses.")
 @click.option(
     "--normaliser",
     type=click.Choice(list(NORMALISERS)),
@@ -106,6 +115,8 @@ def score(
     hyp_format: str | None,
     ref_text: str | None,
     hyp_text: str | None,
+    ref_id: str | None,
+    hyp_id: str | None,
     normaliser: str,
     substitutions: Path | None,
     show_normalised: bool,
@@ -120,9 +131,10 @@ def score(
     """Compare every HYP with REF: word, character and sentence error rate.
 
     The files are JSONL with an "id" and a "text" (manifests, or the output of asr evaluate --hyp-out),
-    Kaldi's text, trn, CTM against STM, TSV, CSV, or plain lines; the name tells which. Texts are
-    paired by id, plain lines by position, CTM by time. A reference without a hypothesis counts as
-    deletions.
+    Kaldi's text, trn, CTM against STM, TSV, CSV, or plain lines; the name tells which. All that asr
+    transcribe writes is read, too: json, jsonl, tsv, srt, vtt, and a folder of such files or of txt; - is
+    stdin. Texts are paired by id or else by the names of their recordings, plain lines by position, CTM by
+    time. A reference without a hypothesis counts as deletions.
 
     The scores of the texts as they are come first, those of the normalised texts below them.
     Breakdowns, confusions and marked sentences are those of the normalised texts.
@@ -136,8 +148,10 @@ def score(
     The exit status is 1 when the files do not belong together or REF has no words, not when rates
     are high.
     """
+    if (reference, *hypotheses).count(STDIN) > 1:
+        raise click.UsageError("- is stdin, which can be read once only")
     normalise, normaliser_name = choose_normaliser(normaliser, substitutions)
-    references = read_texts(reference, ref_format, ref_text)
+    references = read_texts(reference, ref_format, ref_text, ref_id)
     if speaker_from is not None:
         references = take_speakers_from_ids(references, parse_pattern(speaker_from))
     with name_file_in_errors(reference):
@@ -145,7 +159,7 @@ def score(
     breakdowns = {key: group_utterances(references, key) for key in by}
     systems = []
     for path in hypotheses:
-        texts = read_texts(path, hyp_format, hyp_text)
+        texts = read_texts(path, hyp_format, hyp_text, hyp_id)
         with name_file_in_errors(path):
             refuse_kaldi_as_lines(references, texts, ref_format, hyp_format)
             systems.append(compare_system(prepared, texts, str(path)))

@@ -1,38 +1,50 @@
-"""The files that ``asr score`` reads: texts in the formats of the field, and how they are paired.
+"""The files that ``asr score`` reads: the formats of the field, and all that ``asr transcribe`` writes.
 
 ========= ======================================================================================
 format    a text
 ========= ======================================================================================
-``jsonl`` a JSON object per line with ``id`` and ``text``; a manifest, or what ``--hyp-out`` writes
+``jsonl`` a JSON object per line with ``id`` and ``text``; a manifest, what ``--hyp-out`` writes,
+          transcripts; also one object, or a list of them
 ``kaldi`` ``id word word ...``; ``utt2spk`` and ``segments`` beside the file are read too
 ``trn``   ``word word ... (id)``, as NIST's ``sclite`` reads it
 ``stm``   ``recording channel speaker start end [<labels>] word word ...`` (NIST; references)
 ``ctm``   ``recording channel start duration word [confidence]``, one per line (NIST; hypotheses)
-``csv``   comma-separated with a line of column names, among them ``id`` and ``text``
+``csv``   a line of column names, among them those of an id or a recording and of a text
 ``tsv``   the same with tabs and without quotes; or, with no such names, ``id`` tab ``text``
 ``lines`` a line is a text; paired by position
+``srt``   subtitles: all of a file is the text of one recording, whose name the file has
+``vtt``   the same
+``whole`` the same without times
 ========= ======================================================================================
+
+A folder holds a file for each recording.
 """
 
 from __future__ import annotations
 
-import csv
+import html
+import json
 import re
-import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from asr.data.manifest import ManifestError, Utterance, parse_line, parse_object
-from asr.scoring.alternatives import NIST_FORMATS
+from asr.data.tables import (
+    AUDIO_NAMES,
+    ID_NAMES,
+    SPEAKER_NAMES,
+    TEXT_NAMES,
+    find_name,
+    find_place,
+    read_rows,
+)
 from asr.scoring.counts import ScoringError, index_by_id, list_names
-from asr.scoring.lines import number_filled_lines, number_lines, parse_seconds
-from asr.scoring.nist import is_ignored, pair_by_time, pair_in_any_case, read_ctm, read_stm, read_trn
+from asr.scoring.lines import STDIN, Document, parse_seconds, read_document
+from asr.scoring.nist import is_ignored, read_ctm, read_stm, read_trn
 
-ID_COLUMNS = ("id", "utterance", "utt_id", "audio_filepath", "filename", "file", "path")
-TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 ENDINGS = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
@@ -45,6 +57,19 @@ ENDINGS = {
     ".txt": "lines",
     ".lines": "lines",
     ".kaldi": "kaldi",
+    ".srt": "srt",
+    ".vtt": "vtt",
+}
+# What a folder holds for each recording: the first ending of which there is any.
+IN_FOLDERS = {
+    ".json": "jsonl",
+    ".txt": "whole",
+    ".lab": "whole",
+    ".vtt": "vtt",
+    ".srt": "srt",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ctm": "ctm",
 }
 
 
@@ -68,22 +93,38 @@ class Texts:
         return index_by_id((utterance.id, utterance.text) for utterance in self.utterances)
 
 
-def read_texts(path: Path, format: str | None = None, text_key: str | None = None) -> Texts:
-    """Read a file in one of ``FORMATS``, guessed from its name where none is given.
+@dataclass(frozen=True)
+class Keys:
+    """Which keys or columns to read, where the usual ones are not wanted."""
+
+    id: str | None = None
+    text: str | None = None
+
+
+def read_texts(
+    path: Path, format: str | None = None, text_key: str | None = None, id_key: str | None = None
+) -> Texts:
+    """Read a file or a folder in one of ``FORMATS``, guessed where none is given; ``-`` is stdin.
 
     Args:
         text_key: key (jsonl) or column (csv, tsv) of the text.
+        id_key: the same of the id.
 
     Raises:
         ManifestError: the file cannot be read, or a line is not in the format.
         ScoringError: the format cannot be guessed, or has no keys or columns to choose from.
     """
-    format = format or guess_format(path)
-    if text_key is not None and format not in KEYED_FORMATS:
-        raise ScoringError(f"{path}: {format} has no keys or columns: {text_key!r} cannot be chosen")
+    keys = Keys(id_key, text_key)
+    if path.is_dir():
+        return read_folder(path, format, keys)
+    document = read_document(path)
+    format = format or guess_format(document)
+    chosen = [key for key in (text_key, id_key) if key is not None]
+    if chosen and format not in KEYED_FORMATS:
+        raise ScoringError(f"{path}: {format} has no keys or columns: {chosen[0]!r} cannot be chosen")
     if format in KEYED_FORMATS:
-        return Texts(path, format, list(KEYED_FORMATS[format](path, text_key)))
-    utterances = list(PLAIN_FORMATS[format](path))
+        return Texts(path, format, list(KEYED_FORMATS[format](document, keys)))
+    utterances = list(PLAIN_FORMATS[format](document))
     if format == "stm":
         ignored = [segment for segment in utterances if is_ignored(segment.text)]
         scored = [segment for segment in utterances if not is_ignored(segment.text)]
@@ -91,109 +132,215 @@ def read_texts(path: Path, format: str | None = None, text_key: str | None = Non
     return Texts(path, format, utterances)
 
 
-def guess_format(path: Path) -> str:
-    """Guess the format from a file's name; raises ``ScoringError`` for a name that does not tell."""
+def guess_format(document: Document) -> str:
+    """Guess the format from a file's name, or else from how it begins; raises ``ScoringError``."""
+    path = document.path
     if path.name == "text":
         return "kaldi"
-    if path.suffix.lower() not in ENDINGS:
-        raise ScoringError(
-            f"{path}: the name does not tell the format: give --ref-format or --hyp-format, one of "
-            + ", ".join(FORMATS)
-        )
-    return ENDINGS[path.suffix.lower()]
+    if path.suffix.lower() in ENDINGS:
+        return ENDINGS[path.suffix.lower()]
+    for beginning, format in BEGINNINGS.items():
+        if re.match(beginning, document.text):
+            return format
+    name = "stdin" if path == STDIN else path
+    raise ScoringError(
+        f"{name}: the name does not tell the format: give --ref-format or --hyp-format, one of "
+        + ", ".join(FORMATS)
+    )
+
+
+BEGINNINGS = {
+    r"\s*[\[{]": "jsonl",
+    r"WEBVTT\b": "vtt",
+    r"\s*\d+\r?\n[\d:,. ]+-->": "srt",
+    r"start\tend\ttext\r?\n": "tsv",
+}
+
+
+def read_folder(path: Path, format: str | None, keys: Keys) -> Texts:
+    """Read a folder with a file for each recording; an id is the path below it without the ending.
+
+    Raises ``ScoringError`` for a folder without such files.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    for ending, usual in IN_FOLDERS.items():
+        wanted = [file for file in files if file.suffix.lower() == ending]
+        if wanted and format in (None, usual):
+            return Texts(path, format or usual, [_join_file(path, file, usual, keys) for file in wanted])
+    raise ScoringError(
+        f"{path}: holds no files of one recording each"
+        + (f" in {format}" if format else f", which end in {', '.join(IN_FOLDERS)}")
+    )
+
+
+def _join_file(folder: Path, file: Path, format: str, keys: Keys) -> Utterance:
+    """Make one utterance of all that a file of one recording holds."""
+    found = read_texts(file, format, keys.text if format in KEYED_FORMATS else None).utterances
+    text = " ".join(utterance.text for utterance in found if utterance.text)
+    name = file.relative_to(folder).with_suffix("").as_posix()
+    first = found[0] if len(found) == 1 else Utterance(name, "")
+    return replace(first, id=name, text=text)
 
 
 # Formats with keys or columns
 
 
-def read_jsonl(path: Path, text_key: str | None) -> Iterator[Utterance]:
-    for number, line in number_filled_lines(path):
-        where = f"{path}:{number}"
-        keys = parse_object(line, where)
-        if "audio_filepath" in keys and text_key is None:
-            yield parse_line(line, path, number)
-            continue
-        yield make_utterance(keys, text_key or "text", path, number)
+def read_json(document: Document, keys: Keys) -> Iterator[Utterance]:
+    """Read an object a line, or all of a file as one value: an object, several, or a list of them."""
+    lines = list(document.number_filled_lines())
+    try:
+        is_lines = all(isinstance(json.loads(line), dict) for _, line in lines[:1])
+    except (ValueError, RecursionError):
+        is_lines = False
+    if not is_lines:
+        yield from _read_values(document, keys)
+        return
+    for number, line in lines:
+        values = parse_object(line, f"{document.path}:{number}")
+        if "audio_filepath" in values and keys == Keys():
+            yield parse_line(line, document.path, number)
+        else:
+            yield make_utterance(values, keys, document.path, number, alone=len(lines) == 1)
 
 
-def make_utterance(keys: dict[str, Any], text_key: str, path: Path, number: int) -> Utterance:
-    """Make an utterance from one line's keys; an id that is a number is taken as written."""
+def _read_values(document: Document, keys: Keys) -> Iterator[Utterance]:
+    """Read JSON values that follow each other, each an object, or a list or a mapping of them."""
+    values: list[tuple[int, Any]] = []
+    decoder, place, text = json.JSONDecoder(), 0, document.text
+    while match := re.compile(r"\s*(?=\S)").match(text, place):
+        number = text.count("\n", 0, match.end()) + 1
+        try:
+            value, place = decoder.raw_decode(text, match.end())
+        except (ValueError, RecursionError) as error:
+            if document.path.suffix.lower() != ".json":  # meant as an object a line
+                number, line = next(document.number_filled_lines())
+                parse_object(line, f"{document.path}:{number}")
+            where = f"{document.path}:{getattr(error, 'lineno', number)}"
+            raise ManifestError(f"{where}: is not JSON ({error})") from error
+        values += [(number, entry) for entry in _list_entries(value)]
+    for number, value in values:
+        if not isinstance(value, dict):
+            raise ManifestError(f"{document.path}:{number}: is not a JSON object, nor a list of them")
+        yield make_utterance(dict(value), keys, document.path, number, alone=len(values) == 1)
+
+
+def _list_entries(value: Any) -> list[Any]:
+    """List what is in a list, in a mapping from ids to texts or objects, or in an object around a list."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or find_name(value, TEXT_NAMES):
+        return [value]
+    if len(value) == 1 and all(isinstance(entries, list) for entries in value.values()):
+        return list(*value.values())
+    if all(isinstance(text, str) for text in value.values()):
+        return [{"id": name, "text": text} for name, text in value.items()]
+    if all(isinstance(entry, dict) for entry in value.values()):
+        return [{"id": name} | entry for name, entry in value.items()]
+    return [value]
+
+
+def make_utterance(
+    keys: dict[str, Any], wanted: Keys, path: Path, number: int, alone: bool = False
+) -> Utterance:
+    """Make an utterance from one line's keys; an id that is a number is taken as written.
+
+    Without an id, the name of the recording is one; one that is ``alone`` in a ``.json`` has that file's.
+    """
     where = f"{path}:{number}"
-    name, text = keys.pop("id", None), keys.get(text_key)
-    audio = keys.pop("audio_filepath", None)
-    if name is None and isinstance(audio, str):
-        name = f"{path.stem}-{number:06d}"  # as parse_line calls it
+    text_key = wanted.text or find_name(keys, TEXT_NAMES) or "text"
+    audio_key = find_name((key for key in keys if find_place(keys, key)), AUDIO_NAMES)
+    id_key = wanted.id or find_name(keys, ID_NAMES)
+    audio = find_place(keys, audio_key)
+    name = keys.get(id_key) if id_key else None
+    if id_key is None or (name is None and wanted.id is None):
+        if audio_key == "audio_filepath":
+            name = f"{path.stem}-{number:06d}"  # as parse_line calls it
+        else:
+            name = audio or (path.stem if alone and path.suffix.lower() == ".json" else None)
     if type(name) is int:
         name = str(name)
-    if not isinstance(name, str) or not name:
-        raise ManifestError(f"{where}: 'id' is missing, empty or not a string")
+    if not isinstance(name, str) or not name.strip():
+        raise ManifestError(f"{where}: {id_key or 'id'!r} is missing, empty or not a string")
+    text = keys.get(text_key)
     if not isinstance(text, str):
         raise ManifestError(f"{where}: {text_key!r} is missing or not a string")
-    del keys[text_key]
-    speaker = keys.pop("speaker", "")
+    speaker_key = find_name(keys, SPEAKER_NAMES) or "speaker"
+    speaker = keys.get(speaker_key, "")
+    words = _gather_words(keys.get("segments"))
+    known = {id_key, audio_key, text_key, "speaker", "offset", "duration"}
+    extra = {key: value for key, value in keys.items() if key not in known}
     return Utterance(
-        id=name,
-        audio=str(path.parent / audio) if isinstance(audio, str) and audio else "",
-        start=parse_seconds(keys.pop("offset", None)) or 0.0,
-        duration=parse_seconds(keys.pop("duration", None)),
+        id=name.strip(),
+        audio=str(path.parent / audio) if audio else "",
+        start=parse_seconds(keys.get("offset")) or 0.0,
+        duration=parse_seconds(keys.get("duration")),
         text=text,
         speaker=str(speaker) if isinstance(speaker, str | int) else "",
-        extra=keys,
+        extra=extra | ({"words": words} if words else {}),
     )
 
 
-def read_csv(path: Path, text_key: str | None) -> Iterator[Utterance]:
-    csv.field_size_limit(sys.maxsize)  # a text may be longer than the 128 KiB it starts with
-    rows = csv.reader(line + "\n" for _, line in number_lines(path))
-    try:
-        yield from read_rows(((rows.line_num, row) for row in rows), path, text_key)
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{rows.line_num}: is not CSV ({error})") from error
+def _gather_words(segments: object) -> list[dict[str, Any]]:
+    """Gather the words of a transcript's segments."""
+    return [
+        word
+        for segment in (segments if isinstance(segments, list) else ())
+        if isinstance(segment, dict) and isinstance(segment.get("words"), list)
+        for word in segment["words"]
+        if isinstance(word, dict) and isinstance(word.get("text"), str)
+    ]
 
 
-def read_tsv(path: Path, text_key: str | None) -> Iterator[Utterance]:
-    return read_rows(((number, line.split("\t")) for number, line in number_lines(path)), path, text_key)
+def read_table(document: Document, keys: Keys) -> Iterator[Utterance]:
+    """Yield the rows below a row of column names, or rows of an id and a text.
 
-
-def read_rows(rows: Iterable[tuple[int, list[str]]], path: Path, text_key: str | None) -> Iterator[Utterance]:
-    """Yield the rows below a row of column names, or rows of an id and a text."""
-    filled = ((number, row) for number, row in rows if any(cell.strip() for cell in row))
-    first = next(filled, None)
+    A table with times and texts alone is the transcript of one recording.
+    """
+    path = document.path
+    rows = read_rows(path, document.text)
+    first = next(rows, None)
     if first is None:
         return
     names = [name.strip() for name in first[1]]
-    text_name = text_key or next((name for name in TEXT_COLUMNS if name in names), None)
-    id_name = next((name for name in ID_COLUMNS if name in names), None)
-    if text_name not in names or id_name is None:
-        if text_key is None and path.suffix.lower() != ".csv" and len(names) == 2:
-            for number, row in (first, *filled):
-                yield make_row_utterance(("id", "text"), row, "id", "text", path, number)
+    text_name = keys.text or find_name(names, TEXT_NAMES)
+    id_name = keys.id or find_name(names, ID_NAMES) or find_name(names, AUDIO_NAMES)
+    if keys == Keys() and [name.casefold() for name in names] == ["start", "end", "text"]:
+        cells = [_make_row(names, row, path, number)[names[2]] for number, row in rows]
+        yield Utterance(path.stem, "", text=" ".join(filter(None, map(str.strip, cells))))
+        return
+    if text_name not in names or id_name not in names:
+        if keys == Keys() and path.suffix.lower() != ".csv" and len(names) == 2:
+            for number, row in (first, *rows):
+                yield make_utterance(_make_row(["id", "text"], row, path, number), Keys(), path, number)
             return
-        raise ManifestError(
-            f"{path}:{first[0]}: needs a column {text_key or 'text'!r} and a column 'id', and has "
-            f"{', '.join(map(repr, names))}"
-        )
-    for number, row in filled:
-        yield make_row_utterance(names, row, id_name, str(text_name), path, number)
+        raise ManifestError(f"{path}:{first[0]}: {_explain_columns(names, keys, text_name, id_name)}")
+    for number, row in rows:
+        yield make_utterance(_make_row(names, row, path, number), Keys(id_name, text_name), path, number)
 
 
-def make_row_utterance(
-    names: Iterable[str], row: list[str], id_name: str, text_name: str, path: Path, number: int
-) -> Utterance:
-    names = tuple(names)
+def _make_row(names: Sequence[str], row: list[str], path: Path, number: int) -> dict[str, Any]:
     if len(row) != len(names):
         raise ManifestError(f"{path}:{number}: has {len(row)} columns instead of {len(names)}")
-    keys: dict[str, Any] = dict(zip(names, row, strict=True))
-    return make_utterance({**keys, "id": keys[id_name].strip()}, text_name, path, number)
+    return dict(zip(names, row, strict=True))
+
+
+def _explain_columns(names: list[str], keys: Keys, text_name: str | None, id_name: str | None) -> str:
+    """Explain which column lacks, and how another one is chosen."""
+    lacking = []
+    if id_name not in names:
+        lacking.append(f"{keys.id!r}" if keys.id else "of ids or recordings, such as 'id' (or give --ref-id)")
+    if text_name not in names:
+        lacking.append(f"{keys.text!r}" if keys.text else "of texts, such as 'text' (or give --ref-text)")
+    return f"has no column {' and no column '.join(lacking)}; there is {', '.join(map(repr, names))}"
 
 
 # Formats without
 
 
-def read_kaldi(path: Path) -> Iterator[Utterance]:
-    speakers = {fields[0]: fields[1] for fields in read_table_beside(path, "utt2spk", 2)}
-    segments = {fields[0]: fields[1:] for fields in read_table_beside(path, "segments", 4)}
-    for _, line in number_filled_lines(path):
+def read_kaldi(document: Document) -> Iterator[Utterance]:
+    speakers = {fields[0]: fields[1] for fields in read_table_beside(document.path, "utt2spk", 2)}
+    segments = {fields[0]: fields[1:] for fields in read_table_beside(document.path, "segments", 4)}
+    for _, line in document.number_filled_lines():
         name, *rest = line.split(maxsplit=1)
         recording, start, end = segments.get(name, ("", "", ""))
         first, last = parse_seconds(start), parse_seconds(end)
@@ -213,91 +360,64 @@ def read_table_beside(path: Path, name: str, columns: int) -> Iterator[list[str]
     table = path.with_name(name)
     if path.name != "text" or not table.exists():
         return
-    for number, line in number_filled_lines(table):
+    for number, line in read_document(table).number_filled_lines():
         fields = line.split()
         if len(fields) != columns:
             raise ManifestError(f"{table}:{number}: has {len(fields)} fields instead of {columns}")
         yield fields
 
 
-def read_lines(path: Path) -> Iterator[Utterance]:
-    for number, line in number_lines(path):
+def read_lines(document: Document) -> Iterator[Utterance]:
+    for number, line in document.number_lines():
         yield Utterance(id=str(number), audio="", text=line)
 
 
-KEYED_FORMATS: dict[str, Callable[[Path, str | None], Iterator[Utterance]]] = {
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-    "tsv": read_tsv,
+def read_whole(document: Document) -> Iterator[Utterance]:
+    lines = (line.strip() for _, line in document.number_filled_lines())
+    yield Utterance(document.path.stem, "", text=" ".join(lines))
+
+
+def read_srt(document: Document) -> Iterator[Utterance]:
+    text = " ".join(re.sub(r"</?\w[^<>]*>|\{\\[^{}]*\}", "", line) for line in _read_cues(document))
+    yield Utterance(document.path.stem, "", text=text)
+
+
+def read_vtt(document: Document) -> Iterator[Utterance]:
+    text = " ".join(html.unescape(re.sub(r"<[^<>]*>", "", line)) for line in _read_cues(document))
+    yield Utterance(document.path.stem, "", text=text)
+
+
+def _read_cues(document: Document) -> Iterator[str]:
+    """Yield the lines of subtitles: from below a line of times to the next blank one."""
+    is_inside, is_found = False, False
+    for _, line in document.number_lines():
+        if not is_inside and re.match(r"\s*[\d:.,]+\s*-->\s*[\d:.,]+", line):
+            is_inside = is_found = True
+        elif not line.strip():
+            is_inside = False
+        elif is_inside:
+            yield line.strip()
+    is_empty = next(document.number_filled_lines(), None) is None or document.text.startswith("WEBVTT")
+    if not is_found and not is_empty:
+        raise ManifestError(f"{document.path}: is not subtitles: it has no line of times, as 0:01 --> 0:02")
+
+
+KEYED_FORMATS: dict[str, Callable[[Document, Keys], Iterator[Utterance]]] = {
+    "jsonl": read_json,
+    "csv": read_table,
+    "tsv": read_table,
 }
-PLAIN_FORMATS: dict[str, Callable[[Path], Iterator[Utterance]]] = {
+PLAIN_FORMATS: dict[str, Callable[[Document], Iterator[Utterance]]] = {
     "kaldi": read_kaldi,
     "trn": read_trn,
     "stm": read_stm,
     "ctm": read_ctm,
     "lines": read_lines,
+    "srt": read_srt,
+    "vtt": read_vtt,
+    "whole": read_whole,
 }
 FORMATS = (*KEYED_FORMATS, *PLAIN_FORMATS)
-
-
-# Pairing
-
-
-def pair_texts(references: Texts, hypotheses: Texts) -> Texts:
-    """Give hypotheses the ids of their references.
-
-    Plain lines are paired by position and must be as many as the references; the words of a CTM file are
-    paired with the segments of an STM file by the time of their middle; all others are paired by id, in
-    NIST's formats in any case.
-    Raises ``ScoringError`` for files that do not belong together.
-    """
-    if "lines" in (references.format, hypotheses.format):
-        return pair_by_position(references, hypotheses)
-    if references.format == "stm":
-        if hypotheses.format == "ctm":
-            paired = pair_by_time(references.utterances, references.ignored, hypotheses.utterances)
-            return Texts(hypotheses.path, hypotheses.format, paired)
-        raise ScoringError("references in STM are paired by time and need hypotheses in CTM")
-    if references.format in NIST_FORMATS or hypotheses.format in NIST_FORMATS:
-        paired = pair_in_any_case(references.utterances, hypotheses.utterances)
-        return Texts(hypotheses.path, hypotheses.format, paired)
-    return hypotheses
-
-
-def pair_by_position(references: Texts, hypotheses: Texts) -> Texts:
-    """Give the n-th hypothesis the id of the n-th reference."""
-    wanted, found = len(references.utterances), len(hypotheses.utterances)
-    if wanted != found:
-        raise ScoringError(
-            f"{found} texts for {wanted} references: plain lines are paired by position and must be as many"
-        )
-    pairs = zip(references.utterances, hypotheses.utterances, strict=True)
-    renamed = [
-        Utterance(left.id, right.audio, right.start, right.duration, right.text, right.speaker, right.extra)
-        for left, right in pairs
-    ]
-    return Texts(hypotheses.path, hypotheses.format, renamed)
-
-
-def looks_like_kaldi(references: Texts, hypotheses: Texts) -> bool:
-    """Whether most plain lines begin with ids of the other file, or in both files with the same ids.
-
-    In any order; at least two, all different and each with a digit, so that no words are taken for ids.
-    """
-    if "lines" not in (references.format, hypotheses.format):
-        return False
-    left, right = (
-        [utterance.text.split(maxsplit=1)[:1] for utterance in texts.utterances]
-        if texts.format == "lines"
-        else [[utterance.id] for utterance in texts.utterances]
-        for texts in (references, hypotheses)
-    )
-    distinct = [{name for names in every for name in names} for every in (left, right)]
-    if [*map(len, distinct)] != [len(left), len(right)]:
-        return False
-    shared = distinct[0] & distinct[1]
-    numbered = all(re.search(r"\d", name) for name in shared)
-    return numbered and len(shared) > max(1, len(left) / 2, len(right) / 2)
 
 
 # Groups

@@ -16,7 +16,7 @@ from typing import Any
 from asr.data.manifest import ManifestError, Utterance
 from asr.scoring.alternatives import parse_passage
 from asr.scoring.counts import ScoringError, list_names
-from asr.scoring.lines import number_filled_lines, parse_seconds
+from asr.scoring.lines import Document, parse_seconds
 
 TRN_LINE = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
 LABELS = re.compile(r"<[^<>\s]*>\s*")
@@ -24,18 +24,18 @@ IGNORED = "ignore_time_segment_in_scoring"
 ALTERNATIVE_MARKS = ("<alt_begin>", "<alt>", "<alt_end>")
 
 
-def read_trn(path: Path) -> Iterator[Utterance]:
-    for number, line in number_filled_lines(path, comment=";;"):
+def read_trn(document: Document) -> Iterator[Utterance]:
+    for number, line in document.number_filled_lines(comment=";;"):
         match = TRN_LINE.fullmatch(line)
         if match is None:
-            raise ManifestError(f"{path}:{number}: does not end in an id in parentheses")
-        parse_passage(match["text"], f"{path}:{number}")
+            raise ManifestError(f"{document.path}:{number}: does not end in an id in parentheses")
+        parse_passage(match["text"], f"{document.path}:{number}")
         yield Utterance(id=match["id"], audio="", text=match["text"])
 
 
-def read_stm(path: Path) -> Iterator[Utterance]:
-    for number, line in number_filled_lines(path, comment=";;"):
-        where = f"{path}:{number}"
+def read_stm(document: Document) -> Iterator[Utterance]:
+    for number, line in document.number_filled_lines(comment=";;"):
+        where = f"{document.path}:{number}"
         fields = line.split(maxsplit=5)
         first, last = (
             (parse_seconds(fields[3]), parse_seconds(fields[4])) if len(fields) >= 5 else (None, None)
@@ -64,14 +64,14 @@ def is_ignored(text: str) -> bool:
     return text.casefold().split()[:1] == [IGNORED]
 
 
-def read_ctm(path: Path) -> Iterator[Utterance]:
+def read_ctm(document: Document) -> Iterator[Utterance]:
     """Gather the words of each recording and channel, in the order of their times.
 
     Alternatives between ``<ALT_BEGIN>`` and ``<ALT_END>`` become one word, as ``{ one / two }``.
     """
     tracks: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    reader = _CtmReader(path)
-    for number, line in number_filled_lines(path, comment=";;"):
+    reader = _CtmReader(document.path)
+    for number, line in document.number_filled_lines(comment=";;"):
         for track, word in reader.read_line(number, line.split()):
             tracks.setdefault(track, []).append(word)
     reader.check_end()

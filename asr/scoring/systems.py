@@ -20,7 +20,8 @@ from asr.scoring.alternatives import (
     read_plainly,
 )
 from asr.scoring.counts import Comparison, compare_texts
-from asr.scoring.files import Texts, pair_texts
+from asr.scoring.files import Texts
+from asr.scoring.pairing import pair_texts
 from asr.scoring.significance import (
     DRAWS,
     LEVEL,

@@ -19,10 +19,10 @@ from asr.scoring.counts import ScoringError, compare_texts
 from asr.scoring.files import (
     group_utterances,
     name_duration_bucket,
-    pair_texts,
     read_texts,
     take_speakers_from_ids,
 )
+from asr.scoring.pairing import pair_texts
 
 REFERENCE = {"u1": "one two three", "u2": "", "u3": "four"}
 IN_FORMATS = {
@@ -134,10 +134,16 @@ def test_a_key_that_no_reference_has_is_named_with_those_there_are(tmp_path):
         (
             "x.csv",
             "name,words\n",
-            "x.csv:1: needs a column 'text' and a column 'id', and has 'name', 'words'",
+            "x.csv:1: has no column of ids or recordings, such as 'id' (or give --ref-id) and no column of "
+            "texts, such as 'text' (or give --ref-text); there is 'name', 'words'",
         ),
         ("x.csv", "id,text\na,b,c\n", "x.csv:2: has 3 columns instead of 2"),
-        ("x.tsv", "a\tb\tc\n", "x.tsv:1: needs a column"),
+        ("x.tsv", "a\tb\tc\n", "x.tsv:1: has no column of ids"),
+        ("x.csv", "id,said\na,b\n", "x.csv:1: has no column of texts, such as 'text'"),
+        ("x.csv", "said,text\na,b\n", "x.csv:1: has no column of ids or recordings"),
+        ("x.srt", "one two\n", "x.srt: is not subtitles"),
+        ("x.json", '[{"id": "a", "text": "b"}, 3]', "x.json:1: is not a JSON object"),
+        ("x.json", '{\n"id": "a",\n"text" "b"}', "x.json:3: is not JSON"),
         ("x.txt", b"\xff\xfeo\0n\0e\0", "x.txt: is not UTF-8"),
         ("x.jsonl", None, "x.jsonl: cannot be read"),
     ],
