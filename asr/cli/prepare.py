@@ -12,7 +12,7 @@ from asr.data.manifest import write_manifest
 
 @click.command()
 @click.argument("layout", type=click.Choice(list(corpora.LAYOUTS)))
-@click.argument("corpus", metavar="CORPUS_DIR", type=click.Path(path_type=Path))
+@click.argument("corpus", metavar="CORPUS", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--out",
@@ -22,10 +22,11 @@ from asr.data.manifest import write_manifest
     help="Folder for the manifests.",
 )
 def prepare(layout: str, corpus: Path, out: Path) -> None:
-    """Write a manifest {split}.jsonl for every split of the corpus in CORPUS_DIR.
+    """Write a manifest {split}.jsonl for every split of the corpus in the folder CORPUS.
 
-    LAYOUT says how the corpus is laid out. The audio stays where it is. Of a folder of your own there is
-    one split, all, or, where everything is below train, dev, valid and test, these.
+    LAYOUT says how the corpus is laid out; of csv, CORPUS may be the table itself. The audio stays where
+    it is. Of a folder of your own there is one split, all, or, where everything is below train, dev, valid
+    and test, these. Recordings that are missing or cannot be read are named and left out.
     """
     for split, utterances in corpora.prepare(layout, corpus, out).items():
         manifest = out / f"{split}.jsonl"

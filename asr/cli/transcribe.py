@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -125,6 +125,7 @@ def transcribe(
 
     several = len(audio) > 1 or len(recordings) > 1
     outputs = {} if out is None else name_outputs(recordings, out, formats)
+    titles = name_in_ctm(recordings)
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
     tally = TranscriptionTally(failed=len(failures))
@@ -134,6 +135,7 @@ def transcribe(
             tally.started = time.monotonic()
             config = LongformConfig(vad, batch_size)
             for recording, outcome in transcribe_all(recognizer, recordings, config, rate):
+                layout = replace(layout, name=titles[recording.path])
                 if isinstance(outcome, UserError):
                     click.echo(f"asr: {outcome}", err=True)
                 elif out is None:
@@ -189,22 +191,29 @@ def name_outputs(
     recordings: Sequence[Recording], out: Path, formats: Sequence[str]
 ) -> dict[str, dict[str, Path]]:
     """Name the output file of each format for each recording's path, no two the same."""
-    names = make_distinct_names(list({recording.path: recording for recording in recordings}.values()))
+    names = make_distinct_names(recordings)
     return {path: {kind: out / f"{name}.{kind}" for kind in formats} for path, name in names.items()}
+
+
+def name_in_ctm(recordings: Sequence[Recording]) -> dict[str, str]:
+    """Name each recording's path as ctm does: the file alone where that tells them apart."""
+    files = [Recording(recording.path, Path(recording.name.name)) for recording in recordings]
+    return {path: name.as_posix() for path, name in make_distinct_names(files).items()}
 
 
 def make_distinct_names(recordings: Sequence[Recording]) -> dict[str, Path]:
     """Make a name for each recording's path: the short one if all differ, else the path below their folder.
 
-    The ending is kept where names would be equal without it.
+    The ending is kept where names would be equal without it. A path that comes twice has one name.
     """
+    recordings = list({recording.path: recording for recording in recordings}.values())
     # abspath: links keep their own names, and .. must not lead out of the output folder.
     paths = [Path(os.path.abspath(recording.path)) for recording in recordings]  # noqa: PTH100
     levels = zip(*(path.parent.parts for path in paths), strict=False)
     common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
     below = [Path(*path.parts[max(common, 1) :]) for path in paths]  # never with a drive
     for names in ([recording.name for recording in recordings], [path.with_suffix("") for path in below]):
-        if len({str(name).casefold() for name in names}) == len(recordings):
+        if len({"_".join(str(name).casefold().split()) for name in names}) == len(recordings):
             break
     else:
         names = below

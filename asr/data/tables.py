@@ -18,7 +18,6 @@ AUDIO_NAMES = (
 )
 TEXT_NAMES = ("text", "sentence", "transcript", "transcription", "txt", "wrd")
 SPEAKER_NAMES = ("speaker", "speaker_id", "spk_id", "client_id")
-DELIMITERS = ",\t;|"
 
 
 def find_name(names: Iterable[str], known: Sequence[str]) -> str | None:
@@ -38,8 +37,8 @@ def find_place(keys: dict[str, Any], name: str | None) -> str:
 def read_rows(path: Path, text: str | None = None) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a table that are not blank, with their line numbers; ``text`` is that of the file.
 
-    Cells of ``.tsv`` are parted by tabs and have no quotes; those of all others by what the first line has
-    most of: commas, tabs, semicolons or bars. Raises ``ManifestError``.
+    Cells of ``.tsv`` are parted by tabs and have no quotes; those of all others by tabs, bars, semicolons or
+    commas, whichever the first line has. Raises ``ManifestError``.
     """
     content = read_text(path, ManifestError, newline="\n") if text is None else text
     csv.field_size_limit(sys.maxsize)  # a text may be longer than the 128 KiB it starts with
@@ -55,7 +54,8 @@ def read_rows(path: Path, text: str | None = None) -> Iterator[tuple[int, list[s
 
 def _read_quoted(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     first = next((line for line in content.split("\n") if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
+    # Texts, of which a table without names of columns has one in its first line, have no tabs or bars.
+    delimiter = next((mark for mark in "\t|" if mark in first), None) or max(",;", key=first.count)
     rows = csv.reader((line + "\n" for line in content.split("\n")), delimiter=delimiter)
     try:
         for row in rows:

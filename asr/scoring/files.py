@@ -189,7 +189,7 @@ def read_json(document: Document, keys: Keys) -> Iterator[Utterance]:
     """Read an object a line, or all of a file as one value: an object, several, or a list of them."""
     lines = list(document.number_filled_lines())
     try:
-        is_lines = all(isinstance(json.loads(line), dict) for _, line in lines[:1])
+        is_lines = all(_is_entry(json.loads(line), keys) for _, line in lines[:1])
     except (ValueError, RecursionError):
         is_lines = False
     if not is_lines:
@@ -217,18 +217,24 @@ def _read_values(document: Document, keys: Keys) -> Iterator[Utterance]:
                 parse_object(line, f"{document.path}:{number}")
             where = f"{document.path}:{getattr(error, 'lineno', number)}"
             raise ManifestError(f"{where}: is not JSON ({error})") from error
-        values += [(number, entry) for entry in _list_entries(value)]
+        values += [(number, entry) for entry in _list_entries(value, keys)]
     for number, value in values:
         if not isinstance(value, dict):
             raise ManifestError(f"{document.path}:{number}: is not a JSON object, nor a list of them")
         yield make_utterance(dict(value), keys, document.path, number, alone=len(values) == 1)
 
 
-def _list_entries(value: Any) -> list[Any]:
+def _is_entry(value: Any, keys: Keys) -> bool:
+    """Whether a JSON value is an utterance and not what holds several of them."""
+    names = (*ID_NAMES, *AUDIO_NAMES, *TEXT_NAMES)
+    return isinstance(value, dict) and (keys.text in value or find_name(value, names) is not None)
+
+
+def _list_entries(value: Any, keys: Keys) -> list[Any]:
     """List what is in a list, in a mapping from ids to texts or objects, or in an object around a list."""
     if isinstance(value, list):
         return value
-    if not isinstance(value, dict) or find_name(value, TEXT_NAMES):
+    if not isinstance(value, dict) or not value or _is_entry(value, keys):
         return [value]
     if len(value) == 1 and all(isinstance(entries, list) for entries in value.values()):
         return list(*value.values())
@@ -378,7 +384,9 @@ def read_whole(document: Document) -> Iterator[Utterance]:
 
 
 def read_srt(document: Document) -> Iterator[Utterance]:
-    text = " ".join(re.sub(r"</?\w[^<>]*>|\{\\[^{}]*\}", "", line) for line in _read_cues(document))
+    text = " ".join(
+        re.sub(r"</?(?:b|i|u|s|font)\b[^<>]*>|\{\\[^{}]*\}", "", line) for line in _read_cues(document)
+    )
     yield Utterance(document.path.stem, "", text=text)
 
 

@@ -17,11 +17,12 @@ READABLE_SECONDS = 0.8  # a cue stays at least this long where the next one leav
 
 @dataclass(frozen=True)
 class Layout:
-    """How srt, vtt and tsv cut a transcript into cues."""
+    """How srt, vtt and tsv cut a transcript into cues, and what ctm calls the recording."""
 
     line_width: int = 42  # characters; only a longer word exceeds it
     lines: int = 2  # in a cue, at most
     cue_per_word: bool = False
+    name: str = ""  # of the recording, where that of its file without folder and ending is not distinct
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def format_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
 
 def format_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
     """NIST's time-marked words: recording, channel, start, duration, word, confidence."""
-    return _format_ctm(transcript.audio, (word for segment in transcript.segments for word in segment.words))
+    words = (word for segment in transcript.segments for word in segment.words)
+    return _format_ctm(layout.name or Path(transcript.audio).stem, words)
 
 
 FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
@@ -99,12 +101,12 @@ JOINABLE = ("txt", "json", "jsonl", "ctm")  # formats of which several transcrip
 
 def format_word_ctm(aligned: AlignedText) -> str:
     """The words of an aligned text as ``format_ctm`` writes them."""
-    return _format_ctm(aligned.audio, (word.word for word in aligned.words))
+    return _format_ctm(Path(aligned.audio).stem, (word.word for word in aligned.words))
 
 
 def format_unit_ctm(aligned: AlignedText) -> str:
     """Characters, pieces or phones as ``format_ctm`` writes words."""
-    return _format_ctm(aligned.audio, (unit for word in aligned.words for unit in word.units))
+    return _format_ctm(Path(aligned.audio).stem, (unit for word in aligned.words for unit in word.units))
 
 
 def format_textgrid(aligned: AlignedText) -> str:
@@ -168,8 +170,8 @@ def _format_seconds(seconds: float) -> str:
     return f"{seconds:.4f}".rstrip("0").rstrip(".")
 
 
-def _format_ctm(audio: str, words: Iterable[Word]) -> str:
-    name = "_".join(Path(audio).stem.split()) or "-"
+def _format_ctm(recording: str, words: Iterable[Word]) -> str:
+    name = "_".join(recording.split()) or "-"
     return "".join(
         f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
         for word in words

@@ -20,7 +20,7 @@ from asr.audio.reading import measure_duration
 from asr.audio.resampling import resample
 from asr.cli import cli
 from asr.cli._progress import new_audio_bar
-from asr.cli.transcribe import Recording, make_distinct_names
+from asr.cli.transcribe import Recording, make_distinct_names, name_in_ctm
 from asr.core.cores import choose_threads, count_cores
 from tests.synthetic import NO_SPEECH, speak
 
@@ -149,6 +149,25 @@ def test_names_differ_even_where_case_does_not_count(folder, paths, names):
     chosen = list(make_distinct_names([Recording(path, Path(Path(path).stem)) for path in paths]).values())
     assert [name.as_posix() for name in chosen] == [name.format(here=folder.name) for name in names]
     assert all(not name.is_absolute() and ".." not in name.parts for name in chosen)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "names"),
+    [
+        ({"x/a.wav": "a", "y/a.wav": "a"}, ["x/a", "y/a"]),
+        ({"x/a.wav": "x/a", "y/b.wav": "y/b"}, ["a", "b"]),
+        ({"x/a b.wav": "a b", "y/a_b.wav": "a_b"}, ["x/a b", "y/a_b"]),
+        ({"x/a.wav": "a"}, ["a"]),
+    ],
+)
+def test_the_first_column_of_ctm_tells_recordings_apart(folder, recordings, names):
+    given = [Recording(path, Path(name)) for path, name in recordings.items()]
+    assert list(name_in_ctm([*given, given[0]]).values()) == names
+
+
+def test_ctm_of_two_recordings_of_one_name_has_two_names(folder):
+    done = transcribe("a/1.flac", "b/c/1.flac", "-f", "ctm")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["a/1", "b/c/1"]
 
 
 def test_what_is_there_is_not_done_again(folder):

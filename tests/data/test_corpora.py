@@ -94,10 +94,13 @@ def test_the_first_missing_recording_is_named_and_all_are_counted(librispeech):
     assert "\n" not in str(error.value)
 
 
-def test_a_broken_recording_is_named(librispeech):
+def test_a_broken_recording_is_named(librispeech, caplog):
     write(librispeech / "test-clean/61/70968/61-70968-0000.flac", "fLaC, and no more")
-    with pytest.raises(UserError, match=r"61-70968-0000\.flac"):
-        prepare_corpus("librispeech", librispeech)
+    with caplog.at_level(logging.WARNING):
+        assert list(prepare_corpus("librispeech", librispeech)) == ["dev-clean"]
+    assert [message.partition(":")[0] for message in caplog.messages] == ["left out", "left out"]
+    assert "61-70968-0000.flac" in caplog.messages[0]
+    assert "the split test-clean" in caplog.messages[1]
 
 
 # Common Voice
@@ -152,11 +155,15 @@ def test_ljspeech_takes_the_written_out_text(tmp_path):
     ]
 
 
-def test_ljspeech_names_the_first_missing_recording_and_a_bad_line(tmp_path):
+def test_ljspeech_names_missing_recordings_and_a_bad_line(tmp_path, caplog):
     write(tmp_path / "metadata.csv", "LJ1|a|a\nLJ2|b|b\nLJ3|c|c\n")
-    write_sound(tmp_path / "wavs/LJ1.wav")
-    with pytest.raises(CorpusError, match=r"LJ2\.wav: no such recording.*missing: 2 of 3"):
+    with pytest.raises(CorpusError, match=r"LJ1\.wav: no such recording.*missing: 3 of 3"):
         prepare_corpus("ljspeech", tmp_path)
+    write_sound(tmp_path / "wavs/LJ1.wav")
+    with caplog.at_level(logging.WARNING):
+        assert [u.id for u in prepare_corpus("ljspeech", tmp_path)["all"]] == ["LJ1"]
+    assert "2 of 3 recordings are missing" in caplog.text
+    assert "LJ2.wav" in caplog.text
     write(tmp_path / "metadata.csv", "LJ1|a|a\n\nLJ2,b,b\n")
     with pytest.raises(CorpusError, match=r"metadata\.csv:3: is not"):
         prepare_corpus("ljspeech", tmp_path)
@@ -298,15 +305,18 @@ def test_a_folder_takes_one_recording_of_a_name(tmp_path, caplog):
     assert caplog.messages == [f"1 recordings beside another of the same name: {tmp_path}/a.wav"]
 
 
-def test_recordings_of_a_corpus_that_cannot_be_read_are_counted(tmp_path):
+def test_recordings_of_a_corpus_that_cannot_be_read_are_counted(tmp_path, caplog):
     write_sound(tmp_path / "a.wav")
     utterances = [Utterance(name, str(tmp_path / f"{name}.wav")) for name in "abc"]
     for name in "bc":
         write(tmp_path / f"{name}.wav", "")
-    with pytest.raises(CorpusError, match=r"b\.wav: is empty; unreadable: 2 of 3 recordings"):
-        fill_in_durations({"all": utterances})
+    with pytest.raises(CorpusError, match=r"b\.wav: is empty; unreadable: 2 of 2 recordings"):
+        fill_in_durations({"all": utterances[1:]})
     with pytest.raises(CorpusError, match=r"b\.wav: is empty$"):
-        fill_in_durations({"all": utterances[:2]})
+        fill_in_durations({"all": utterances[1:2]})
+    with caplog.at_level(logging.WARNING):
+        assert [u.id for u in fill_in_durations({"all": utterances})["all"]] == ["a"]
+    assert caplog.messages == [f"left out: {tmp_path}/{name}.wav: is empty" for name in "bc"]
 
 
 # Free spoken digits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from asr.data.corpora import commonvoice, folder, fsdd, kaldi, librispeech, ljspeech
+from asr.data.corpora import commonvoice, folder, fsdd, huggingface, kaldi, librispeech, ljspeech, table
 from asr.data.corpora.recordings import fill_in_durations
 from asr.data.manifest import Utterance
 
@@ -16,6 +16,8 @@ LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
     "kaldi": kaldi.prepare,
     "fsdd": fsdd.prepare,
     "folder": folder.prepare,
+    "csv": table.prepare,
+    "huggingface": huggingface.prepare,
 }
 
 
@@ -25,6 +27,7 @@ def prepare(layout: str, corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     A split's name is the path of its manifest below ``out``, without ``.jsonl``. Layouts
     that make audio of their own put it below ``out`` as well.
 
-    Raises ``CorpusError`` when the folder does not hold such a corpus or a recording is missing.
+    Recordings that are missing or cannot be read are left out with a warning. Raises ``CorpusError`` when
+    the folder does not hold such a corpus, or none of its recordings.
     """
     return fill_in_durations(LAYOUTS[layout](corpus, out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,6 +15,10 @@ from asr.audio.sources import AudioError, is_recording
 from asr.data.manifest import Utterance
 from asr.errors import UserError
 
+MOST_NAMES = 10  # of missing recordings in a message
+
+log = logging.getLogger(__name__)
+
 
 class CorpusError(UserError):
     """A folder that does not hold the corpus it should; names the file and what was expected."""
@@ -25,7 +30,8 @@ def find_recordings(utterances: Sequence[Utterance], folders: Sequence[Path] = (
     Names are looked up below each of ``folders`` in turn. A copy may have been re-encoded: where
     ``84-1.flac`` is missing, ``84-1`` with any other audio ending is taken.
 
-    Raises ``CorpusError`` with the first recording that is missing and the number of all of them.
+    Utterances whose recordings are missing are left out with a warning. Raises ``CorpusError`` with the
+    first of them where all are missing.
     """
     listing = cache(_list_files)  # asking the disk about every file would take longer than reading them
 
@@ -38,13 +44,19 @@ def find_recordings(utterances: Sequence[Utterance], folders: Sequence[Path] = (
 
     found = [replace(utterance, audio=find(utterance.audio)) for utterance in utterances]
     missing = [wanted.audio for wanted, there in zip(utterances, found, strict=True) if not there.audio]
-    if missing:
+    if missing and len(missing) == len(utterances):
         starts = ", ".join(str(folder.resolve()) for folder in folders)
         raise CorpusError(
             f"{missing[0]}: no such recording, with any audio ending (relative names start at {starts}); "
             f"missing: {len(missing)} of {len(utterances)} recordings"
         )
-    return found
+    if missing:
+        log.warning(
+            "left out: %d of %d recordings are missing: %s%s",
+            *(len(missing), len(utterances)),
+            *(", ".join(missing[:MOST_NAMES]), ", ..." if len(missing) > MOST_NAMES else ""),
+        )
+    return [utterance for utterance in found if utterance.audio]
 
 
 def _list_files(folder: Path) -> dict[str, str]:
@@ -69,13 +81,23 @@ def measure_recordings(names: Iterable[str]) -> tuple[dict[str, float], list[Aud
 def fill_in_durations(splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
     """The splits with every unknown ``duration`` measured.
 
-    Raises ``CorpusError`` with the first recording that cannot be read and the number of all of them.
+    Utterances whose recordings cannot be read are left out with a warning each, and so are splits of which
+    nothing is left. Raises ``CorpusError`` with the first of them where nothing is left at all.
     """
     unknown = {u.audio for utterances in splits.values() for u in utterances if u.duration is None}
     lengths, faults = measure_recordings(unknown)
-    if faults:
+    readable = {
+        split: [u for u in utterances if u.duration is not None or u.audio in lengths]
+        for split, utterances in splits.items()
+    }
+    if faults and not any(readable.values()):
         more = f"; unreadable: {len(faults)} of {len(unknown)} recordings" if len(faults) > 1 else ""
         raise CorpusError(f"{faults[0]}{more}")
+    for fault in faults:
+        log.warning("left out: %s", fault)
+    for split in [split for split, utterances in readable.items() if not utterances and splits[split]]:
+        log.warning("left out: the split %s, of which no recording can be read", split)
+        del readable[split]
 
     def with_duration(utterance: Utterance) -> Utterance:
         if utterance.duration is not None:
@@ -83,4 +105,4 @@ def fill_in_durations(splits: dict[str, list[Utterance]]) -> dict[str, list[Utte
         rest = lengths[utterance.audio] - utterance.start
         return replace(utterance, duration=round(max(rest, 0.0), 6))
 
-    return {split: [with_duration(utterance) for utterance in splits[split]] for split in splits}
+    return {split: [with_duration(utterance) for utterance in readable[split]] for split in readable}
