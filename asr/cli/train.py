@@ -14,7 +14,6 @@ import click
 from asr.cli._options import (
     data_option,
     device_option,
-    recipe_argument,
     require_libraries,
     set_option,
     threads_option,
@@ -31,7 +30,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @click.command()
-@recipe_argument
+@click.argument("recipe", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--from",
+    "model",
+    metavar="MODEL",
+    help="Fine-tune a model folder or a shipped model with the manifests in --data, instead of a RECIPE.",
+)
 @click.option(
     "-o", "--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder; an existing run resumes."
 )
@@ -43,7 +48,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @click.option("--print-config", is_flag=True, help="Print the config with every key explained, and stop.")
 @require_libraries("torch", "torchaudio")
 def train(
-    recipe: Path,
+    recipe: Path | None,
+    model: str | None,
     out: Path | None,
     data: str | None,
     assignments: tuple[str, ...],
@@ -52,11 +58,14 @@ def train(
     dry_run: bool,
     print_config: bool,
 ) -> None:
-    """Train a model from RECIPE, a TOML file, or resume a run that was stopped.
+    """Train a model from RECIPE, a TOML file, or from a model, or resume a run that was stopped.
 
     The run folder is a model folder with the weights that did best in validation, the config and the
     tokens; beside them are metrics.jsonl, tensorboard/ and checkpoints/. Ctrl-C saves and stops; the same
     command resumes where the run was stopped or killed.
+
+    With --from MODEL --data DIR, the network, the lexicon, the language model and the search are MODEL's, and
+    training goes on from its weights with train.jsonl in DIR; dev.jsonl there chooses the best of them.
 
     On several GPUs or machines: torchrun --nproc-per-node N -m asr train ...
     """
@@ -66,7 +75,14 @@ def train(
     from asr.core.cores import choose_threads
     from asr.model.precision import choose_device
 
-    experiment = read_experiment(recipe, data, assignments)
+    if (recipe is None) == (model is None):
+        raise click.UsageError("Give a RECIPE, or --from MODEL with --data DIR.")
+    if model is not None and data is None:
+        raise click.UsageError("--from needs --data: the folder with train.jsonl.")
+    if recipe is not None:
+        experiment = read_experiment(recipe, data, assignments)
+    else:
+        experiment = make_experiment(model or "", data or "", assignments)
     if print_config:
         click.echo(to_toml(experiment, explained=True), nl=False)
         return
@@ -89,6 +105,20 @@ def read_experiment(recipe: Path, data: str | None, assignments: tuple[str, ...]
         blamed = recipe if find_fault(table) == str(error) else "--set"
         raise UserError(f"{blamed}: {error}") from error
     return with_data_folder(experiment, data)
+
+
+def make_experiment(model: str, data: str, assignments: tuple[str, ...]) -> Experiment:
+    """Make the recipe that fine-tunes a model, with what the command line overrides."""
+    from asr.core.config import from_table, override, to_table
+    from asr.errors import UserError
+    from asr.training.experiment import Experiment
+    from asr.training.finetuning import make_recipe
+
+    recipe = make_recipe(model, data)
+    try:
+        return from_table(Experiment, override(to_table(recipe), assignments))
+    except UserError as error:
+        raise UserError(f"--set: {error}") from error
 
 
 def find_fault(table: dict[str, Any]) -> str:

@@ -237,7 +237,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         return Tokenizer(symbols)
     try:
         tokenizer = _make_bpe_tokenizer(model.read_bytes())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # a piece may be no UTF-8
         raise TextError(f"{model}: is not a sentencepiece model") from error
     if tokenizer.symbols != symbols:
         raise TextError(f"{path}: does not list the pieces of {model.name}")

@@ -33,6 +33,11 @@ class TrainingConfig:
         "A model folder, or a shipped model, whose weights to start from; with other tokens the output "
         "layer is new. '': random weights.",
     )
+    take_over: bool = option(
+        False,
+        "Take over the vocabulary, the lexicon, the language model and the search of 'initial', too, which "
+        "asr train --from does; new words get pronunciations like those of the lexicon.",
+    )
     epochs: int = option(
         20, "Passes over the training data; cosine and onecycle end with the last.", minimum=1
     )
@@ -149,6 +154,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "training")
+        if self.take_over and not self.initial:
+            raise ConfigError("'training.take_over' needs 'training.initial', the model to take over from")
         if not 1 <= len(self.crf_prune) <= self.crf_order or list(self.crf_prune) != sorted(self.crf_prune):
             raise ConfigError(
                 f"'training.crf_prune' = {list(self.crf_prune)}: up to {self.crf_order} numbers are needed, "

@@ -17,6 +17,7 @@ from asr.training.checkpoints import newest_checkpoint
 from asr.training.distributed import Ranks
 from asr.training.experiment import Experiment
 from asr.training.export import write_model_onnx
+from asr.training.finetuning import copy_search
 from asr.training.folder import lock_folder
 from asr.training.monitoring import Journal, StopFlag, catch_stop_signals, open_journal, show_validation
 from asr.training.optimisation import replace_weights
@@ -58,6 +59,8 @@ def train(
         run = prepare_run(experiment, folder, device, ranks, checkpoint)
         for line in describe_run(run):
             say(line)
+        if experiment.training.take_over and ranks.is_first:
+            copy_search(experiment.training.initial, folder)
         if checkpoint is not None:
             say(f"resuming at step {run.progress.step} of {run.total_steps}")
         train_epochs(run, say, show_progress and ranks.is_first)

@@ -41,6 +41,7 @@ from asr.training.checkpoints import Checkpoint, write_checkpoint
 from asr.training.distributed import Ranks
 from asr.training.evaluation import is_alignable
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
+from asr.training.finetuning import adopt_tokenizer
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
 
@@ -183,9 +184,11 @@ def prepare_run(
     valid_utterances = read_manifests(experiment.data, experiment.data.valid)
     check_validation(experiment, valid_utterances)
     normalise = NORMALISERS[experiment.text.normaliser]
-    tokenizer = learn_tokenizer(
-        experiment.text, (normalise(u.text) for u in train_utterances), experiment.data.folder
-    )
+    texts = (normalise(utterance.text) for utterance in train_utterances)
+    if experiment.training.take_over:
+        tokenizer = adopt_tokenizer(experiment.training.initial, texts)
+    else:
+        tokenizer = learn_tokenizer(experiment.text, texts, experiment.data.folder)
     return assemble_run(
         experiment, folder, device, tokenizer, train_utterances, valid_utterances, ranks, checkpoint
     )
@@ -222,7 +225,7 @@ def assemble_run(
         data = prepare_data(experiment, model, tokenizer, train_utterances, valid_utterances)
     if training.criterion == "ctc-crf":
         objective.denominator = get_denominator(training, tokenizer, data, checkpoint)
-    if checkpoint is None:
+    if checkpoint is None and not training.take_over:
         fit_features(experiment, model, data, ranks)
     averages = {name: p.detach().clone() for name, p in objective.named_parameters()}
     run = Run(
