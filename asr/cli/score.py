@@ -21,7 +21,7 @@ from asr.cli._tables import (
     format_rate_table,
     format_worst,
 )
-from asr.scoring.counts import ScoringError, list_names
+from asr.scoring.counts import ScoringError, list_names, squeeze_spaces
 from asr.scoring.files import (
     FORMATS,
     Texts,
@@ -40,7 +40,7 @@ from asr.scoring.systems import (
     list_speakers,
     prepare_references,
 )
-from asr.text.normalise import NORMALISERS, Normaliser, add_substitutions, read_substitutions
+from asr.text.normalise import NORMALISERS, SPELLERS, Normaliser, add_substitutions, read_substitutions
 
 FORMAT = click.Choice(FORMATS)
 
@@ -63,7 +63,8 @@ FORMAT = click.Choice(FORMATS)
 @click.option(
     "--normaliser",
     type=click.Choice(list(NORMALISERS)),
-    default="basic-v1",
+    default="basic-v2",
+    show_default=True,
     help="What makes texts comparable; none-v1 scores the texts only as they are.",
 )
 @click.option(
@@ -155,7 +156,7 @@ def score(
     if speaker_from is not None:
         references = take_speakers_from_ids(references, parse_pattern(speaker_from))
     with name_file_in_errors(reference):
-        prepared = prepare_references(references, normalise)
+        prepared = prepare_references(references, normalise, SPELLERS.get(normaliser, squeeze_spaces))
     breakdowns = {key: group_utterances(references, key) for key in by}
     systems = []
     for path in hypotheses:

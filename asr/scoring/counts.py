@@ -213,12 +213,14 @@ class Comparison:
 
     The counts are ``(utterances, 4)``, as ``count_pairs`` returns them, in the order of the references. Each
     pair of texts is aligned once. ``spared`` has the optional words of an utterance that one side leaves
-    out: they are in neither text and count as right, as in NIST's ``sclite -D``.
+    out: they are in neither text and count as right, as in NIST's ``sclite -D``. ``spell`` returns the
+    characters of a text.
     """
 
     references: Mapping[str, str]
     hypotheses: Mapping[str, str]
     spared: Mapping[str, str] = field(default_factory=dict)
+    spell: Callable[[str], str] = squeeze_spaces
 
     @property
     def word_counts(self) -> np.ndarray:
@@ -236,7 +238,7 @@ class Comparison:
     @cached_property
     def character_counts(self) -> np.ndarray:
         """Errors in characters, by utterance; as slow again as all the rest, so counted when asked for."""
-        return self._add_spared(count_pairs(self._pairs(squeeze_spaces)), squeeze_spaces)
+        return self._add_spared(count_pairs(self._pairs(self.spell)), self.spell)
 
     def _add_spared(self, counts: np.ndarray, items: Callable[[str], Sequence[str]]) -> np.ndarray:
         """Add what is spared to the lengths of the references."""
@@ -331,7 +333,10 @@ class Confusions(NamedTuple):
 
 
 def compare_texts(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], spared: Mapping[str, str] | None = None
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    spared: Mapping[str, str] | None = None,
+    spell: Callable[[str], str] = squeeze_spaces,
 ) -> Comparison:
     """Compare texts paired by utterance id.
 
@@ -341,7 +346,7 @@ def compare_texts(
     strangers = [name for name in hypotheses if name not in references]
     if strangers:
         raise ScoringError(f"no reference for {list_names(strangers)}")
-    return Comparison(references, hypotheses, spared or {})
+    return Comparison(references, hypotheses, spared or {}, spell)
 
 
 def index_by_id(texts: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,7 +19,7 @@ from asr.scoring.alternatives import (
     parse_plain,
     read_plainly,
 )
-from asr.scoring.counts import Comparison, compare_texts
+from asr.scoring.counts import Comparison, compare_texts, squeeze_spaces
 from asr.scoring.files import Texts
 from asr.scoring.pairing import pair_texts
 from asr.scoring.significance import (
@@ -49,6 +49,7 @@ class References:
     normalised: Mapping[str, str]
     normalise: Normaliser
     passages: Mapping[str, Passage]
+    spell: Callable[[str], str] = squeeze_spaces
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,15 @@ class System:
     utterances: Mapping[str, Utterance]  # the hypotheses with whatever their file says about them
 
 
-def prepare_references(texts: Texts, normalise: Normaliser) -> References:
-    """Normalise the references once for all systems; raises ``ScoringError`` for ids that come twice."""
+def prepare_references(
+    texts: Texts, normalise: Normaliser, spell: Callable[[str], str] = squeeze_spaces
+) -> References:
+    """Normalise the references once for all systems; raises ``ScoringError`` for ids that come twice.
+
+    ``spell`` returns the characters of a normalised text.
+    """
     raw, passages = split_passages(texts)
-    return References(texts, raw, normalise_texts(raw, normalise), normalise, passages)
+    return References(texts, raw, normalise_texts(raw, normalise), normalise, passages, spell)
 
 
 def split_passages(texts: Texts) -> tuple[dict[str, str], dict[str, Passage]]:
@@ -88,7 +94,8 @@ def compare_system(references: References, hypotheses: Texts, name: str) -> Syst
     texts = pair_texts(references.texts, hypotheses)
     plain, passages = split_passages(texts)
     raw = compare_texts(references.raw, plain)
-    comparison = compare_texts(references.normalised, normalise_texts(plain, references.normalise))
+    normalised = normalise_texts(plain, references.normalise)
+    comparison = compare_texts(references.normalised, normalised, spell=references.spell)
     if passages or references.passages:
         comparison = read_nearest(raw, comparison, references.passages, passages, references.normalise)
         raw = read_nearest(raw, raw, references.passages, passages, str)
@@ -121,7 +128,7 @@ def read_nearest(
         if name in sides[1]:
             sides[1][name] = normalise(readings[1].text)
         spared[name] = " ".join(filter(None, (normalise(reading.omitted) for reading in readings)))
-    return compare_texts(*sides, spared)
+    return compare_texts(*sides, spared, comparison.spell)
 
 
 def normalise_texts(texts: Mapping[str, str], normalise: Normaliser) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from asr.core.files import read_text
 from asr.errors import UserError
 from asr.text.english import normalise_english
+from asr.text.english_figures import normalise_english_figures
 
 Normaliser = Callable[[str], str]
 
@@ -59,10 +60,11 @@ def normalise_basic(text: str) -> str:
 
 
 _LONE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
-_WRITTEN_WITHOUT_SPACES = re.compile(
-    "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+_EAST_ASIAN = (
+    "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
+_WRITTEN_WITHOUT_SPACES = re.compile(f"[{_EAST_ASIAN}]")
 _VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
@@ -87,12 +89,42 @@ def _basic_character(character: str) -> str:
 
 _BASIC = _Basic()
 
+
+def normalise_basic_scripts(text: str) -> str:
+    """``basic-v2``: ``basic-v1`` for more scripts, and for errors in characters.
+
+    The dotted capital I (``İstanbul``) is an i without a mark, the Arabic tatweel is dropped, and Thai, Lao,
+    Khmer and Burmese, which are written without spaces between words, are parted like Chinese: a word is a
+    letter with its marks. Spaces between such characters are no characters: ``list_characters``.
+    """
+    if text.isascii():
+        return normalise_basic(text)
+    text = unicodedata.normalize("NFKC", text).replace("İ", "i").replace("\u0640", "")
+    return normalise_basic(_MARKED_LETTER.sub(r" \g<0> ", normalise_basic(text)))
+
+
+_SCRIPTS = "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"  # Thai to Burmese
+_CODES = (*range(0xE01, 0xF00), *range(0x1000, 0x10A0), *range(0x1780, 0x1800), *range(0xA9E0, 0xAA80))
+_MARKS = "".join(chr(code) for code in _CODES if unicodedata.category(chr(code))[0] == "M")
+_MARKED_LETTER = re.compile(f"[{_SCRIPTS}][{_MARKS}]*")
+_UNSPACED = _EAST_ASIAN + _SCRIPTS
+_SPACE_BESIDE_LETTER = re.compile(f"(?<=[{_UNSPACED}]) | (?=[{_UNSPACED}])")
+
+
+def list_characters(text: str) -> str:
+    """Leave out the spaces of a normalised text that stand beside letters of scripts without spaces."""
+    return _SPACE_BESIDE_LETTER.sub("", " ".join(text.split()))
+
+
 NORMALISERS: dict[str, Normaliser] = {
     "none-v1": leave_unchanged,
     "letters-v1": normalise_letters,
     "basic-v1": normalise_basic,
     "english-v1": normalise_english,
+    "basic-v2": normalise_basic_scripts,
+    "english-v2": normalise_english_figures,
 }
+SPELLERS: dict[str, Callable[[str], str]] = {"basic-v2": list_characters}  # others count every space
 
 
 def add_substitutions(table: Mapping[str, str], normalise: Normaliser) -> Normaliser:

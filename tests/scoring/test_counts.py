@@ -321,7 +321,7 @@ def test_the_verb_prints_rates_counts_and_marked_sentences(tmp_path):
     assert columns.split() == ["WER", "CER", "SER", "MER", "WIL", "words", "sub", "del", "ins"]
     numbers = ["25.00", "%", "5.88", "%", "50.00", "%", "25.00", "%", "43.75", "%", "4", "1", "0", "0"]
     assert raw.split() == ["as", "they", "are", *numbers]
-    assert normalised.split() == ["basic-v1", *numbers]
+    assert normalised.split() == ["basic-v2", *numbers]
     assert interval.startswith("  95 % interval of the last WER: 0.00 to ")
     assert "[-word-] is a deletion" in legend
     assert sentence == "  u1 (1/3): one [-two-]{+to+} three"

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asr.text.normalise import NORMALISERS, NormaliserError, add_substitutions, read_substitutions
+from asr.text.normalise import (
+    NORMALISERS,
+    NormaliserError,
+    add_substitutions,
+    list_characters,
+    read_substitutions,
+)
 from asr.text.tokenizer import TextConfig
 
 
@@ -72,6 +78,93 @@ def test_basic_v1(text, expected):
 def test_basic_v1_changes_nothing_twice(text):
     once = NORMALISERS["basic-v1"](text)
     assert NORMALISERS["basic-v1"](once) == once == " ".join(once.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("İstanbul I\u0307stanbul ISPARTA", "istanbul istanbul isparta"),
+        ("مـــرحبا", "مرحبا"),
+        ("สวัสดี ครับ", "ส วั ส ดี ค รั บ"),
+        ("ສະບາຍດີ", "ສ ະ ບ າ ຍ ດີ"),
+        ("មួយ", "មួ យ"),
+        ("မြန်မာ", "မြ န် မာ"),
+        ("漢字とカナ mixed", "漢 字 と カ ナ mixed"),
+        ("Hello, World!", "hello world"),
+        ("한국어 말", "한국어 말"),
+    ],
+)
+def test_basic_v2(text, expected):
+    assert NORMALISERS["basic-v2"](text) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("สวัสดี ครับผม", "สวัสดีครับ ผม"),
+        ("ສະບາຍ ດີ", "ສະບາຍດີ"),
+        ("សួស្តី ពិភពលោក", "សួស្តីពិភពលោក"),
+        ("မင်္ဂလာ ပါ", "မင်္ဂလာပါ"),
+        ("東京 都", "東京都"),
+    ],
+)
+def test_basic_v2_does_not_care_where_scripts_without_spaces_have_some(one, other):
+    assert NORMALISERS["basic-v2"](one) == NORMALISERS["basic-v2"](other)
+    assert list_characters(NORMALISERS["basic-v2"](one)) == other.replace(" ", "")
+
+
+@given(st.one_of(st.text(), st.text("ab'’ -.,1２カか漢ガ\u3099\u0301\ufe0f\u20ddßİI\u0307Σ\u200d\u0640สัดီကិក្")))
+def test_basic_v2_changes_nothing_twice(text):
+    once = NORMALISERS["basic-v2"](text)
+    assert NORMALISERS["basic-v2"](once) == once == " ".join(once.split())
+
+
+@given(st.text("abc XYZ'.-0123456789"))
+def test_basic_v2_is_basic_v1_for_most_texts(text):
+    assert NORMALISERS["basic-v2"](text) == NORMALISERS["basic-v1"](text)
+
+
+def test_spaces_between_words_of_other_scripts_are_characters():
+    assert list_characters("東 京 go on  now") == "東京go on now"
+    assert list_characters("a b") == "a b"
+
+
+ENGLISH_FIGURES = [
+    ("7½", "seven and a half", "7.5"),
+    ("7 1/2 cups", "seven and a half cups", "7.5 cups"),
+    ("2¼ and 3¾", "two and a quarter and three and three quarters", "2.25 and 3.75"),
+    ("7½ million", "seven and a half million", "7500000"),
+    ("½ cup", "1/2 cup", "1/2 cup"),
+    ("June 3, 1871", "june third eighteen seventy one", "june 3 1871"),
+    ("on June 3rd, 1871,", "on June three eighteen seventy-one", "on june 3 1871"),
+    ("3 June 1871", "third of June 1871", "3 june 1871"),
+    ("in June 1905", "in june nineteen oh five", "in june 1905"),
+    ("a 20mm gun", "a twenty mm gun", "a 20 mm gun"),
+    ("20 mm, mm, yes", "twenty millimetres yes", "20 mm yes"),
+    ("5 km or 1 kg", "five kilometers or one kilogram", "5 km or one kg"),
+    ("at 5pm", "at five p m", "at 5 p m"),
+    ("at 5 p.m.", "at five pm", "at 5 p m"),
+    ("10:30am", "ten thirty a m", "1030 a m"),
+    ("page 10-12", "page ten to twelve", "page 10 to 12"),
+    ("1914–1918", "nineteen fourteen to nineteen eighteen", "1914 to 1918"),
+    ("call 555-1234", "call five five five one two three four", "call 5551234"),
+    ("in 2024-01-02", "in 20240102", "in 20240102"),
+    ("I am 5", "i am five", "i am 5"),
+    ("won 3-2", "won three two", "won 32"),
+]
+
+
+@pytest.mark.parametrize(("written", "spoken", "expected"), ENGLISH_FIGURES)
+def test_english_v2_reads_figures_as_they_are_said(written, spoken, expected):
+    normalise = NORMALISERS["english-v2"]
+    assert [normalise(written), normalise(spoken), normalise(expected)] == [expected] * 3
+
+
+@given(st.text())
+def test_english_v2_takes_any_text(text):
+    once = NORMALISERS["english-v2"](text)
+    assert once == " ".join(once.split())
+    assert "\ue000" not in once
 
 
 ENGLISH = [
@@ -145,6 +238,15 @@ ENGLISH = [
 def test_english_v1(text, expected):
     assert NORMALISERS["english-v1"](text) == expected
     assert NORMALISERS["english-v1"](expected) == expected
+
+
+PARTED_IN_V2 = ("5 p.m.", "4:30 pm")  # "5 p m"
+
+
+@pytest.mark.parametrize(("text", "expected"), ENGLISH)
+def test_english_v2_is_english_v1_but_for_its_figures(text, expected):
+    if not any(part in text for part in PARTED_IN_V2):
+        assert NORMALISERS["english-v2"](text) == expected
 
 
 @given(st.text())
