@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 
 from asr.server.engine import Engine
 from asr.server.errors import RequestError
 from asr.server.guards import BodyLimiter, Doorkeeper, Observer
 from asr.server.sockets import serve_stream, serve_vosk
 from asr.server.transcriptions import create_transcription, list_models, show_model
+
+PAGE = Path(__file__).parent / "page"
+PAGE_POLICY = (
+    "default-src 'self'; connect-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 
 
 def make_app(engine: Engine) -> Starlette:
@@ -52,6 +60,8 @@ def make_app(engine: Engine) -> Starlette:
 def list_routes() -> list[BaseRoute]:
     """List all paths."""
     return [
+        Route("/", show_page),
+        Mount("/page", StaticFiles(directory=PAGE)),
         Route("/healthz", check_health),
         Route("/metrics", show_metrics),
         Route("/v1/models", list_models),
@@ -61,6 +71,11 @@ def list_routes() -> list[BaseRoute]:
         WebSocketRoute("/vosk", serve_vosk),
         WebSocketRoute("/", serve_vosk),  # where vosk's clients look for it
     ]
+
+
+async def show_page(request: Request) -> Response:
+    """Answer with the page, which loads nothing from elsewhere and sends nothing elsewhere."""
+    return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 async def check_health(request: Request) -> Response:
