@@ -77,7 +77,10 @@ class Final:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Somebody has stopped speaking: the segment ended at ``time``, in seconds of the stream."""
+    """Somebody has stopped speaking: the segment ended at ``time``, in seconds of the stream.
+
+    Where no ``Final`` came before it, what was shown of the segment turned out to be no speech.
+    """
 
     time: float
 
@@ -196,7 +199,9 @@ class LiveStream:
             self._waiting = self._waiting[:0]
         if self._segment is not None:
             flags = self._judge()
-            events += self._close(self._segment, self._find_end(self._segment, flags))
+            end = self._find_end(self._segment, flags)
+            is_spoken = self._is_spoken(self._segment, flags)
+            events += self._close(self._segment, end) if is_spoken else self._drop(self._segment, end)
         return events
 
     # --- steps ------------------------------------------------------------------------------------
@@ -222,6 +227,8 @@ class LiveStream:
             return []
         end = self._find_end(self._segment, flags)
         if self._now - end >= self._pause * self._hop:
+            if not self._is_spoken(self._segment, flags):
+                return self._drop(self._segment, end)
             return self._close(self._segment, min(self._now, end + PADDING * self._hop))
         events: list[Event] = []
         while self._now - self._segment.window >= round(self._config.window_seconds * self._rate):
@@ -241,7 +248,7 @@ class LiveStream:
             return None
         first = max(0, offset + speech[0][0] - PADDING)
         begin = max(self._end, self._first + first * self._hop)
-        return OpenSegment(begin, begin, self._recogniser.start_search())
+        return OpenSegment(begin, begin, self._recogniser.start_search(), spoken=begin)
 
     def _find_end(self, segment: OpenSegment, flags: np.ndarray) -> int:
         """Find where speech has ended so far, in samples of the stream; it never goes back."""
@@ -250,6 +257,11 @@ class LiveStream:
         found = self._first + (offset + speech[-1][1]) * self._hop if speech else segment.begin
         segment.spoken = max(segment.spoken, min(self._now, found))
         return segment.spoken
+
+    def _is_spoken(self, segment: OpenSegment, flags: np.ndarray) -> bool:
+        """Whether there is speech in a segment by what is known now, which where it began was little."""
+        offset = max(0, segment.begin - self._first) // self._hop
+        return segment.window > segment.begin or bool(find_speech(flags[offset:]))
 
     def _forget(self, place: int) -> None:
         """Forget samples and decisions of before ``place``, in whole frames, as far as they are certain."""
@@ -305,6 +317,11 @@ class LiveStream:
             self._segment = segment = OpenSegment(seam, window, self._recogniser.start_search(), context)
         segment.window, segment.context = window, context
         return events
+
+    def _drop(self, segment: OpenSegment, end: int) -> list[Event]:
+        """Forget a segment in which nobody spoke."""
+        self._segment, self._end = None, end
+        return [Endpoint(end / self._rate)] if segment.shown else []
 
     def _close(self, segment: OpenSegment, end: int) -> list[Event]:
         """End a segment: hear it to its end, and say what was said."""

@@ -107,7 +107,7 @@ class Card {
     if (this.audio.hidden) return;
     clearInterval(this.player);
     this.audio.currentTime = Math.max(0, word.start - 0.05);
-    this.audio.play();
+    this.audio.play().catch(() => {}); // paused before it began
     this.player = setInterval(() => {
       if (this.audio.currentTime < word.end + 0.05 && !this.audio.paused) return;
       this.audio.pause();
@@ -133,6 +133,7 @@ class Card {
   fail(message) {
     this.setState(message);
     find(".state", this.root).classList.add("fault");
+    this.audio.hidden = true;
     find(".tools", this.root).hidden = false;
     for (const part of [".edit", ".downloads"]) find(part, this.root).hidden = true;
   }
@@ -335,7 +336,8 @@ function caption(event) {
     session.segments.push({ start: event.start, end: event.end, text: event.text, words: event.words });
     find("#live-finals").append(`${event.text} `);
     find("#live-partial").textContent = "";
-  } else if (event.type === "error") session.fault = event.error;
+  } else if (event.type === "endpoint") find("#live-partial").textContent = "";
+  else if (event.type === "error") session.fault = event.error;
 }
 
 function stopSpeaking() {
