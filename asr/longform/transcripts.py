@@ -2,12 +2,13 @@
 
 Each recording is read once, from front to back, and never as a whole in memory: `cutting` makes chunks of it,
 the network gets chunks of several recordings in batches of similar length, `stitching` puts their log-probs
-together, and each segment of speech is searched as a whole.
+together, and each segment of speech is searched as a whole; `pipeline` does all of it at the same time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +19,14 @@ from asr.audio.reading import AudioError, Source, stream_audio
 from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
+from asr.longform.pipeline import open_threads, read_side_by_side, run_ahead
 from asr.longform.stitching import SpeechSegment, Stitcher
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
 
 BATCH_SECONDS = 40.0  # of audio in a batch, however many chunks it could have: they take memory
-POOL = 4  # batches that are read before they are sorted by length
+POOL = 4  # full batches in a round: chunks are read before they are sorted by length
+ROUND_SECONDS = POOL * BATCH_SECONDS  # of audio in a round
 DOUBTFUL_SECONDS = 2.0  # from a segment this long speech gives tokens; of a shorter one that is not certain
 TOKENS_PER_SECOND = 1.0  # and no fewer than so many: what gives fewer is hardly speech
 UNSAID = -10.0  # log-prob of every token but the blank where there is no speech
@@ -52,6 +55,10 @@ class ChunkRecogniser(Protocol):
     @property
     def frame_samples(self) -> int:
         """Samples from one row of log-probs to the next."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that may call it at the same time."""
 
     @property
     def settings(self) -> dict[str, object]:
@@ -87,18 +94,13 @@ def transcribe_recordings(
     settings = recogniser.settings | asdict(config)
     rate = recogniser.sample_rate
     segments: list[Segment] = []
-    for parts in compute_segments(recogniser, sources, config, progress):
-        speech = [part for part in parts if isinstance(part, SpeechSegment)]
-        hypotheses = iter(recogniser.search([segment.log_probs for segment in speech]))
-        for part in parts:
-            if isinstance(part, SpeechSegment):
-                segments += make_segments(part, next(hypotheses), rate)
-            else:
-                duration = part.samples / rate
-                yield part.error or Transcript(
-                    part.name, duration, tuple(segments), recogniser.name, settings
-                )
-                segments = []
+    for part in find_segments(recogniser, sources, config, progress):
+        if isinstance(part, Segment):
+            segments.append(part)
+        else:
+            duration = part.samples / rate
+            yield part.error or Transcript(part.name, duration, tuple(segments), recogniser.name, settings)
+            segments = []
 
 
 def transcribe_in_segments(
@@ -112,14 +114,30 @@ def transcribe_in_segments(
     ``progress`` is told how many seconds of audio went through the network since the last call.
     Raises ``AudioError`` when the recording cannot be read.
     """
-    for parts in compute_segments(recogniser, [source], config, progress):
-        speech = [part for part in parts if isinstance(part, SpeechSegment)]
-        hypotheses = recogniser.search([segment.log_probs for segment in speech])
-        for segment, hypothesis in zip(speech, hypotheses, strict=True):
-            yield from make_segments(segment, hypothesis, recogniser.sample_rate)
-        for part in parts:
-            if isinstance(part, RecordingEnd) and part.error:
-                raise part.error
+    for part in find_segments(recogniser, [source], config, progress):
+        if isinstance(part, Segment):
+            yield part
+        elif part.error:
+            raise part.error
+
+
+def find_segments(
+    recogniser: ChunkRecogniser, sources: Iterable[Source], config: LongformConfig, progress: Progress
+) -> Iterator[Segment | RecordingEnd]:
+    """Yield the segments of each recording in which something is said, then its end, in order."""
+    with open_threads(recogniser.threads) as pool:
+
+        def begin(parts: Sequence[SpeechSegment | RecordingEnd]) -> list[Future[list[Hypothesis]]]:
+            speech = [part for part in parts if isinstance(part, SpeechSegment)]
+            return [pool.submit(recogniser.search, [segment.log_probs]) for segment in speech]
+
+        for jobs in run_ahead(compute_segments(recogniser, sources, config, progress, pool), begin):
+            results = jobs.results()
+            for part in jobs.item:
+                if isinstance(part, SpeechSegment):
+                    yield from make_segments(part, next(results)[0], recogniser.sample_rate)
+                else:
+                    yield part
 
 
 def compute_whole_log_probs(
@@ -135,14 +153,15 @@ def compute_whole_log_probs(
     Raises ``AudioError`` when the recording cannot be read or holds no samples.
     """
     segments: list[SpeechSegment] = []
-    for parts in compute_segments(recogniser, [source], LongformConfig(vad=vad), progress):
-        for part in parts:
-            if isinstance(part, SpeechSegment):
-                segments.append(part)
-            elif part.error:
-                raise part.error
-            else:
-                samples = part.samples
+    with open_threads(recogniser.threads) as pool:
+        for parts in compute_segments(recogniser, [source], LongformConfig(vad=vad), progress, pool):
+            for part in parts:
+                if isinstance(part, SpeechSegment):
+                    segments.append(part)
+                elif part.error:
+                    raise part.error
+                else:
+                    samples = part.samples
     if not segments and vad:
         return compute_whole_log_probs(recogniser, source, progress, vad=False)
     if not segments:  # no sample is left at the model's rate
@@ -168,16 +187,37 @@ def fill_silence(segments: Sequence[SpeechSegment], rows: int, frame: int) -> np
 
 
 def compute_segments(
-    recogniser: ChunkRecogniser, sources: Iterable[Source], config: LongformConfig, progress: Progress
+    recogniser: ChunkRecogniser,
+    sources: Iterable[Source],
+    config: LongformConfig,
+    progress: Progress,
+    pool: ThreadPoolExecutor,
 ) -> Iterator[list[SpeechSegment | RecordingEnd]]:
-    """Yield the speech of each recording with its log-probs, then its end, in order; a list for each pool."""
+    """Yield the speech of each recording with its log-probs, then its end, in order; a list for each round.
+
+    The threads of ``pool`` read and compute a round of chunks ahead.
+    """
     stitcher = Stitcher(recogniser.frame_samples, recogniser.sample_rate)
-    for pool in fill_pools(read_chunks(recogniser, sources, config.vad), POOL * config.batch_size):
-        log_probs = iter(compute_log_probs(recogniser, pool, config.batch_size, progress))
+    rate = recogniser.sample_rate
+    chunks = read_chunks(recogniser, sources, config.vad, pool)
+
+    def begin(items: Sequence[Chunk | RecordingEnd]) -> list[Future[dict[int, np.ndarray]]]:
+        samples = [item.samples for item in items if isinstance(item, Chunk)]
+        plan = plan_batches([len(array) / rate for array in samples], config.batch_size)
+        return [pool.submit(compute_batch, recogniser, samples, indices) for indices in plan]
+
+    for jobs in run_ahead(fill_rounds(chunks, POOL * config.batch_size, rate), begin):
+        samples = [item.samples for item in jobs.item if isinstance(item, Chunk)]
+        log_probs: dict[int, np.ndarray] = {}
+        for batch in jobs.results():
+            log_probs |= batch
+            progress(sum(len(samples[index]) for index in batch) / rate)
         done: list[SpeechSegment | RecordingEnd] = []
-        for item in pool:
+        count = 0
+        for item in jobs.item:
             if isinstance(item, Chunk):
-                done += stitcher.add(item, next(log_probs))
+                done += stitcher.add(item, log_probs[count])
+                count += 1
             else:
                 done += [*stitcher.finish(), item]
         yield done
@@ -209,49 +249,70 @@ def name_source(source: Source) -> str:
 
 
 def read_chunks(
-    recogniser: ChunkRecogniser, sources: Iterable[Source], vad: bool
+    recogniser: ChunkRecogniser, sources: Iterable[Source], vad: bool, pool: ThreadPoolExecutor
 ) -> Iterator[Chunk | RecordingEnd]:
-    """Read one recording after the other and yield its chunks, then its end."""
-    rate = recogniser.sample_rate
-    for source in sources:
-        name = name_source(source)
-        blocks = stream_audio(source, rate)
-        speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
-        try:
-            samples = yield from cut_into_chunks(speech, rate, recogniser.frame_samples, by_voice=vad)
-        except AudioError as error:
-            yield RecordingEnd(name, error=error)
-        else:
-            yield RecordingEnd(name, samples)
+    """Yield the chunks of each recording, then its end; the threads of ``pool`` read some of them ahead."""
+    rate, frame = recogniser.sample_rate, recogniser.frame_samples
+    return read_side_by_side(
+        sources,
+        lambda source: read_recording(source, rate, frame, vad),
+        lambda items: take_portion(items, rate),
+        pool,
+        2 * recogniser.threads,
+    )
 
 
-def fill_pools(items: Iterable[Chunk | RecordingEnd], size: int) -> Iterator[list[Chunk | RecordingEnd]]:
-    """Gather ``items`` in lists with ``size`` chunks each, the last one perhaps with fewer."""
-    pool: list[Chunk | RecordingEnd] = []
-    count = 0
+def read_recording(source: Source, rate: int, frame: int, vad: bool) -> Iterator[Chunk | RecordingEnd]:
+    """Read a recording and yield its chunks, then its end."""
+    name = name_source(source)
+    blocks = stream_audio(source, rate)
+    speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
+    try:
+        samples = yield from cut_into_chunks(speech, rate, frame, by_voice=vad)
+    except AudioError as error:
+        yield RecordingEnd(name, error=error)
+    else:
+        yield RecordingEnd(name, samples)
+
+
+def take_portion(items: Iterator[Chunk | RecordingEnd], rate: int) -> tuple[list[Chunk | RecordingEnd], bool]:
+    """Take chunks of ``BATCH_SECONDS`` in all, or to the recording's end; also return whether that came."""
+    portion: list[Chunk | RecordingEnd] = []
+    samples = 0
+    for item in items:
+        portion.append(item)
+        if isinstance(item, RecordingEnd):
+            return portion, True
+        samples += len(item.samples)
+        if samples >= BATCH_SECONDS * rate:
+            break
+    return portion, False
+
+
+def fill_rounds(
+    items: Iterable[Chunk | RecordingEnd], size: int, rate: int
+) -> Iterator[list[Chunk | RecordingEnd]]:
+    """Gather ``items`` in lists of at most ``size`` chunks and ``ROUND_SECONDS``, or with a longer chunk."""
+    gathered: list[Chunk | RecordingEnd] = []
+    count = samples = 0
     for item in items:
         if isinstance(item, Chunk):
-            if count == size:
-                yield pool
-                pool, count = [], 0
+            if count and (count == size or samples + len(item.samples) > ROUND_SECONDS * rate):
+                yield gathered
+                gathered, count, samples = [], 0, 0
             count += 1
-        pool.append(item)
-    if pool:
-        yield pool
+            samples += len(item.samples)
+        gathered.append(item)
+    if gathered:
+        yield gathered
 
 
-def compute_log_probs(
-    recogniser: ChunkRecogniser, pool: Sequence[Chunk | RecordingEnd], batch_size: int, progress: Progress
-) -> list[np.ndarray]:
-    """Return the log-probs of each chunk in ``pool``; those of similar length share a batch."""
-    chunks = [item.samples for item in pool if isinstance(item, Chunk)]
-    results: dict[int, np.ndarray] = {}
-    plan = list(plan_batches([len(chunk) / recogniser.sample_rate for chunk in chunks], batch_size))
-    batches = recogniser.log_probs([[chunks[index] for index in indices] for indices in plan])
-    for indices, arrays in zip(plan, batches, strict=True):
-        results.update(zip(indices, arrays, strict=True))
-        progress(sum(len(chunks[index]) for index in indices) / recogniser.sample_rate)
-    return [results[index] for index in range(len(chunks))]
+def compute_batch(
+    recogniser: ChunkRecogniser, samples: Sequence[np.ndarray], indices: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Compute the log-probs of the arrays with these ``indices`` as one batch."""
+    (rows,) = recogniser.log_probs([[samples[index] for index in indices]])
+    return dict(zip(indices, rows, strict=True))
 
 
 def plan_batches(seconds: Sequence[float], size: int) -> Iterator[list[int]]:

@@ -57,6 +57,11 @@ class Recognizer:
         return self.network.frame_samples
 
     @property
+    def threads(self) -> int:
+        """Threads that it works on."""
+        return self.network.threads
+
+    @property
     def frame_seconds(self) -> float:
         """Seconds from one row of log-probs to the next."""
         return self.frame_samples / self.sample_rate

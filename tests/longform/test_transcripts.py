@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
+from contextlib import contextmanager
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -33,10 +36,13 @@ from asr.longform.transcripts import (
     BATCH_SECONDS,
     POOL,
     LongformConfig,
+    RecordingEnd,
     compute_whole_log_probs,
+    fill_rounds,
     fill_silence,
     make_segments,
     plan_batches,
+    take_portion,
     transcribe_recordings,
 )
 from asr.text.tokenizer import BLANK_TOKEN
@@ -58,6 +64,7 @@ class Fake:
     """
 
     name, sample_rate, frame_samples, settings = "fake", RATE, FRAME, {"search": "greedy"}
+    threads = 1  # or the order of batches, and what is drawn for them, would be an accident
 
     def __init__(self, deaf_seconds: float = 0.0) -> None:
         self.deaf = round(deaf_seconds * RATE / FRAME)
@@ -358,7 +365,7 @@ def test_where_there_is_nothing_there_is_faint_noise():
 
 def test_pieces_of_all_recordings_are_batched_by_length(tmp_path):
     (tmp_path / "x.wav").write_text("not audio")
-    lengths = [3, 80, 1, 20, 9, 45, 2, 2, 31]
+    lengths = [3, 8, 1, 20, 9, 15, 2, 2, 31]
     sources = [encode_wav(np.full(seconds * RATE, 0.01)) for seconds in lengths]
     sources.insert(4, tmp_path / "x.wav")
     model, progress = Fake(), []
@@ -489,3 +496,75 @@ def test_few_tokens_in_a_long_segment_are_doubtful(seconds, tokens, belief):
     )
     assert segment.words[0].confidence == pytest.approx(0.8 * belief)
     assert segment.words[0].start == pytest.approx(0.6)
+
+
+# --- the pipeline -----------------------------------------------------------------------------------
+
+
+class Slow(Fake):
+    """A model whose batches and searches take their time, on several threads."""
+
+    threads = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running, self.most = 0, 0
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def busy(self):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.02)
+        yield
+        with self.lock:
+            self.running -= 1
+
+    def log_probs(self, batches):
+        for batch in batches:
+            with self.busy():
+                yield [self.array_log_probs(array) for array in batch]
+
+    def search(self, log_probs):
+        with self.busy():
+            return super().search(log_probs)
+
+
+def test_steps_overlap_and_results_keep_their_order():
+    numbers = [1 + number % 9 for number in range(60)]
+    sources = [encode_wav(np.full((1 + number % 4) * RATE, number / 100)) for number in numbers]
+    model = Slow()
+    found = list(transcribe_recordings(model, sources, LongformConfig(vad=False, batch_size=2)))
+    assert [transcript.text for transcript in found] == [str(number) for number in numbers]
+    assert model.most == 3
+
+
+def test_what_a_job_raises_is_raised_and_threads_end():
+    class Broken(Slow):
+        def search(self, log_probs):
+            raise MemoryError("no more")
+
+    before = threading.active_count()
+    sources = [encode_wav(np.full(RATE, 0.01))] * 40
+    with pytest.raises(MemoryError, match="no more"):
+        list(transcribe_recordings(Broken(), sources, LongformConfig(vad=False, batch_size=2)))
+    transcripts = transcribe_recordings(Slow(), sources, LongformConfig(vad=False, batch_size=2))
+    next(transcripts)
+    transcripts.close()
+    assert threading.active_count() == before
+
+
+def test_rounds_are_neither_too_many_nor_too_long():
+    chunks = [Chunk(0, np.zeros(seconds * RATE, np.float32)) for seconds in (90, 60, 20, 200, 1, 1, 1)]
+    end = RecordingEnd("a", 7)
+    rounds = list(fill_rounds([*chunks, end], 2, RATE))
+    assert rounds.pop() == [chunks[-1], end]
+    assert rounds == [chunks[:2], chunks[2:3], chunks[3:4], chunks[4:6]]
+
+
+def test_a_long_recording_is_read_in_portions():
+    items = iter([*(Chunk(0, np.zeros(15 * RATE, np.float32)) for _ in range(4)), RecordingEnd("a", 7)])
+    assert [(len(portion), last) for portion, last in (take_portion(items, RATE) for _ in range(2))] == [
+        (3, False), (2, True),
+    ]  # fmt: skip

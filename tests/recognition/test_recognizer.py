@@ -121,7 +121,7 @@ def test_recordings_are_read_only_when_needed(model):
     transcripts = model.transcribe_all(sources())
     assert not read
     assert next(transcripts).text == SAID[0]
-    assert len(read) == POOL * LongformConfig.batch_size + 1 < 300
+    assert len(read) <= 4 * POOL * LongformConfig.batch_size < 300
 
 
 def test_an_unreadable_recording_is_named(model, tmp_path):
