@@ -35,6 +35,7 @@ VERBS = {
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",
     "inspect": "Draw what happens inside a model.",
+    "listen": "Write down what is being said, while it is said.",
     "serve": "Serve transcripts to other programs, and a page to people.",
     "export": "Write a model as an ONNX file for programs without torch.",
     "models": "List the models that ship with the package.",

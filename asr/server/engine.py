@@ -80,7 +80,10 @@ class Engine:
         self.name = recognizer.name
         self.created = int(time.time())
         self.folder = Path(tempfile.mkdtemp(prefix="asr-serve-"))
-        self._dispatcher = ChunkDispatcher(recognizer.network, metrics.batch_size.observe)
+        network = recognizer.network
+        # On processors a batch is the work of the thread that asks for it; one process has a graphics card.
+        workers = network.threads if network.settings.get("device") == "cpu" else 1
+        self._dispatcher = ChunkDispatcher(network, metrics.batch_size.observe, max(1, workers))
         self._recognizer = replace(recognizer, network=self._dispatcher.lend())
         self._searches: OrderedDict[tuple[str, ...], Recognizer] = OrderedDict()
         self._lock = threading.Lock()
