@@ -65,7 +65,7 @@ class ListenError(UserError):
     default=0.4,
     type=click.FloatRange(0.2, 10),
     metavar="S",
-    help="A pause this long ends a segment.",
+    help="A pause that ends a segment.",
 )
 @device_option
 @compute_type_option

@@ -69,11 +69,7 @@ def test_subtitles_are_written_on(samples, kind, tmp_path):
 
 
 def test_a_wav_file_is_no_pipe_of_samples():
-    done = CliRunner().invoke(
-        cli,
-        ["listen", "-", "--model", "digits"],
-        input=(SAMPLES / "digits-lucas.flac").read_bytes()[:0] + b"RIFF",
-    )
+    done = CliRunner().invoke(cli, ["listen", "-", "--model", "digits"], input=b"RIFF")
     assert "asr transcribe - reads it" in str(done.exception)
 
 
@@ -119,9 +115,8 @@ def test_the_microphone(samples, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_what_was_said(samples):
     command = [sys.executable, "-m", "asr", "listen", "-", "--model", "digits", "-f", "jsonl"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
         process.stdin.write(samples[: 3 * RATE].tobytes())  # in the middle of a segment
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["type"] == "partial"
