@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -85,7 +86,7 @@ def lexicon(
 def read_words(path: Path, normaliser: str) -> Iterable[str]:
     """Read the words of a manifest, a language model or a text, whichever the file is."""
     from asr.data.manifest import read_manifest
-    from asr.lm.storage import MAGIC, load_model
+    from asr.lm.storage import LONGEST_MAGIC, MAGIC, load_model, refuse_foreign
     from asr.lm.text import SentenceConfig, open_text, read_sentences
     from asr.lm.vocabulary import BEGIN, END, UNKNOWN
 
@@ -93,8 +94,9 @@ def read_words(path: Path, normaliser: str) -> Iterable[str]:
         normalise = NORMALISERS[normaliser]
         return (word for utterance in read_manifest(path) for word in normalise(utterance.text).split())
     with open_text(path) as file:
-        begin = file.read(len(MAGIC))
-    if begin == MAGIC or begin.lstrip().startswith(b"\\data\\"):
+        begin = file.read(LONGEST_MAGIC)
+    refuse_foreign(begin, path)
+    if begin.startswith(MAGIC) or begin.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"\\data\\"):
         return set(load_model(path).vocabulary.words) - {BEGIN, END, UNKNOWN}
     return _list_text_words(read_sentences([path], SentenceConfig(normaliser)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,21 +149,25 @@ def perplexity(
     from asr.lm.storage import load_model
 
     blocks = read_sentences(texts, normaliser, split_sentences)
-    found = measured(load_model(model), blocks)
+    loaded = load_model(model)
+    note_sentence_ends(model, loaded)
+    found = measured(loaded, blocks)
     result = {
-        "perplexity_including_oov": found.including_unknown,
-        "perplexity_excluding_oov": found.excluding_unknown,
+        "perplexity_including_oov": to_finite(found.including_unknown),
+        "perplexity_excluding_oov": to_finite(found.excluding_unknown),
         "oov_rate": found.unknown_rate,
         "oov": found.unknown,
         "words": found.words,
         "sentences": found.sentences,
-        "log_prob": found.log_prob,
+        "sentence_ends": found.ends,
+        "log_prob": to_finite(found.log_prob),
     }
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"perplexity including OOVs {found.including_unknown:10.2f}")
-    click.echo(f"perplexity excluding OOVs {found.excluding_unknown:10.2f}")
+    excluding = found.excluding_unknown
+    click.echo(f"perplexity excluding OOVs {'n/a' if excluding is None else format(excluding, '.2f'):>10}")
     click.echo(f"OOV rate                {100 * found.unknown_rate:10.2f} %")
     click.echo(f"{found.words} words, {found.unknown} of them OOV; {found.sentences} sentences")
 
@@ -182,7 +187,9 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
     from asr.lm.storage import load_model
 
     blocks = read_sentences(texts, normaliser, split_sentences)
-    for sentence, found in measure_sentence_perplexities(load_model(model), blocks):
+    loaded = load_model(model)
+    note_sentence_ends(model, loaded)
+    for sentence, found in measure_sentence_perplexities(loaded, blocks):
         click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
 
 
@@ -202,7 +209,8 @@ def info(model: Path, as_json: bool) -> None:
         "order": loaded.order,
         "ngrams": list(loaded.counts),
         "words": len(vocabulary),
-        "unknown_log_prob": unknown,
+        "sentence_ends": loaded.has_ends,
+        "unknown_log_prob": to_finite(unknown),
         "bytes_in_memory": sum(array.nbytes for array in (*trie, vocabulary.letters, vocabulary.bounds)),
     }
     if as_json:
@@ -250,6 +258,17 @@ def read_sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Ite
     from asr.lm.text import SentenceConfig, read_sentences, require_words
 
     return require_words(read_sentences(texts, SentenceConfig(normaliser, split)), texts)
+
+
+def note_sentence_ends(path: Path, model: NgramModel) -> None:
+    """Say on stderr that a model has no ends of sentences."""
+    if not model.has_ends:
+        click.echo(f"{path}: has no <s> and </s>: the ends of sentences are not scored", err=True)
+
+
+def to_finite(number: float | None) -> float | None:
+    """Return a number that JSON has; ``None`` for infinities and NaN."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def parse_numbers(option: str, text: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

@@ -7,6 +7,7 @@ white space. Compiled code reads numbers and words, a million lines in about a s
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def read_arpa(path: str | Path) -> NgramModel:
     """
     with open_text(path) as file:
         content = file.read()
-    return _ArpaReader(str(path), content).read_model()
+    return _ArpaReader(str(path), content.removeprefix(codecs.BOM_UTF8)).read_model()
 
 
 def write_arpa(model: NgramModel, path: str | Path) -> None:

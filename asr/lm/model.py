@@ -41,6 +41,11 @@ class NgramModel:
         return self.vocabulary.find(UNKNOWN)
 
     @property
+    def has_ends(self) -> bool:
+        """Whether the model knows the ends of sentences, ``</s>``."""
+        return self.vocabulary.find(END) >= 0
+
+    @property
     def end(self) -> int:
         """The number of ``</s>``; that of ``<unk>`` in a model without ends of sentences."""
         number = self.vocabulary.find(END)

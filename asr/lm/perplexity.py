@@ -22,20 +22,26 @@ SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins an
 class Perplexity:
     """How a model scores a text, in counts and natural logarithms.
 
-    A token is a word or the end of a sentence. ``unknown`` are the words outside the vocabulary,
-    ``log_prob`` is the sum over all tokens and ``unknown_log_prob`` that over unknown words.
+    A token is a word or the end of a sentence; a model without ``</s>`` has no ``ends``. ``unknown`` are the
+    words outside the vocabulary; ``known_log_prob`` is the sum over all other tokens.
     """
 
     sentences: int
     words: int
     unknown: int
-    log_prob: float
+    known_log_prob: float
     unknown_log_prob: float
+    ends: int
 
     @property
     def tokens(self) -> int:
         """Words and ends of sentences."""
-        return self.words + self.sentences
+        return self.words + self.ends
+
+    @property
+    def log_prob(self) -> float:
+        """The sum over all tokens; minus infinity where the model says that one of them cannot be."""
+        return self.known_log_prob + self.unknown_log_prob
 
     @property
     def including_unknown(self) -> float:
@@ -43,9 +49,13 @@ class Perplexity:
         return exponentiate(-self.log_prob / self.tokens)
 
     @property
-    def excluding_unknown(self) -> float:
-        """Perplexity per token, unknown words not counted; they stay in the contexts of others."""
-        return exponentiate((self.unknown_log_prob - self.log_prob) / (self.tokens - self.unknown))
+    def excluding_unknown(self) -> float | None:
+        """Perplexity per token, unknown words not counted; they stay in the contexts of others.
+
+        ``None`` where there are no other tokens.
+        """
+        known = self.tokens - self.unknown
+        return exponentiate(-self.known_log_prob / known) if known else None
 
     @property
     def unknown_rate(self) -> float:
@@ -70,7 +80,7 @@ def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity
         sentences += len(rows)
     if not sentences:
         raise UserError("the text has no words: perplexity is not defined")
-    return _make_perplexity(sentences, totals)
+    return _make_perplexity(sentences, totals, model)
 
 
 def measure_sentence_perplexities(
@@ -80,12 +90,13 @@ def measure_sentence_perplexities(
     for block, rows in _score_blocks(model, blocks):
         lines = [line.strip(SPACES) for line in block.split(b"\n")]
         for sentence, row in zip(filter(None, lines), rows, strict=True):
-            yield sentence.decode(), _make_perplexity(1, row)
+            yield sentence.decode(), _make_perplexity(1, row, model)
 
 
-def _make_perplexity(sentences: int, row: np.ndarray) -> Perplexity:
-    words, unknown, log_prob, unknown_log_prob = row.tolist()
-    return Perplexity(sentences, int(words), int(unknown), log_prob, unknown_log_prob)
+def _make_perplexity(sentences: int, row: np.ndarray, model: NgramModel) -> Perplexity:
+    words, unknown, known_log_prob, unknown_log_prob = row.tolist()
+    ends = sentences if model.has_ends else 0
+    return Perplexity(sentences, int(words), int(unknown), known_log_prob, unknown_log_prob, ends)
 
 
 def _score_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
@@ -95,12 +106,20 @@ def _score_blocks(model: NgramModel, blocks: Iterable[bytes]) -> Iterator[tuple[
         tokens, table = number_words(
             np.frombuffer(block, np.uint8), table, SENTENCE, SENTENCE_END, model.unknown
         )
-        yield block, _score_tokens(model.trie, tokens, model.begin, model.end, model.unknown)
+        yield (
+            block,
+            _score_tokens(
+                model.trie, tokens, model.begin, model.end if model.has_ends else -1, model.unknown
+            ),
+        )
 
 
 @compile_function
 def _score_tokens(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown: int) -> np.ndarray:
-    """Make a row for each sentence: words, unknown words, log-probs of all tokens and of unknown words."""
+    """Make a row for each sentence: words, unknown words, log-probs of all other tokens and of unknown words.
+
+    Ends of sentences are left out where ``end`` is negative.
+    """
     rows = np.zeros((np.sum(tokens == SENTENCE), 4))
     number, state = -1, begin
     for token in tokens:
@@ -108,10 +127,13 @@ def _score_tokens(trie: Trie, tokens: np.ndarray, begin: int, end: int, unknown:
             number += 1
             state = begin
             continue
+        if token == SENTENCE_END and end < 0:
+            continue
         log_prob, state = score_word(trie, state, end if token == SENTENCE_END else token)
         rows[number, 0] += token != SENTENCE_END
-        rows[number, 2] += log_prob
         if token == unknown:
             rows[number, 1] += 1
             rows[number, 3] += log_prob
+        else:
+            rows[number, 2] += log_prob
     return rows

@@ -35,6 +35,31 @@ HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqqqII")
 FIRST_HEADER = struct.Struct(f"<16sII{MAX_ORDER}qqII")  # of version 1
 
 
+GIVE_ARPA = "give the ARPA file that it was made from"
+# How other programs' files begin, what they are, and what to give instead.
+FOREIGN = {
+    b"mmap lm http://kheafield.com/code": f"is KenLM's binary format: {GIVE_ARPA}",
+    b"SRILM_BINARY_NGRAM": "is SRILM's binary format: write it as ARPA with ngram -write-lm",
+    b"blmt": "is IRSTLM's binary format: write it as ARPA with compile-lm --text=yes",
+    b"Qblmt": "is IRSTLM's binary format: write it as ARPA with compile-lm --text=yes",
+    b"Trie Language Model": f"is PocketSphinx's binary format: {GIVE_ARPA}",
+    b"\xd6\xfd\xb2\x7e": f"is a transducer of OpenFst: {GIVE_ARPA}",
+    b"BZh": "is compressed by bzip2: unpack it, or compress it by gzip or xz",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd: unpack it, or compress it by gzip or xz",
+    b"PK\x03\x04": "is a ZIP archive: unpack it",
+}
+
+
+LONGEST_MAGIC = 64
+
+
+def refuse_foreign(begin: bytes, path: str | Path) -> None:
+    """Raise ``LanguageModelError`` for a file that begins as those of other programs do."""
+    for magic, fault in FOREIGN.items():
+        if begin.startswith(magic):
+            raise LanguageModelError(f"{path}: {fault}")
+
+
 def load_model(path: str | Path) -> NgramModel:
     """Load a model from a binary file, which is mapped (``open_model``), or from an ARPA file, which is read.
 
@@ -42,10 +67,11 @@ def load_model(path: str | Path) -> NgramModel:
     """
     try:
         with Path(path).open("rb") as file:
-            binary = file.read(len(MAGIC)) == MAGIC
+            begin = file.read(LONGEST_MAGIC)
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be read: {error.strerror}") from error
-    return open_model(path) if binary else read_arpa(path)
+    refuse_foreign(begin, path)
+    return open_model(path) if begin.startswith(MAGIC) else read_arpa(path)
 
 
 def quantise(model: NgramModel, bits: int) -> NgramModel:

@@ -6,7 +6,7 @@ A pronunciation is a tuple of phone symbols, as ``("HH", "AH", "L", "OW")``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -26,6 +26,14 @@ SPACE, NEWLINE = 0x20, 0x0A
 # White space other than single spaces and the ends of lines that are not empty.
 UNUSUAL = ("  ", "\n\n", " \n", "\n ", *"\0\t\r\v\f\x1c\x1d\x1e\x1f")
 VARIANT = re.compile(r"(.+)\(\d+\)")  # CMUdict writes a word's second pronunciation as tomato(2)
+
+PROBABILITY = re.compile(
+    r"(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+][0-9]+"
+)  # a bare 2 is X-SAMPA's ø
+_VOWELS = "AA AE AH AO AW AX AXR AY EH ER EY IH IX IY OW OY UH UW UX"
+_CONSONANTS = "B CH D DH DX EL EM EN F G HH JH K L M N NG P R S SH T TH V W WH Y Z ZH"
+ARPABET = frozenset(f"{_VOWELS} {_CONSONANTS} SIL SPN".split())
+ARPABET_SHARE = 0.75  # of a dictionary's phones; it may have a few of its own
 
 
 class LexiconError(UserError):
@@ -123,24 +131,40 @@ def make_lexicon(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
 
 
 def read_dictionary(path: str | Path) -> Lexicon:
-    """Read a pronouncing dictionary in the format of CMUdict: ``word PH PH ...``, variants as ``word(2)``.
+    """Read a pronouncing dictionary: ``word PH PH ...``, variants as ``word(2)`` or on lines of their own.
 
-    Words become lower case and phones lose their stress (``AH0`` is ``AH``). Comments, behind ``#`` and
-    on lines that begin with ``;;;``, are skipped. Raises ``LexiconError``, also where there are so many
-    phones that they are none.
+    Numbers with a decimal point behind the word are probabilities, as the Montreal Forced Aligner and Kaldi's
+    ``lexiconp.txt`` have them: the first orders a word's variants. Words become lower case; those
+    with one capital or some are kept as they are written, too. Phones of ARPABET, CMUdict's, become
+    capitals and lose their stress (``AH0`` is ``AH``); all others stay as they are, with tones and in
+    their case (X-SAMPA, IPA). Comments, behind ``#`` and on lines that begin with ``;;;``, are skipped.
+    Raises ``LexiconError``, also where there are so many phones that they are none.
     """
-    entries = []
+    entries: list[tuple[str, float, Pronunciation]] = []
+    numbers: list[tuple[int, Pronunciation]] = []
     for number, line in _number_lines(read_text(path, LexiconError)):
         if line.startswith(";;;"):
             continue
-        word, *phones = line.partition(" #")[0].lower().split() or [""]
-        bare = tuple(phone.rstrip("012").upper() for phone in phones)
-        if not all(bare) or not bare:
+        word, *fields = line.partition(" #")[0].split() or [""]
+        probability, phones = split_probabilities(fields)
+        if not phones:
             raise LexiconError(f"{path}:{number}: is not a word and its phones")
-        check_length(bare, path, number)
+        check_length(phones, path, number)
         variant = VARIANT.fullmatch(word)
-        entries.append((variant[1] if variant else word, bare))
-    lexicon = _make_filled_lexicon(entries, path)
+        entries.append((variant[1] if variant else word, probability, phones))
+        numbers.append((number, phones))
+    entries.sort(key=lambda entry: -entry[1])  # stable: without probabilities the order stays
+    if is_arpabet({phone for _, _, phones in entries for phone in phones}):
+        for number, phones in numbers:
+            if any(phone.isdigit() for phone in phones):
+                raise LexiconError(f"{path}:{number}: has a phone that is a number")
+        entries = [
+            (word, probability, tuple(_strip_stress(phone) for phone in phones))
+            for word, probability, phones in entries
+        ]
+    pairs = [(word.lower(), phones) for word, _, phones in entries]
+    pairs += [(word, phones) for word, _, phones in entries if word not in (word.lower(), word.upper())]
+    lexicon = _make_filled_lexicon(pairs, path)
     if len(lexicon.phones) > MOST_PHONES:
         raise LexiconError(
             f"{path}: is this a pronouncing dictionary, a word and its phones a line? It has "
@@ -150,20 +174,44 @@ def read_dictionary(path: str | Path) -> Lexicon:
     return lexicon
 
 
+def split_probabilities(fields: Sequence[str]) -> tuple[float, Pronunciation]:
+    """Split the probability of a pronunciation, by default 1, and those of silence from its phones."""
+    count = next((n for n, field in enumerate(fields) if not PROBABILITY.fullmatch(field)), len(fields))
+    return (float(fields[0]) if count else 1.0), tuple(fields[count:])
+
+
+def is_arpabet(phones: Set[str]) -> bool:
+    """Whether phones are ARPABET's, in any case and with stress; sets that tell cases apart are not."""
+    bare = {_strip_stress(phone) for phone in phones}
+    is_caseless = len({phone.casefold() for phone in phones}) == len(phones)
+    return is_caseless and len(bare & ARPABET) >= ARPABET_SHARE * len(bare)
+
+
+def _strip_stress(phone: str) -> str:
+    bare = phone.upper().rstrip("012")
+    return bare if bare in ARPABET else phone
+
+
 def read_lexicon(path: str | Path) -> Lexicon:
-    """Read what ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``."""
+    """Read what ``write_lexicon`` wrote; words and phones stay as they are. Raises ``LexiconError``.
+
+    Kaldi's ``lexiconp.txt`` is read, too; its probabilities order the variants.
+    """
     text = read_text(path, LexiconError)
     columns = _parse_columns(text)
     if columns is not None:
         return Lexicon(LazyWords(columns))
-    entries = []
+    entries: list[tuple[str, float, Pronunciation]] = []
     for number, line in _number_lines(text):
-        word, *phones = line.split()
+        word, *fields = line.split()
+        probability, phones = split_probabilities(fields)
         if not phones:
             raise LexiconError(f"{path}:{number}: {word[:50]!r} has no phones")
         check_length(phones, path, number)
-        entries.append((word, tuple(phones)))
-    return _make_filled_lexicon(entries, path)
+        entries.append((word, probability, phones))
+    if any(probability != 1 for _, probability, _ in entries):
+        entries.sort(key=lambda entry: (entry[0], -entry[1]))
+    return _make_filled_lexicon([(word, phones) for word, _, phones in entries], path)
 
 
 def check_length(phones: Sequence[str], path: str | Path, number: int) -> None:

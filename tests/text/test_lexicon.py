@@ -39,6 +39,43 @@ def test_a_dictionary_is_read(tmp_path):
     assert lexicon.phones == ("AA", "AH", "EY", "M", "OW", "R", "T", "Z")
 
 
+PROBABLE = (
+    "hello\t0.2\t0.2\t1.0\t1.0\tHH AH0 L OW1\nhello\t0.99\t0.1\t1.0\t1.0\tHH EH0 L OW1\nworld 0.5 W ER1 L D\n"
+)
+
+
+@pytest.mark.parametrize("read", [read_dictionary, read_lexicon])
+def test_probabilities_are_no_phones_and_order_the_variants(tmp_path, read):
+    """As the Montreal Forced Aligner and Kaldi's lexiconp.txt have them."""
+    lexicon = read(write_file(tmp_path / "mfa.dict", PROBABLE))
+    stress = {read_dictionary: "", read_lexicon: "0"}[read]
+    assert lexicon["hello"][0][:2] == ("HH", f"EH{stress}")
+    assert lexicon["hello"][1][:2] == ("HH", f"AH{stress}")
+    assert lexicon["world"][0][0] == "W"
+    assert not any("." in phone for phone in lexicon.phones)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["schön S 2: n", "Ökonom 2: k o n o: m", "so z o:", "offen O f @ n", "Sonne z O n @"],  # X-SAMPA
+        ["ma1 m a1", "ma2 m a2", "ma0 m a0", "ni3 n i3"],  # tones
+        ["thé t e", "chat ʃ a", "rue ʁ y"],  # IPA
+    ],
+)
+def test_phones_of_other_sets_stay_as_they_are(tmp_path, lines):
+    lexicon = read_dictionary(write_file(tmp_path / "other.dict", "\n".join(lines) + "\n"))
+    for line in lines:
+        word, *phones = line.split()
+        assert lexicon[word] == lexicon[word.lower()] == (tuple(phones),)
+
+
+def test_arpabet_in_small_letters_is_arpabet(tmp_path):
+    lexicon = read_dictionary(write_file(tmp_path / "x.dict", "go g ow1\nto t uw1\nSPOKEN_NOISE spn\n"))
+    assert lexicon["go"] == (("G", "OW"),)
+    assert lexicon["spoken_noise"] == (("SPN",),)
+
+
 def test_variants_that_differ_in_stress_alone_are_one(tmp_path):
     path = write_file(tmp_path / "some.dict", "present P R EH1 Z AH0 N T\npresent(2) P R EH0 Z AH1 N T\n")
     assert read_dictionary(path)["present"] == (("P", "R", "EH", "Z", "AH", "N", "T"),)
