@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import io
 import os
 import sys
 from contextlib import suppress
@@ -19,7 +20,11 @@ from typing import NoReturn
 import click
 
 from asr import __version__
+from asr.core.files import quote_path
 from asr.errors import UserError
+
+INTERRUPTED = 130  # the exit status after Ctrl-C, as in shells
+FIRST_FREE = 3  # the number of the first file that is no standard stream
 
 VERBS = {
     "transcribe": "Turn recordings into text.",
@@ -72,25 +77,58 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1."""
+    """Run the command line; a ``UserError`` ends in one line on stderr and exit status 1.
+
+    Wrong usage is 2, as of every program by click, and Ctrl-C 130, as in shells.
+    """
+    replace_closed_streams()
     with suppress(RuntimeError, ValueError, OSError):  # no stderr, or none of the system's
         faulthandler.enable()  # a crash in compiled code says where it was
     # Where torch is used: oneDNN keeps what it makes for each shape of a batch. Recordings have many; that
     # was half a gigabyte.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     try:
-        cli(prog_name="asr")
+        status = cli(prog_name="asr", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        exit_with_message("interrupted", INTERRUPTED)
     except UserError as error:
         exit_with_message(str(error))
     except OSError as error:  # a full disk, a folder that may not be written to
-        exit_with_message(f"{error.filename or 'output'}: {error.strerror}" if error.strerror else str(error))
+        name = quote_path(error.filename or "output")
+        exit_with_message(f"{name}: {error.strerror}" if error.strerror else str(error))
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def exit_with_message(message: str) -> NoReturn:
+def exit_with_message(message: str, status: int = 1) -> NoReturn:
     """Print what is wrong and exit."""
-    click.echo(f"asr: {message}", err=True)
+    with suppress(OSError):  # stderr may be closed
+        click.echo(f"asr: {message}", err=True)
     try:
         sys.stdout.flush()
     except OSError:  # Python must not try to write it again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
+    sys.exit(status)
+
+
+def replace_closed_streams() -> None:
+    """Give the program the standard streams that its caller has closed.
+
+    Otherwise a file that is opened next would get the number of one, and what a library prints. What is
+    written to a closed stdout is an error, as it is on a full disk; to a closed stderr it is lost. Names of
+    files that are not UTF-8 are printed as they are.
+    """
+    while (number := os.open(os.devnull, os.O_RDONLY)) < FIRST_FREE:
+        pass
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")

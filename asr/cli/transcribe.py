@@ -30,7 +30,7 @@ from asr.cli._options import (
     threads_option,
 )
 from asr.cli._progress import new_audio_bar
-from asr.core.files import write_text
+from asr.core.files import quote_path, write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcribe_recordings
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
@@ -59,12 +59,18 @@ class Recording:
 @click.argument("audio", nargs=-1, required=True, type=click.Path())
 @model_option
 @click.option(
-    "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-    help="Write a file per recording there, instead of to stdout.",
+    "-o", "--out", metavar="DIR|FILE", type=click.Path(path_type=Path),
+    help="Write a file per recording there, instead of to stdout; of one recording, write this file, whose "
+    "ending tells the format.",
 )  # fmt: skip
 @click.option(
-    "-f", "--output-format", default="txt", type=click.Choice([*FORMATS, "all"]), help="Output format."
+    "-f", "--output-format", type=click.Choice([*FORMATS, "all"]), help="Output format.  [default: txt]"
 )
+@click.option(
+    "--n-best", type=click.IntRange(1), metavar="N",
+    help="Print the N best texts of each recording, best first, each behind its score (natural logarithm); "
+    "for sentences.",
+)  # fmt: skip
 @click.option("--skip-existing", is_flag=True, help="Skip recordings whose output is in DIR already.")
 @click.option("--word-timestamps", is_flag=True, help="In srt, vtt and tsv: one entry per word.")
 @click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
@@ -92,7 +98,8 @@ def transcribe(
     audio: tuple[str, ...],
     model: str,
     out: Path | None,
-    output_format: str,
+    output_format: str | None,
+    n_best: int | None,
     skip_existing: bool,
     word_timestamps: bool,
     max_line_width: int,
@@ -111,6 +118,10 @@ def transcribe(
     file's name, a tab and the text. json and jsonl hold the times and the confidence of every word. A
     recording that cannot be read is named on stderr, the others are transcribed, and the exit status is 1.
     """
+    if n_best is not None and (out is not None or output_format is not None or skip_existing):
+        raise click.UsageError("--n-best prints texts: it goes without -o, -f and --skip-existing.")
+    target, out = split_target(out, output_format)
+    output_format = output_format or (target.suffix[1:].lower() if target is not None else "txt")
     formats = list(FORMATS) if output_format == "all" else [output_format]
     layout = Layout(max_line_width, max_line_count, word_timestamps)
     if rate is not None and STDIN not in audio:
@@ -124,7 +135,11 @@ def transcribe(
         click.echo(f"asr: {failure}", err=True)
 
     several = len(audio) > 1 or len(recordings) > 1
+    if several and target is not None:
+        raise click.UsageError(f"{target} is one file: several recordings need -o DIR.")
     outputs = {} if out is None else name_outputs(recordings, out, formats)
+    if target is not None:
+        outputs = {recording.path: {output_format: target} for recording in recordings}
     titles = name_in_ctm(recordings)
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
@@ -132,6 +147,9 @@ def transcribe(
     try:
         if recordings:
             recognizer = open_for_transcription(model, device, compute_type, threads, search)
+            if n_best is not None:
+                tally.failed += print_alternatives(recognizer, recordings, n_best, rate, several)
+                recordings = []
             tally.started = time.monotonic()
             config = LongformConfig(vad, batch_size)
             for recording, outcome in transcribe_all(recognizer, recordings, config, rate):
@@ -139,7 +157,7 @@ def transcribe(
                 if isinstance(outcome, UserError):
                     click.echo(f"asr: {outcome}", err=True)
                 elif out is None:
-                    click.echo(format_for_stdout(outcome, output_format, layout, several), nl=False)
+                    print_result(format_for_stdout(outcome, output_format, layout, several))
                 else:
                     write_outputs(outcome, outputs[recording.path], layout)
                 if isinstance(outcome, Transcript) and not outcome.text:
@@ -156,6 +174,21 @@ def transcribe(
         sys.exit(INTERRUPTED if tally.interrupted else 1)
 
 
+def split_target(out: Path | None, output_format: str | None) -> tuple[Path | None, Path | None]:
+    """The file that ``-o`` names, if it names one, and the folder to write into.
+
+    A name that is no folder yet and ends as a format does is a file.
+    """
+    if out is None or out.is_dir() or output_format == "all" or out.suffix[1:].lower() not in FORMATS:
+        if out is not None and out.exists() and not out.is_dir():
+            endings = ", ".join(f".{name}" for name in FORMATS)
+            raise click.UsageError(
+                f"{quote_path(out)} is a file: give a folder, or a name that ends in {endings}."
+            )
+        return None, out
+    return out, out.parent
+
+
 # --- what to transcribe ---------------------------------------------------------------------------
 
 
@@ -167,7 +200,7 @@ def find_recordings(arguments: Sequence[str]) -> tuple[list[Recording], list[str
         recordings += below
         if not below:
             kind = "folder holds no recordings" if Path(argument).is_dir() else "pattern matches no file"
-            failures.append(f"{argument}: this {kind}")
+            failures.append(f"{quote_path(argument)}: this {kind}")
     return recordings, failures
 
 
@@ -269,13 +302,39 @@ def copy_stdin(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
 def format_for_stdout(transcript: Transcript, output_format: str, layout: Layout, named: bool) -> str:
     """Format a transcript for stdout, with its name where it is one of several."""
     if output_format == "txt" and named:
-        return f"{transcript.audio}\t{transcript.text}\n"
+        return f"{quote_path(transcript.audio)}\t{transcript.text}\n"
     return FORMATS[output_format](transcript, layout)
+
+
+def print_alternatives(
+    recognizer: Recognizer, recordings: Sequence[Recording], count: int, rate: int | None, named: bool
+) -> int:
+    """Print the best texts of each recording with their scores; return how many cannot be read."""
+    failed = 0
+    with copy_stdin(rate, STDIN in [recording.path for recording in recordings]) as stdin:
+        for recording in recordings:
+            try:
+                found = recognizer.alternatives(stdin if recording.path == STDIN else recording.path, count)
+            except AudioError as error:
+                click.echo(f"asr: {error}", err=True)
+                failed += 1
+                continue
+            name = f"{quote_path(recording.path)}\t" if named else ""
+            print_result("".join(f"{name}{result.score:.3f}\t{result.text}\n" for result in found))
+    return failed
+
+
+def print_result(text: str) -> None:
+    """Print to stdout at once, so that nothing is done for nobody; raises ``OSError`` where that fails."""
+    click.echo(text, nl=False)
+    sys.stdout.flush()
 
 
 def describe_silence(transcript: Transcript, vad: bool) -> str:
     """Describe a transcript without words."""
-    return f"{transcript.audio}: no words found{'; if somebody speaks, try --no-vad' if vad else ''}"
+    return (
+        f"{quote_path(transcript.audio)}: no words found{'; if somebody speaks, try --no-vad' if vad else ''}"
+    )
 
 
 def write_outputs(transcript: Transcript, files: dict[str, Path], layout: Layout) -> None:
@@ -284,7 +343,7 @@ def write_outputs(transcript: Transcript, files: dict[str, Path], layout: Layout
         try:
             write_text(path, FORMATS[kind](transcript, layout))
         except OSError as error:  # no other recording could be written to a full disk either
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{quote_path(path)}: cannot be written: {error.strerror}") from error
 
 
 @dataclass

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asr.errors import UserError
 
+LONGEST_STEM = 24  # characters of a name in that of its temporary file: names have 255 bytes at most
 MOST_TEXT_BYTES = 1 << 29  # of a text that is read as a whole: ten million utterances, thirty million words
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -98,7 +99,9 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The ending stays last: libraries that choose the format by it (numpy, matplotlib) still can.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:LONGEST_STEM]}-", suffix=path.suffix, dir=path.parent
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary

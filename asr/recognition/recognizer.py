@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asr.audio.arrays import to_wav
 from asr.audio.sources import AudioError, Source
 from asr.core.config import from_table, to_table
 from asr.errors import UserError
@@ -103,11 +104,19 @@ class Recognizer:
         """Transcribe arrays of samples at ``sample_rate`` as one batch."""
         return self.search(next(self.log_probs([samples])))
 
-    def transcribe(self, source: Source, vad: bool = LongformConfig.vad) -> Transcript:
+    def transcribe(
+        self, source: Source | np.ndarray, rate: int | None = None, *, vad: bool = LongformConfig.vad
+    ) -> Transcript:
         """Transcribe a recording of any length; with ``vad``, only the parts with speech in them.
 
-        Raises ``AudioError`` when the recording cannot be read.
+        An array of samples, ``(samples,)`` or ``(samples, channels)``, goes with its ``rate`` in hertz;
+        floats have full scale 1, integers that of their type. Raises ``AudioError`` when the recording cannot
+        be read.
         """
+        if isinstance(source, np.ndarray):
+            source = to_wav(source, rate)
+        elif rate is not None:
+            raise TypeError("a file tells its own rate; give one only with an array of samples")
         return next(self.transcribe_all([source], vad))
 
     def transcribe_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from asr import __version__
 from asr.transcript.values import AlignedText, Segment, Transcript, Word
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
 READABLE_SECONDS = 0.8  # a cue stays at least this long where the next one leaves it the time
 
@@ -41,19 +43,19 @@ def format_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
 
 def format_json(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything, indented for people."""
-    return json.dumps(_make_table(transcript), ensure_ascii=False, indent=2) + "\n"
+    return _dump_json(_make_table(transcript), indent=2)
 
 
 def format_jsonl(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything on one line, so that many transcripts make one file."""
-    return json.dumps(_make_table(transcript), ensure_ascii=False) + "\n"
+    return _dump_json(_make_table(transcript))
 
 
 def format_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """SubRip subtitles: numbered cues, a comma before the milliseconds."""
     return "".join(
         f"{number}\n{_format_clock(cue.start, ',')} --> {_format_clock(cue.end, ',')}\n"
-        + "\n".join(cue.lines)
+        + "\n".join(map(_escape_srt, cue.lines))
         + "\n\n"
         for number, cue in enumerate(make_cues(transcript, layout), start=1)
     )
@@ -75,7 +77,9 @@ def format_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
         rows = [(cue.start, cue.end, *cue.lines) for cue in make_cues(transcript, layout)]
     else:
         rows = [(_to_milliseconds(s.start), _to_milliseconds(s.end), s.text) for s in transcript.segments]
-    return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in rows)
+    return "start\tend\ttext\n" + "".join(
+        f"{start}\t{end}\t{_escape_cell(text)}\n" for start, end, text in rows
+    )
 
 
 def format_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
@@ -130,7 +134,7 @@ def format_alignment_json(aligned: AlignedText) -> str:
     """Everything, indented for people; each word holds its units."""
     words = [asdict(word.word) | {"units": [asdict(unit) for unit in word.units]} for word in aligned.words]
     keys = {"audio": aligned.audio, "text": aligned.text} | asdict(aligned) | {"words": words}
-    return json.dumps(_round_numbers(keys | {"version": __version__}), ensure_ascii=False, indent=2) + "\n"
+    return _dump_json(_round_numbers(keys | {"version": __version__}), indent=2)
 
 
 ALIGNMENT_FORMATS: dict[str, Callable[[AlignedText], str]] = {
@@ -171,7 +175,7 @@ def _format_seconds(seconds: float) -> str:
 
 
 def _format_ctm(recording: str, words: Iterable[Word]) -> str:
-    name = "_".join(recording.split()) or "-"
+    name = "".join(c if c.isprintable() else "_" for c in "_".join(recording.split())) or "-"
     return "".join(
         f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
         for word in words
@@ -233,6 +237,17 @@ def _format_clock(milliseconds: int, point: str) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
 
 
+def _escape_srt(text: str) -> str:
+    """SubRip has no escapes: an arrow in a text would begin a cue."""
+    return " ".join(text.split()).replace("-->", "->")
+
+
+def _escape_cell(text: str) -> str:
+    """A cell on one line; an apostrophe before what a spreadsheet would compute."""
+    text = " ".join(text.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -245,6 +260,12 @@ def _make_table(transcript: Transcript) -> dict[str, object]:
         {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
     )
     return {key: _round_numbers(value) for key, value in keys.items()}
+
+
+def _dump_json(value: object, indent: int | None = None) -> str:
+    """JSON in UTF-8; a name that is not UTF-8 has the escapes with which Python opens the file again."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
+    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _round_numbers(value: object) -> object:

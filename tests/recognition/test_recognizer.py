@@ -134,6 +134,8 @@ def test_an_unreadable_recording_is_named(model, tmp_path):
 
 def test_arguments_of_the_wrong_type_are_refused(model):
     with pytest.raises(TypeError, match=r"ndarray is no recording: .* transcribe_samples"):
+        next(model.transcribe_all([np.zeros(16000, np.float32)]))
+    with pytest.raises(asr.UserError, match="rate in hertz"):
         model.transcribe(np.zeros(16000, np.float32))
     with pytest.raises(TypeError, match="takes a list of recordings"):
         list(model.transcribe_all(str(SAMPLES[0])))

@@ -1,0 +1,39 @@
+"""Samples in memory as the bytes of a recording, so that they go the way of every recording."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from asr.audio.sources import AudioError
+
+RATES = range(1000, 1_000_001)  # hertz
+IEEE_FLOAT = 3
+
+
+def to_wav(samples: np.ndarray, rate: int | None) -> bytes:
+    """Make the bytes of a WAV file of samples, ``(samples,)`` or ``(samples, channels)``.
+
+    Floating-point numbers have full scale 1, whole ones that of their type. Raises ``AudioError`` for an
+    array that holds no sound, and where ``rate`` (hertz) is missing.
+    """
+    if rate is None or rate not in RATES:
+        raise AudioError(f"audio samples: give their rate in hertz, {RATES[0]} to {RATES[-1]}, not {rate}")
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or not samples.size or (samples.ndim == 2 and samples.shape[1] > 64):
+        raise AudioError(
+            f"audio samples: an array of shape {samples.shape} is not (samples,) or (samples, channels)"
+        )
+    if samples.dtype.kind == "i":
+        samples = samples / np.float32(-float(np.iinfo(samples.dtype).min))
+    elif samples.dtype.kind != "f":
+        raise AudioError(f"audio samples: they cannot be of type {samples.dtype}; use float32 or int16")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    content = np.ascontiguousarray(samples, "<f4").tobytes()
+    if len(content) >= 1 << 32:
+        raise AudioError("audio samples: too many for one array; write them to a file")
+    layout = struct.pack("<IHHIIHH", 16, IEEE_FLOAT, 1, rate, 4 * rate, 4, 32)
+    head = b"WAVEfmt " + layout + struct.pack("<4sI", b"data", len(content))
+    return struct.pack("<4sI", b"RIFF", min(len(head) + len(content), (1 << 32) - 1)) + head + content
