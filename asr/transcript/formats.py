@@ -78,7 +78,7 @@ def format_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
     else:
         rows = [(_to_milliseconds(s.start), _to_milliseconds(s.end), s.text) for s in transcript.segments]
     return "start\tend\ttext\n" + "".join(
-        f"{start}\t{end}\t{_escape_cell(text)}\n" for start, end, text in rows
+        f"{start}\t{end}\t{_escape_cell(str(text))}\n" for start, end, text in rows
     )
 
 
@@ -245,7 +245,7 @@ def _escape_srt(text: str) -> str:
 def _escape_cell(text: str) -> str:
     """A cell on one line; an apostrophe before what a spreadsheet would compute."""
     text = " ".join(text.split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.lstrip("'").startswith(("=", "+", "-", "@")) else text
 
 
 def _escape(text: str) -> str:

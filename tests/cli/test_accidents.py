@@ -75,7 +75,8 @@ def test_ctrl_c_before_anything_is_done_is_130_and_one_line():
     )
     done = subprocess.run(
         [sys.executable, "-c", ready, "models"], capture_output=True, text=True,
-        cwd=Path(__file__).parents[2], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        cwd=Path(__file__).parents[2],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert done.returncode == 130
     assert done.stderr.strip().splitlines() == ["asr: interrupted"]

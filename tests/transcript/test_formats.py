@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -155,7 +156,8 @@ def test_every_word_can_have_its_own_cue(transcript):
 def test_tsv_reads_back(transcript, layout):
     written = FORMATS["tsv"](transcript, layout)
     rows = list(csv.DictReader(io.StringIO(written), delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert " ".join(row["text"] for row in rows).split() == words_of(transcript)
+    texts = [re.sub(r"^'(?='*[=+@-])", "", row["text"]) for row in rows]
+    assert " ".join(texts).split() == words_of(transcript)
     times = [tuple(timedelta(milliseconds=int(row[key])) for key in ("start", "end")) for row in rows]
     check_times(times, transcript.duration)
 
