@@ -1,50 +1,61 @@
 """Any audio file, or its bytes, to mono float32 samples at the rate asked for.
 
-soundfile reads most of them, ``media.py`` the rest. soundfile is imported where it is used: training
-from cached samples must run on machines without it.
+``integrity.examine`` finds out what a file is. soundfile reads what it reads whole, ``media`` the rest and
+what soundfile gives up. soundfile is imported where it is used: training from cached samples must run on
+machines without it.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
-from asr.audio.integrity import (
-    check_ogg,
-    check_rate,
-    check_size,
-    check_wav,
-    has_frame_count,
-    is_at_mp3_frame,
-    recognise_format,
-)
-from asr.audio.media import DEMUXERS, MediaError, open_media, read_stated_seconds
+from asr.audio.integrity import Examination, check_rate, examine
+from asr.audio.media import MediaError, SoundTrack, is_readable, open_media, read_stated_seconds
 from asr.audio.resampling import make_resampler, resample
-from asr.audio.sources import AudioError, Source, name_source, open_source
+from asr.audio.sources import AudioError, Source, WindowFile, guard_library, name_source, open_source
 
 SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 LOUDEST = 1e10  # beyond any scale in use; energies of such samples still fit into float32
 MAX_SECONDS = 1e9  # beyond any recording; times any rate it is still finite
 BLOCK_SAMPLES = 1 << 18
+CANCELLED_SHARE = 0.02  # of the power of two channels is left in their mean where one is turned around
+
+Report = Callable[
+    [str], object
+]  # is told what of a recording is missing, or something worth knowing; may raise
 
 # Encodings in which libsndfile seeks to the very sample. After a seek in MP3, Opus or Vorbis the
 # decoder lacks what came before: it is off by as much as 0.03 in the first samples.
 SEEKABLE = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 
 
+def refuse(fault: str) -> None:
+    """Raise what is missing of a recording as an ``AudioError``."""
+    raise AudioError(fault)
+
+
+def ignore(note: str) -> None:
+    """Say nothing of what is worth knowing."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """An open recording; ``frames`` is the length its header promises, ``None`` if it promises none."""
+    """An open recording; ``frames`` is the length its header promises, ``None`` if it promises none.
 
-    file: IO[bytes]
+    ``report`` is told what of it is missing.
+    """
+
+    files: tuple[WindowFile, ...]
     sound: Any  # soundfile.SoundFile, or the part of it that asr.audio.media.SoundTrack has
     frames: int | None
+    report: Report
 
 
 def read_audio(
@@ -53,10 +64,10 @@ def read_audio(
     """Samples of a recording or of a stretch of it, channels averaged.
 
     WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU and SPHERE are recognised by their content, whatever
-    the name ends in; so are AAC, MP4 (m4a), Matroska (mkv, webm) and WMA, which need PyAV or ffmpeg.
+    the name ends in; so are AAC, MP4 (m4a), Matroska (mkv, webm), WMA and others, which need PyAV or ffmpeg.
 
     Args:
-        source: a path, the bytes of a whole file, or a file that can seek.
+        source: a path, the bytes of a whole file, or an open file.
         rate: hertz of the samples returned; other recordings are resampled (soxr, high quality).
         start: seconds into the recording at which the stretch begins.
         duration: its length in seconds; ``None`` means to the end.
@@ -66,8 +77,8 @@ def read_audio(
 
     Raises:
         AudioError: the file is missing, empty, truncated or not audio, has no samples or only such
-            as are not finite, or ends before the stretch does. (Two kinds of truncated files pass for
-            whole: an MP3 without Xing header, and a FLAC of unstated length cut between two frames.)
+            as are not finite, or ends before the stretch does. (Files that end between two frames or pages
+            pass for whole where nothing in them tells their length.)
     """
     with open_recording(source) as recording:
         check_stretch(start, duration)
@@ -85,17 +96,31 @@ def read_audio(
     return samples if own_rate == rate else resample(samples, own_rate, rate)
 
 
-def stream_audio(source: Source, rate: int = 16000) -> Iterator[np.ndarray]:
+def stream_audio(
+    source: Source,
+    rate: int = 16000,
+    channel: int | None = None,
+    report: Report = refuse,
+    remark: Report = ignore,
+) -> Iterator[np.ndarray]:
     """The samples of a whole recording in blocks, which together are those of ``read_audio``.
 
     However long the recording is, only a few seconds of it are in memory. Raises ``AudioError`` as
     ``read_audio`` does; what is wrong with the end shows only there.
+
+    Args:
+        channel: the one to read, counted from 0; ``None`` means the mean of all.
+        report: is told what of the recording is missing. Where it raises nothing, what is there comes out.
+        remark: is told what else is worth knowing.
     """
-    with open_recording(source) as recording:
+    with open_recording(source, report, remark) as recording:
         resampler = make_resampler(recording.sound.samplerate, rate)
+        mixer = Mixer(channel, remark)
+        if channel is not None and channel >= recording.sound.channels:
+            raise AudioError(f"has no channel {channel + 1}: it has {recording.sound.channels}")
         end, is_usable = 0, False
-        for block in decode_blocks(recording.sound):
-            samples = average_channels(block)
+        for block in decode_blocks(recording):
+            samples = mixer.mix(block)
             is_usable |= make_finite(samples)
             end += len(block)
             yield resampler(samples, last=False)
@@ -107,6 +132,12 @@ def stream_audio(source: Source, rate: int = 16000) -> Iterator[np.ndarray]:
         yield resampler(np.zeros(0, np.float32), last=True)
 
 
+def count_channels(source: Source) -> int:
+    """How many channels a recording has; raises ``AudioError`` where it cannot be opened."""
+    with open_recording(source, ignore) as recording:
+        return recording.sound.channels
+
+
 def measure_duration(source: Source) -> float:
     """Seconds in a recording, from its header or, where that does not tell, by decoding it all.
 
@@ -115,7 +146,7 @@ def measure_duration(source: Source) -> float:
     with open_recording(source) as recording:
         frames = recording.frames
         if frames is None:
-            frames = sum(map(len, decode_blocks(recording.sound)))
+            frames = sum(map(len, decode_blocks(recording)))
             check_end(recording, frames)
         if frames == 0:
             raise AudioError("holds no samples")
@@ -128,10 +159,11 @@ def read_stated_duration(source: Source) -> float | None:
     Raises ``AudioError`` where the file cannot be opened as a recording.
     """
     with name_faults(source), open_source(source) as raw:
-        kind = recognise_format(raw)
-        if kind in DEMUXERS:
-            return read_stated_seconds(raw, kind)
-    with open_recording(source) as recording:
+        found = examine(raw)
+        if found.needs_media:
+            file = WindowFile(raw, found.parts[0].begin, found.parts[-1].end)
+            return read_stated_seconds(file, found.kind)
+    with open_recording(source, ignore) as recording:
         return None if recording.frames is None else recording.frames / recording.sound.samplerate
 
 
@@ -170,49 +202,97 @@ def name_faults(source: Source) -> Iterator[None]:
 
 
 @contextmanager
-def open_recording(source: Source) -> Iterator[Recording]:
-    """The recording, checked to be whole as far as that shows before it is decoded.
+def open_recording(source: Source, report: Report = refuse, remark: Report = ignore) -> Iterator[Recording]:
+    """The recording; ``report`` is told what of it is missing as far as that shows before it is decoded.
 
     Whatever goes wrong in here or in the block that uses it becomes an ``AudioError`` that begins
     with the name of the source; messages raised on the way leave the name out.
     """
     with name_faults(source), open_source(source) as raw:
-        raw.seek(0)
-        kind = recognise_format(raw)
-        if kind in DEMUXERS:
-            with open_media(raw, kind) as track:
-                check_rate(track.samplerate)
-                yield Recording(raw, track, None)
-            return
-        with open_soundfile(raw, kind) as recording:
-            yield recording
+        found = examine(raw)
+        for fault in found.faults:
+            report(fault)
+        for note in found.notes:
+            remark(note)
+        with ExitStack() as stack:
+            yield open_reader(stack, raw, found, report)
 
 
-@contextmanager
-def open_soundfile(raw: IO[bytes], kind: str) -> Iterator[Recording]:
-    """A recording of one of the kinds that libsndfile reads."""
+def open_reader(stack: ExitStack, raw: IO[bytes], found: Examination, report: Report) -> Recording:
+    """Open a file with the library that reads all of it; ``stack`` closes it."""
+    files = tuple(WindowFile(raw, part.begin, part.end, part.place, part.new) for part in found.parts)
+    # Without FFmpeg, what libsndfile finds has to do, as far as it says when that is not all.
+    if not found.needs_media or (found.kind in ("MP3", "WAV") and not is_readable()):
+        try:
+            return open_soundfile(stack, files, found.kind, report)
+        except AudioError as refusal:
+            if not is_readable() or len(files) > 1:
+                raise
+            try:
+                return open_ffmpeg(stack, raw, found, report)
+            except MediaError:
+                raise refusal from None
+    return open_ffmpeg(stack, raw, found, report)
+
+
+def open_ffmpeg(stack: ExitStack, raw: IO[bytes], found: Examination, report: Report) -> Recording:
+    """A recording that FFmpeg reads."""
+    file = WindowFile(
+        raw, found.parts[0].begin, found.parts[-1].end, found.parts[0].place, found.parts[0].new
+    )
+    is_reported = bool(found.faults)  # once is enough
+    track = stack.enter_context(open_media(file, found.kind, ignore if is_reported else report, found.codec))
+    check_rate(track.samplerate)
+    return Recording((file,), track, None, report)
+
+
+def open_soundfile(stack: ExitStack, files: tuple[WindowFile, ...], kind: str, report: Report) -> Recording:
+    """A recording of one of the kinds that libsndfile reads, perhaps several files one behind the other."""
     import soundfile
 
-    file = check_wav(raw) if kind == "WAV" else raw
-    if kind == "OGG":
-        check_ogg(file)
-    if kind in ("AIFF", "AU", "NIST"):
-        check_size(file, kind)
-    is_counted = kind != "MP3" or has_frame_count(file)
-    file.seek(0)
+    sounds = []
     try:
-        with soundfile.SoundFile(file) as sound:
-            if not sound.format.startswith(kind):
-                raise AudioError(f"is {sound.format} behind an ID3 tag; convert it to WAV or FLAC")
+        for file in files:
+            with guard_library(file):
+                sound = stack.enter_context(soundfile.SoundFile(file))
             check_rate(sound.samplerate)
             # soundfile seeks after every read, which spoils the next samples of an MP3 and fails
             # in a FLAC of unstated length; it does not when it believes that it cannot.
             sound.seekable = lambda: False
-            is_stated = is_counted and sound.frames < 1 << 62  # 2^63 - 1 is libsndfile's word for "unknown"
-            yield Recording(file, sound, sound.frames if is_stated else None)
+            sounds.append(sound)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().rstrip(".")
         raise AudioError(f"is damaged, truncated or of an unknown kind ({reason})") from error
+    if len({(sound.samplerate, sound.channels) for sound in sounds}) > 1:
+        raise AudioError("is joined from recordings of several rates; convert them to one WAV or FLAC")
+    # 2^63 - 1 is libsndfile's word for "unknown"
+    frames = (
+        sum(sound.frames for sound in sounds) if all(sound.frames < 1 << 62 for sound in sounds) else None
+    )
+    return Recording(files, sounds[0] if len(sounds) == 1 else JoinedSound(sounds), frames, report)
+
+
+class JoinedSound:
+    """Recordings one behind the other as one, with what is used here of ``soundfile.SoundFile``."""
+
+    subtype = ""  # no seeking
+
+    def __init__(self, sounds: Sequence[Any]) -> None:
+        self.sounds = list(sounds)
+        self.format, self.samplerate, self.channels = (
+            sounds[0].format, sounds[0].samplerate, sounds[0].channels,
+        )  # fmt: skip
+        self.frames = min(sum(sound.frames for sound in sounds), (1 << 63) - 1)
+
+    def read(self, frames: int, dtype: str, always_2d: bool, out: np.ndarray) -> np.ndarray:
+        """The next ``(frames, channels)`` samples, in ``out``; fewer at the end."""
+        end = 0
+        while end < frames and self.sounds:
+            piece = self.sounds[0].read(frames - end, dtype=dtype, always_2d=always_2d, out=out[end:frames])
+            end += len(piece)
+            if not len(piece):
+                self.sounds.pop(0)
+        return out[:end]
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -236,19 +316,47 @@ def read_stretch(recording: Recording, first: int, last: int | None) -> np.ndarr
         if first >= recording.frames:
             return np.zeros(0, np.float32)
         if recording.sound.subtype in SEEKABLE:
-            end = recording.sound.seek(first)
+            with guard_library(*recording.files):
+                end = recording.sound.seek(first)
     parts = [np.zeros(0, np.float32)]
-    for block in decode_blocks(recording.sound, end, last):
-        parts.append(average_channels(block[max(0, first - end) :]))
+    mixer = Mixer()
+    for block in decode_blocks(recording, end, last):
+        parts.append(mixer.mix(block)[max(0, first - end) :])
         end += len(block)
     check_end(recording, end, last)
     return np.concatenate(parts)
 
 
-def average_channels(block: np.ndarray) -> np.ndarray:
-    """``(frames, channels)`` to ``(frames,)``."""
-    with np.errstate(all="ignore"):  # infinities meet: NaN is what is wanted
-        return block.mean(axis=1)
+@dataclass
+class Mixer:
+    """Channels to one: ``channel``, or the mean of all.
+
+    Two channels of which one is turned around (a balanced line read as stereo) cancel each other. Where that
+    is so, the second is turned back, and ``remark`` is told once.
+    """
+
+    channel: int | None = None
+    remark: Report = ignore
+    is_told: bool = False
+
+    def mix(self, block: np.ndarray) -> np.ndarray:
+        """``(frames, channels)`` to ``(frames,)``."""
+        if self.channel is not None:
+            return block[:, self.channel].copy()
+        with np.errstate(all="ignore"):  # infinities meet: NaN is what is wanted
+            mean = block.mean(axis=1)
+            if block.shape[1] != 2:
+                return mean
+            there, left = (float(np.mean(np.square(part, dtype=np.float64))) for part in (block, mean))
+            if not (there > 0 and left < CANCELLED_SHARE * there):
+                return mean
+            difference = (block[:, 0] - block[:, 1]) / 2
+            if float(np.mean(np.square(difference, dtype=np.float64))) < 0.9 * there:
+                return mean
+        if not self.is_told:
+            self.remark("has two channels that cancel each other; the second is turned around")
+            self.is_told = True
+        return difference
 
 
 def make_finite(samples: np.ndarray) -> bool:
@@ -258,33 +366,47 @@ def make_finite(samples: np.ndarray) -> bool:
     return not unusable.all()
 
 
-def decode_blocks(sound: Any, begin: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
-    """``(frames, channels)`` float32 blocks from frame ``begin``, where ``sound`` stands, up to ``last``.
+def decode_blocks(recording: Recording, begin: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
+    """``(frames, channels)`` float32 blocks from frame ``begin``, where it stands, up to ``last``.
 
     In blocks, because a header that lies about its length must not decide how much memory is taken.
     """
+    sound = recording.sound
     size = max(1, BLOCK_SAMPLES // sound.channels)
     left = (sound.frames if last is None else min(last, sound.frames)) - begin
     while left > 0:
         # One more than is wanted at the end, so that the decoder of an MP3 skips the silence that fills
-        # up the last frames; not many more, for check_end looks at where it stopped.
-        block = sound.read(size if size < left else left + 1, dtype="float32", always_2d=True)[:left]
+        # up the last frames.
+        block = read_block(recording, size if size < left else left + 1)[:left]
         if len(block) == 0:
             return
         yield block
         left -= len(block)
 
 
+def read_block(recording: Recording, frames: int) -> np.ndarray:
+    """The next ``(frames, channels)`` samples; those before damage, which is reported."""
+    if isinstance(recording.sound, SoundTrack):  # guards itself
+        return recording.sound.read(frames)
+    import soundfile
+
+    # libsndfile leaves in the array what it read before it found the damage; behind that, nothing is written.
+    out = np.full((frames, recording.sound.channels), np.nan, np.float32)
+    with guard_library(*recording.files):
+        try:
+            return recording.sound.read(frames, dtype="float32", always_2d=True, out=out)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip().rstrip(".")
+    recording.report(f"is damaged, truncated or of an unknown kind ({reason})")
+    return out[: np.isnan(out).all(axis=1).argmax()]
+
+
 def check_end(recording: Recording, end: int, last: int | None = None) -> None:
-    """Raise ``AudioError`` when decoding ended at frame ``end`` although there should be more.
+    """Report when decoding ended at frame ``end`` although there should be more.
 
     ``last`` is where the stretch ends; ``None`` means with the recording.
     """
-    if last is not None and end >= last:
-        return
-    if recording.frames is not None and end < recording.frames:
-        raise AudioError(f"is truncated: {end} of {recording.frames} samples are there")
-    # libsndfile stops at the length in the Xing header or, without one, at a guess from the first
-    # frame. The file stands where decoding ended; a frame there would be dropped in silence.
-    if recording.sound.format == "MP3" and is_at_mp3_frame(recording.file):
-        raise AudioError("goes on after the end that the header of this MP3 tells; convert it to WAV or FLAC")
+    if (last is None or end < last) and recording.frames is not None and end < recording.frames:
+        rate = recording.sound.samplerate
+        seconds = f"{end / rate:.2f} of {recording.frames / rate:.2f} seconds"
+        recording.report(f"is truncated: {seconds} are there")

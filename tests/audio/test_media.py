@@ -16,7 +16,7 @@ import soundfile
 from click.testing import CliRunner
 
 from asr.audio import media
-from asr.audio.integrity import BEGINNINGS, recognise_format
+from asr.audio.integrity import BEGINNINGS, measure_mp3_frame
 from asr.audio.reading import AudioError, measure_duration, read_audio, read_stated_duration
 from asr.audio.resampling import resample
 from asr.cli import cli
@@ -85,7 +85,7 @@ def test_every_kind_gives_the_tone_back(tmp_path, container, codec, rate, channe
 @every_kind
 def test_what_a_container_states_is_read_without_decoding(monkeypatch, container, codec, rate):
     content = encode(tone(rate), container, codec, rate)
-    monkeypatch.setattr(media, "decode_frames", lambda container: pytest.fail("decodes"))
+    monkeypatch.setattr(media.Decoder, "decode_frames", lambda decoder: pytest.fail("decodes"))
     stated = read_stated_duration(content)
     assert stated is None if container == "adts" else stated == pytest.approx(2.0, abs=0.15)
 
@@ -108,7 +108,7 @@ def test_the_sound_of_a_film_is_read_and_a_silent_film_has_none():
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
 def test_a_truncated_file_is_named(container, codec, rate, share):
     content = encode(tone(rate, seconds=3.0), container, codec, rate)
-    with pytest.raises(AudioError, match=r"audio bytes: (is (damaged, )?truncated|holds no)"):
+    with pytest.raises(AudioError, match=r"audio bytes: (is (damaged(,| or) )?truncated|holds no)"):
         read_audio(content[: int(share * len(content))])
 
 
@@ -117,8 +117,7 @@ def test_aac_and_mp3_are_told_apart():
         beginning = bytes([0xFF, second]) + bytes(14)
         layer, synchronised = second >> 1 & 3, second >= 0xF0  # MPEG 2.5, which MP3 may be, has one bit less
         assert bool(re.match(BEGINNINGS["AAC"], beginning)) == (synchronised and layer == 0)
-        if second >= 0xE2 and layer:
-            assert recognise_format(io.BytesIO(beginning)) == "MP3"
+        assert not (synchronised and layer == 0 and measure_mp3_frame(beginning))
     aac = encode(tone(16000), "adts", "aac", 16000)
     tag = b"ID3\4\0\0\0\0\x20\0" + bytes(4096)  # as radio streams have it
     np.testing.assert_array_equal(read_audio(tag + aac), read_audio(aac))
@@ -185,7 +184,7 @@ def test_an_installed_ffmpeg_is_used(ffmpeg, tmp_path):
     assert bytes.fromhex(told["content"]) == MEMO
     arguments = told["arguments"]
     assert "touch" not in " ".join(arguments)
-    assert "-protocol_whitelist file -f mov -i file:/" in " ".join(arguments)
+    assert "-protocol_whitelist file -max_pixels 1048576 -f mov -i file:/" in " ".join(arguments)
 
 
 @pytest.mark.parametrize(

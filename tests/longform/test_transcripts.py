@@ -249,11 +249,11 @@ def test_a_pause_ends_a_piece():
     cut = find_next_cut(make_flags(400, 100, 400), overlaps=False, final=False)
     assert (cut.begin, cut.end, cut.speech_goes_on) == (0, 400 + PADDING, False)
     speech = make_flags(400)
-    for silence in range(1, 2 * PADDING):  # a half of it belongs to the speech behind it
+    for silence in range(1, PAUSE):
         assert (
             find_next_cut(np.concatenate([speech, ~make_flags(silence)]), overlaps=False, final=False) is None
         )
-    cut = find_next_cut(np.concatenate([speech, ~make_flags(2 * PADDING)]), overlaps=False, final=False)
+    cut = find_next_cut(np.concatenate([speech, ~make_flags(PAUSE)]), overlaps=False, final=False)
     assert cut.end == 400 + PADDING
 
 

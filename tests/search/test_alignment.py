@@ -351,7 +351,7 @@ def test_a_long_recording_is_aligned_as_its_parts_are():
     once = model.align(STRING, text).words
     long = model.align(joined, " ".join([text] * many), heard.append).words
     seconds = many * len(samples) / model.sample_rate
-    assert seconds <= sum(heard) < 1.3 * seconds  # pieces overlap
+    assert 0.8 * seconds <= sum(heard) < 1.3 * seconds  # pieces overlap, silence is left out
     assert len(long) == many * len(once)
     for place, word in enumerate(long):
         repeat, number = divmod(place, len(once))
