@@ -6,7 +6,9 @@
 CORPORA_DIR holds the folders that `SOURCES` lists, each laid out as it is published, or with a
 `manifest.jsonl` of its own; what is missing is left out with a warning, so that a person with LibriSpeech
 alone can begin. Speech without transcripts lies in `untranscribed/NAME`, what a teacher heard in it in
-`labels/NAME.jsonl` (`id`, `text`, `score`). Writes, texts in `letters-v1`:
+`labels/NAME.jsonl`: `id`, `text`, `score` and, where they are known, `no_speech` (the probability that nobody
+speaks) and `disagreement` (the share of the text's phones that another model hears otherwise). Writes, texts
+in `letters-v1`:
 
 - `train.jsonl`, and its random subsets `train-2h.jsonl` and `train-5h.jsonl` for a learning curve;
 - `dev-tune.jsonl` and `dev-report.jsonl` (LibriSpeech dev-clean, by speaker), `cv-dev.jsonl` (by
@@ -50,9 +52,14 @@ SILENCE_SECONDS = 4.0
 LONGEST_SECONDS = 25.0  # a few clips this long would set the length of a whole batch
 SUBSET_HOURS = (2, 5)
 
-# A teacher's labels: its mean log probability of a token, and how often it may say the same again.
+# A teacher's labels: its mean log probability of a token, how often it may say the same again, how sure it
+# may be that nobody speaks, and how far another model may be from it.
 LOWEST_SCORE = -0.5
 MOST_REPETITIONS = 3
+MOST_NO_SPEECH = 0.5
+MOST_DISAGREEMENT = 0.6
+SHORTEST_LOOP = 3  # words
+JUDGEMENTS = ("score", "no_speech", "disagreement")  # of a label
 
 Sets = dict[str, list[Utterance]]
 
@@ -183,15 +190,26 @@ def read_labels(path: Path) -> list[Utterance]:
         raise CorpusError(f"{path}: is not there: what a teacher heard")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
-        Utterance(row["id"], "", text=row["text"], extra={k: row[k] for k in ("score", "heard") if k in row})
+        Utterance(row["id"], "", text=row["text"], extra={key: row[key] for key in JUDGEMENTS if key in row})
         for row in rows
     ]
 
 
 def labelled(utterance: Utterance, label: Utterance) -> Utterance:
     """Speech with a teacher's words."""
-    extra = {"teacher_score": label.extra.get("score", 0.0)}
-    return replace(utterance, text=label.text, extra=extra)
+    judged = {f"teacher_{key}": value for key, value in ({"score": 0.0} | label.extra).items()}
+    return replace(utterance, text=cut_loop(label.text), extra=judged)
+
+
+def cut_loop(text: str) -> str:
+    """The text once where a teacher went round in a circle and said all of it again, at last in part."""
+    words = text.split()
+    for size in range(SHORTEST_LOOP, len(words) // 2 + 1):
+        if len(set(words[:size])) > 1 and all(
+            word == words[place % size] for place, word in enumerate(words)
+        ):
+            return " ".join(words[:size])
+    return text
 
 
 def all_sets(corpora_folder: Path, out: Path) -> Sets:
@@ -222,7 +240,8 @@ def all_sets(corpora_folder: Path, out: Path) -> Sets:
 def kept(utterance: Utterance, source: Source) -> dict[str, object]:
     """What else a line says; where the letters lost something, also the text as it was."""
     lost = re.search(r"\d", utterance.text)
-    extra = {key: value for key, value in utterance.extra.items() if key in ("accent", "teacher_score")}
+    known = {"accent", *(f"teacher_{key}" for key in JUDGEMENTS)}
+    extra = {key: value for key, value in utterance.extra.items() if key in known}
     return extra | {"source": source.folder} | ({"original_text": utterance.text} if lost else {})
 
 
@@ -244,6 +263,10 @@ def fault(utterance: Utterance) -> str:
     score = utterance.extra.get("teacher_score")
     if score is not None and score < LOWEST_SCORE:
         return f"the teacher was not sure ({score:.2f})"
+    if utterance.extra.get("teacher_no_speech", 0.0) > MOST_NO_SPEECH:
+        return "the teacher hears no speech"
+    if utterance.extra.get("teacher_disagreement", 0.0) > MOST_DISAGREEMENT:
+        return "another model hears something else"
     if score is not None and repetitions(utterance.text.split()) > MOST_REPETITIONS:
         return "the teacher says the same again and again"
     return ""

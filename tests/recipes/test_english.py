@@ -56,12 +56,17 @@ def prepared(tmp_path_factory) -> Path:
         folder / "minds14-checked", [*calls, ("call-kept", "what do i owe you"), ("call-1", "keep this one")]
     )
     listed(folder / "cv-delta-13", [("one", "one of many sentences")] * 300)  # ten minutes
-    heard = ["a story that is told", "no no no no no no no no", "mumbled", "never labelled"]
-    listed(folder / "untranscribed/queen", [("", "") for _ in heard])
-    labels = [
-        {"id": f"queen-{n}", "text": text, "score": -2.0 if text == "mumbled" else -0.1}
-        for n, text in enumerate(heard[:3])
+    heard: list[tuple[str, dict[str, float]]] = [
+        ("a story that is told", {"score": -0.1, "no_speech": 0.1, "disagreement": 0.3}),
+        ("no no no no no no no no", {"score": -0.1}),
+        ("mumbled", {"score": -2.0}),
+        ("thank you very much", {"score": -0.1, "no_speech": 0.8}),
+        ("it was something else", {"score": -0.1, "disagreement": 0.9}),
+        ("said once said once and for all", {"score": -0.1}),
+        ("round in a ring round in a ring round in", {"score": -0.1}),
     ]
+    listed(folder / "untranscribed/queen", [("", "")] * (len(heard) + 1))  # the last has no label
+    labels = [{"id": f"queen-{n}", "text": text} | judged for n, (text, judged) in enumerate(heard)]
     (folder / "labels").mkdir()
     (folder / "labels/queen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
     (folder / "held-out-speakers.sha1").write_text(sha1("call-kept") + "\n")
@@ -145,11 +150,20 @@ def test_a_speaker_brings_no_more_than_a_share(prepared):
 
 def test_what_a_teacher_heard_is_learned_where_it_was_sure(prepared):
     trained = [u for u in read_manifest(prepared / "train.jsonl") if u.id.startswith("queen")]
-    assert [u.text for u in trained] == ["a story that is told"]
+    assert [u.text for u in trained] == [
+        "a story that is told",
+        "said once said once and for all",
+        "round in a ring",
+    ]
     reasons = [
         u.extra["reason"] for u in read_manifest(prepared / "left-out.jsonl") if u.id.startswith("queen")
     ]
-    assert reasons == ["the teacher says the same again and again", "the teacher was not sure (-2.00)"]
+    assert reasons == [
+        "the teacher says the same again and again",
+        "the teacher was not sure (-2.00)",
+        "the teacher hears no speech",
+        "another model hears something else",
+    ]
 
 
 def test_every_source_has_a_row(prepared):
