@@ -1,4 +1,5 @@
-"""Samples to feature frames: log-mel energies or MFCC, deltas, stacking, normalisation.
+"""Samples to feature frames: log-mel energies, MFCC or states of another encoder; deltas, stacking,
+normalisation.
 
 Everything is batched with integer lengths and runs on the device the samples are on. The padding
 after an utterance never reaches its frames: it gives the same frames alone and in a batch.
@@ -18,6 +19,7 @@ import torchaudio.functional
 from torch import Tensor, nn
 
 from asr.core.config import ConfigError, check_bounds, option
+from asr.model.states import SAMPLE_RATE, STATE_SAMPLES, StateEncoder, make_probe, open_encoder
 
 LONGEST_WINDOW = 1 << 16  # samples
 STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of by zero
@@ -27,7 +29,20 @@ STD_FLOOR = 1e-3  # a feature that never changes is divided by this instead of b
 class FeatureConfig:
     """How samples become frames."""
 
-    kind: Literal["logmel", "mfcc"] = option("logmel", "Log-mel energies, or their cosine transform.")
+    kind: Literal["logmel", "mfcc", "states"] = option(
+        "logmel",
+        "Log-mel energies, their cosine transform, or the hidden states of a pretrained encoder every 20 ms.",
+    )
+    encoder: str = option(
+        "",
+        "When kind is 'states': the folder of a Whisper model for CTranslate2 (pip install 'asr[whisper]').",
+    )
+    state_size: int = option(
+        512,
+        "Numbers in a state: 384 of Whisper's tiny models, 512 of base, 768 of small.",
+        minimum=1,
+        maximum=4096,
+    )
     sample_rate: int = option(
         16000, "Hertz; recordings at other rates are resampled to it.", minimum=1000, maximum=1e6
     )
@@ -64,6 +79,7 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "features")
+        self._check_states()
         top = self.high_hz or self.sample_rate / 2
         for key, wrong, reason in (
             ("window_ms", self.window < 1, "it must be at least one sample long"),
@@ -76,14 +92,32 @@ class FeatureConfig:
             if wrong:
                 raise ConfigError(f"'features.{key}' cannot be {getattr(self, key)!r}: {reason}")
 
+    def _check_states(self) -> None:
+        """Raise ``ConfigError`` for options of spectra with states, and for options of states without."""
+        if self.kind != "states":
+            if self.encoder:
+                raise ConfigError(f"'features.encoder' is for kind 'states', and the kind is {self.kind!r}")
+            return
+        if self.sample_rate != SAMPLE_RATE:
+            raise ConfigError(
+                f"'features.sample_rate' cannot be {self.sample_rate}: the encoder takes {SAMPLE_RATE}"
+            )
+        for key in ("window_ms", "hop_ms", "n_mels", "n_mfcc", "low_hz", "high_hz", "preemphasis", "floor"):
+            if getattr(self, key) != getattr(FeatureConfig, key):
+                raise ConfigError(f"'features.{key}' is for spectra; states come every 20 ms as they are")
+
     @property
     def window(self) -> int:
         """Samples in a window."""
+        if self.kind == "states":
+            return STATE_SAMPLES
         return round(self.window_ms * self.sample_rate / 1000)
 
     @property
     def hop(self) -> int:
         """Samples from one window to the next."""
+        if self.kind == "states":
+            return STATE_SAMPLES
         return round(self.hop_ms * self.sample_rate / 1000)
 
     @property
@@ -94,7 +128,8 @@ class FeatureConfig:
     @property
     def size(self) -> int:
         """Numbers in a frame, ``planes`` one after the other."""
-        return (self.n_mels if self.kind == "logmel" else self.n_mfcc) * self.planes
+        sizes = {"logmel": self.n_mels, "mfcc": self.n_mfcc, "states": self.state_size}
+        return sizes[self.kind] * self.planes
 
     @property
     def frame_seconds(self) -> float:
@@ -120,7 +155,10 @@ class Features(nn.Module):
     """``FeatureConfig`` as a module without parameters; its buffers move with the model.
 
     ``mean`` and ``std``, ``(features,)`` each, are the statistics of normalisation ``global``; ``fit``
-    measures them.
+    measures them. ``encoder`` computes states, where the config asks for them; ``probe``, ``(state_size,)``,
+    tells it from others.
+
+    Raises ``UserError`` where the encoder is missing or its states have another size.
     """
 
     window: Tensor
@@ -128,6 +166,8 @@ class Features(nn.Module):
     cosines: Tensor
     mean: Tensor
     std: Tensor
+    probe: Tensor
+    encoder: StateEncoder | None
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
@@ -147,6 +187,15 @@ class Features(nn.Module):
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("mean", torch.zeros(config.size), persistent=config.normalisation == "global")
         self.register_buffer("std", torch.ones(config.size), persistent=config.normalisation == "global")
+        self.encoder = None
+        if config.kind == "states":
+            self.encoder = open_encoder(config.encoder)
+            if self.encoder.size != config.state_size:
+                raise ConfigError(
+                    f"'features.state_size' is {config.state_size}, but the states of {config.encoder} have "
+                    f"{self.encoder.size} numbers"
+                )
+            self.register_buffer("probe", make_probe(self.encoder))
 
     @torch.no_grad()
     def forward(
@@ -179,21 +228,28 @@ class Features(nn.Module):
     def extract(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features as ``forward`` does, without normalisation."""
         config = self.config
-        samples = self._preemphasise(samples.float(), lengths)
         counts = [config.num_windows(n) for n in lengths.tolist()]
         frame_lengths = torch.tensor(counts, dtype=torch.long, device=samples.device)
         windows = max(counts, default=0)
         if windows == 0:
-            return samples.new_zeros(len(samples), 0, config.size), frame_lengths
+            return samples.new_zeros(len(samples), 0, config.size, dtype=torch.float32), frame_lengths
+        if self.encoder is not None:
+            features = compute_states(self.encoder, samples, lengths, windows)
+        else:
+            features = self._compute_spectra(samples, lengths, windows)
+        features = append_deltas(mask_padding(features, frame_lengths), frame_lengths, config.deltas)
+        return stack_frames(features, frame_lengths, config.stack, config.skip)
+
+    def _compute_spectra(self, samples: Tensor, lengths: Tensor, windows: int) -> Tensor:
+        """Compute log-mel energies or MFCC, ``(batch, windows, features)``, undefined beyond the lengths."""
+        config = self.config
+        samples = self._preemphasise(samples.float(), lengths)
         missing = (windows - 1) * config.hop + config.window - samples.shape[1]
         samples = F.pad(samples, (0, max(0, missing)))
         frames = samples.unfold(1, config.window, config.hop)[:, :windows]
         power = torch.fft.rfft(frames * self.window, n=self.n_fft).abs().square()
         features = (power @ self.filters).clamp(min=config.floor).log()
-        if config.kind == "mfcc":
-            features = features @ self.cosines
-        features = append_deltas(mask_padding(features, frame_lengths), frame_lengths, config.deltas)
-        return stack_frames(features, frame_lengths, config.stack, config.skip)
+        return features @ self.cosines if config.kind == "mfcc" else features
 
     def _preemphasise(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Apply pre-emphasis and set the samples to zero beyond the lengths."""
@@ -209,6 +265,15 @@ class Features(nn.Module):
         mean, std = moments.statistics()
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+
+def compute_states(encoder: StateEncoder, samples: Tensor, lengths: Tensor, windows: int) -> Tensor:
+    """Compute the states of a batch, ``(batch, windows, state_size)`` float32, each recording on its own."""
+    states = torch.zeros(len(samples), windows, encoder.size)
+    for row, recording, length in zip(states, samples.float().cpu(), lengths.tolist(), strict=True):
+        own = encoder.encode(recording[:length].numpy())
+        row[: len(own)] = torch.from_numpy(own.astype(np.float32))
+    return states.to(samples.device)
 
 
 @dataclass(frozen=True)

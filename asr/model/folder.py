@@ -21,6 +21,7 @@ from asr.model.acoustic import AcousticModel, ModelConfig, move_to_device, new_a
 from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS
 from asr.model.precision import choose_device
+from asr.model.states import is_same_probe
 from asr.pretrained import CONFIG_FILE, DEFAULT_MODEL, ModelFolderError, find_model_folder
 from asr.recognition.folder import ONNX_FILE, WEIGHTS_FILE, read_config_table
 from asr.recognition.model_files import MOST_BYTES
@@ -46,12 +47,18 @@ def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") 
     check_regular(path, ModelFolderError, MOST_BYTES[WEIGHTS_FILE])
     check_shapes(path, config, vocabulary_size)
     acoustic = new_acoustic_model(config, vocabulary_size, folder.resolve().name)
+    probe = acoustic.features.probe.clone() if acoustic.features.encoder is not None else None
     try:
         acoustic.modules.load_state_dict(read_weights(path))
     except (OSError, SafetensorError) as error:
         raise ModelFolderError(f"{path}: cannot be read: {error}") from error
     except RuntimeError as error:
         raise ModelFolderError(f"{path}: does not fit {folder / CONFIG_FILE} and the tokens") from error
+    if probe is not None and not is_same_probe(probe, acoustic.features.probe):
+        raise ModelFolderError(
+            f"{folder / CONFIG_FILE}: 'features.encoder' names another encoder than the one that the model "
+            f"learned from: {acoustic.config.features.encoder}"
+        )
     acoustic.ctc.eval()
     return move_to_device(acoustic, choose_device(device))
 
@@ -93,6 +100,8 @@ def list_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[in
     shapes = {f"model.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     if config.features.normalisation == "global":
         shapes |= {"features.mean": (size,), "features.std": (size,)}
+    if config.features.kind == "states":
+        shapes["features.probe"] = (config.features.state_size,)
     return shapes
 
 

@@ -114,6 +114,18 @@ class AugmentConfig:
             raise ConfigError("'augment.noise_folder' goes with \"recorded\" in 'augment.noise_kinds'")
 
 
+def changes_samples(config: AugmentConfig) -> bool:
+    """Whether recordings are changed at all; masks change features."""
+    shares = (
+        config.reverb_share,
+        config.noise_share,
+        config.telephone_share,
+        config.shift_ms,
+        config.gain_db,
+    )
+    return any(shares) or any(speed != 1 for speed in config.speeds)
+
+
 # --- what to draw from ----------------------------------------------------------------------------
 
 

@@ -170,6 +170,11 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path, in
 def check_exportable(model: AcousticModel) -> None:
     """Raise ``ExportError`` for networks that only torch can run over any number of frames."""
     encoder = model.config.encoder
+    if model.config.features.kind == "states":
+        raise ExportError(
+            f"{model.name}: its features are states of another encoder, which an ONNX file cannot hold; use "
+            "the model folder"
+        )
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
         "zoneout": encoder.zoneout > 0,

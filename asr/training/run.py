@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from asr.data.cache import make_cached_reader
 from asr.data.manifest import Utterance, read_manifest
@@ -20,10 +22,11 @@ from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, move_to_device, new_acoustic_model
 from asr.model.engine import wrap_model
 from asr.model.folder import load_acoustic_model
+from asr.model.states import StoredStates
 from asr.pretrained import find_model_folder
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer, read_symbols
-from asr.training.augment import Sources, find_sources
+from asr.training.augment import Sources, changes_samples, find_sources
 from asr.training.batching import (
     Example,
     Plan,
@@ -348,6 +351,8 @@ def prepare_data(
         raise TrainingError("no training utterance is long enough for its text; try less subsampling")
     validation = evaluation_examples(valid, tokenizer, text)
     read = choose_reader(experiment, model, usable + validation)
+    if can_keep_states(experiment, usable + validation):
+        keep_states(experiment, model, usable + validation, read)
     voices = [example.utterance for example in usable]
     sources = find_sources(experiment.augment, model.sample_rate, voices, read)
     return Data(usable, validation, unalignable, read, sources)
@@ -360,6 +365,32 @@ def choose_reader(experiment: Experiment, model: AcousticModel, examples: list[E
         return make_cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
     hours = sum(example.duration for example in examples) / 3600
     return new_sample_reader(model.sample_rate, keep=hours <= training.cache_hours)
+
+
+def can_keep_states(experiment: Experiment, examples: list[Example]) -> bool:
+    """Whether features are states and there is a place for those of all examples, on disk or in memory."""
+    training = experiment.training
+    hours = sum(example.duration for example in examples) / 3600
+    return experiment.features.kind == "states" and (bool(training.cache) or hours <= training.cache_hours)
+
+
+def keep_states(experiment: Experiment, model: AcousticModel, examples: list[Example], read: Reader) -> None:
+    """Compute the states of all examples and keep them in the cache, or in memory where there is none.
+
+    A run that is killed meanwhile goes on with those that the cache lacks. What augmentation changes is not
+    kept.
+    """
+    encoder = model.features.encoder
+    assert encoder is not None
+    cache = experiment.training.cache
+    stored = StoredStates(encoder, Path(cache) if cache else None)
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        tqdm(total=len(examples), desc="computing states", unit="utterance", disable=None) as bar,
+    ):
+        for _ in pool.map(lambda example: stored.keep(read(example.utterance)), examples):
+            bar.update()
+    model.features.encoder = stored
 
 
 def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks: Ranks) -> None:
@@ -401,6 +432,8 @@ def describe_run(run: Run) -> Iterator[str]:
             f"{len(run.data.unalignable)} utterances have too few frames for their text and are left out: "
             + ", ".join(example.utterance.id for example in run.data.unalignable)
         )
+    if run.experiment.features.kind == "states":
+        yield from describe_states(run)
     graph = run.objective.denominator
     if graph is not None:
         yield f"denominator graph: {len(graph.tokens):,} states, {len(graph.rows):,} arcs"
@@ -410,6 +443,18 @@ def describe_run(run: Run) -> Iterator[str]:
             f"the learning rate rises over training.warmup_steps ({training.warmup_steps}) and will not "
             f"reach {training.learning_rate:g} in {run.total_steps} steps: lower it, or train longer"
         )
+
+
+def describe_states(run: Run) -> Iterator[str]:
+    """Say where states are computed again and again, which takes far longer than training with them."""
+    training = run.experiment.training
+    if not isinstance(run.model.features.encoder, StoredStates):
+        yield (
+            f"states are computed anew in every epoch: without 'training.cache' they are kept up to "
+            f"{training.cache_hours:g} hours (training.cache_hours)"
+        )
+    elif changes_samples(run.experiment.augment):
+        yield "the states of utterances that augmentation changes are computed anew in every epoch"
 
 
 # --- to and from checkpoints ----------------------------------------------------------------------
