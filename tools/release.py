@@ -53,7 +53,8 @@ def main() -> None:
     save_tokenizer(tokenizer, folder)
     save_weights(model, folder, torch.int8 if options.int8 else torch.float16)
     shutil.copy(options.run / CONFIG_FILE, folder / CONFIG_FILE)
-    export_folder(folder, options.int8)
+    if model.config.features.kind != "states":  # whose encoder no file of ONNX holds
+        export_folder(folder, options.int8)
     if options.lm is not None:
         shutil.copy(options.lm, folder / LANGUAGE_MODEL_FILE)
     print(folder)

@@ -54,7 +54,7 @@ SUBSET_HOURS = (2, 5)
 
 # A teacher's labels: its mean log probability of a token, how often it may say the same again, how sure it
 # may be that nobody speaks, and how far another model may be from it.
-LOWEST_SCORE = -0.5
+LOWEST_SCORE = -0.7
 MOST_REPETITIONS = 3
 MOST_NO_SPEECH = 0.5
 MOST_DISAGREEMENT = 0.6
