@@ -20,6 +20,9 @@ END = "</s>"
 # The hash FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv, its basis as a signed number.
 FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
 
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
+HASHED_AT_ONCE = 1 << 17  # letters
+
 
 @compile_no_alloc
 def is_ascending(letters: np.ndarray, bounds: np.ndarray) -> bool:
@@ -76,6 +79,45 @@ class Vocabulary:
 
     def _bytes(self, number: int) -> bytes:
         return self.letters[self.bounds[number] : self.bounds[number + 1]].tobytes()
+
+    def find_all(self, letters: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """Find the number of every word ``letters[bounds[w]:bounds[w + 1]]``, or -1, int32; none is empty."""
+        ours, theirs = hash_words(self.letters, self.bounds), hash_words(letters, bounds)
+        order = np.argsort(ours, kind="stable")
+        ours = ours[order]
+        if not len(ours) or (ours[1:] == ours[:-1]).any():  # two of our words look alike
+            every = letters.tobytes()
+            spelled = (every[begin:end].decode() for begin, end in pairwise(bounds.tolist()))
+            return np.array([self.numbers.get(word, -1) for word in spelled], np.int32)
+        places = np.minimum(np.searchsorted(ours, theirs), len(ours) - 1)
+        numbers = order[places].astype(np.int32)
+        lengths = np.diff(bounds)
+        is_found = (ours[places] == theirs) & (np.diff(self.bounds)[numbers] == lengths)
+        found = np.flatnonzero(is_found)
+        lengths = lengths[found]
+        starts = np.append(0, np.cumsum(lengths))
+        within = np.arange(starts[-1], dtype=np.int32) - np.repeat(starts[:-1].astype(np.int32), lengths)
+        is_same = (
+            self.letters[np.repeat(self.bounds[numbers[found]], lengths) + within]
+            == letters[np.repeat(bounds[found], lengths) + within]
+        )
+        is_found[np.repeat(found, lengths)[~is_same]] = False
+        return np.where(is_found, numbers, np.int32(-1))
+
+
+def hash_words(letters: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Compute a number of 64 bits from each word, none of them empty; different words seldom share one."""
+    codes = np.zeros(len(bounds) - 1, np.uint64)
+    begin = 0
+    while begin < len(codes):  # some at a time: memory
+        end = max(begin + 1, int(np.searchsorted(bounds, bounds[begin] + HASHED_AT_ONCE, "right")) - 1)
+        firsts = bounds[begin:end] - bounds[begin]
+        part = letters[bounds[begin] : bounds[end]].astype(np.uint64) + np.uint64(1)
+        within = np.arange(len(part)) - np.repeat(firsts, np.diff(bounds[begin : end + 1]))
+        powers = np.full(int(within.max()) + 1, HASH_FACTOR, np.uint64).cumprod()
+        codes[begin:end] = np.add.reduceat(part * powers[within], firsts)
+        begin = end
+    return codes
 
 
 def build_vocabulary(words: Iterable[bytes]) -> Vocabulary:

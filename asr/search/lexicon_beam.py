@@ -28,10 +28,11 @@ from asr.search.lexicon_beam_kernel import (
     make_room,
     make_state,
 )
-from asr.search.lexicon_trie import ROOT, build_lexicon_trie
+from asr.search.lexicon_trie import ROOT, LexiconTrie, look_ahead
 from asr.search.prefix_beam_tables import NO_TRIE
 from asr.search.priors import take_off_priors
 from asr.search.threads import search_on_threads
+from asr.text.pronunciations import SortedLexicon
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
@@ -40,27 +41,26 @@ MOST_CANDIDATES = 1 << 22  # in a frame, 100 bytes each
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Words with a pronunciation each, sorted by pronunciation, so that homophones stand side by side.
+    """The entries of a sorted lexicon, as a search scores them.
 
-    tokens: uint8, all pronunciations; that of entry ``p`` is ``tokens[bounds[p]:bounds[p + 1]]``.
-    new: bool, whether an entry's pronunciation differs from that of the entry before.
+    tokens: uint8, the pronunciations of all entries, between ``lexicon.bounds``.
     numbers: int32, the language model's numbers of the words. fees: float64, what a word adds to a score
     besides the language model. hot_symbols: int32, the symbols of the words in the automaton of hot phrases.
     """
 
-    words: Sequence[str]
+    lexicon: SortedLexicon
     tokens: np.ndarray
-    bounds: np.ndarray
-    new: np.ndarray
     numbers: np.ndarray
     fees: np.ndarray
     hot_symbols: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.words)
+        return len(self.lexicon)
 
     def __getitem__(self, place: int) -> Entry:
-        return Entry(self.words[place], self.tokens[self.bounds[place] : self.bounds[place + 1]].tobytes())
+        lexicon = self.lexicon
+        tokens = self.tokens[lexicon.bounds[place] : lexicon.bounds[place + 1]]
+        return Entry(lexicon.spell(lexicon.words[place]), tokens.tobytes())
 
 
 class Entry(NamedTuple):
@@ -104,7 +104,7 @@ class LexiconBeamSearch:
         self.vocabulary = len(tokenizer)
         hot, symbols = build_word_automaton(phrases, config.hotword_weight)
         self.entries = gather_entries(config, tokenizer, model, symbols)
-        self.table = build_pronunciation_table(config, self.entries, model, hot)
+        self.table = build_pronunciation_table(config, tokenizer, self.entries, model, hot)
         self.most_candidates = config.beam_size * count_ways_on(self.table)
         if self.most_candidates > MOST_CANDIDATES:
             raise SearchError(
@@ -289,73 +289,61 @@ def gather_entries(
     """
     assert tokenizer.lexicon is not None
     try:
-        columns = add_pronunciations(tokenizer.lexicon, hot_symbols).columns
+        lexicon = add_pronunciations(tokenizer.lexicon, hot_symbols).by_sound
     except G2PError as error:
         raise SearchError(f"hot words: {error}") from error
+    tokens = number_phones(tokenizer, lexicon)[lexicon.codes]
+    # What belongs to a word is found once, then given to its entries.
+    words = len(lexicon.spellings) - 1
+    hot = np.zeros(words, np.int32)
+    if hot_symbols:
+        hot[:] = [hot_symbols.get(word, 0) for word in lexicon.list_words()]
+    fees = np.full(words, float(config.word_bonus))
+    numbers = np.zeros(words, np.int32)
+    if model is not None:
+        numbers = model.vocabulary.find_all(lexicon.letters, lexicon.spellings)
+        is_unknown = numbers < 0
+        if is_unknown.all():
+            raise SearchError(f"no word of the language model is in the model's lexicon: {OTHER_FORM}")
+        is_letter = (lexicon.letters & 0xC0) != 0x80  # bytes of UTF-8 that begin one
+        lengths = np.add.reduceat(is_letter, lexicon.spellings[:-1], dtype=np.int64)
+        fees += np.where(is_unknown & (hot == 0), config.unknown_score * lengths, 0.0)
+        if config.closed:
+            fees[is_unknown & (hot == 0)] = -np.inf
+        numbers[is_unknown] = model.unknown
+    return Entries(lexicon, tokens, numbers[lexicon.words], fees[lexicon.words], hot[lexicon.words])
+
+
+def number_phones(tokenizer: Tokenizer, lexicon: SortedLexicon) -> np.ndarray:
+    """Number the phones of a lexicon as tokens, uint8."""
     symbols = {symbol: number for number, symbol in enumerate(tokenizer.symbols)}
-    tokens = np.array([symbols[phone] for phone in columns.phones], np.uint8)[columns.codes]
-    order, tokens, bounds, new = sort_pronunciations(tokens, columns.bounds)
-    words = [columns.words[place] for place in order.tolist()]
-    hot = np.array([hot_symbols.get(word, 0) for word in words], np.int32)
-    fees = np.full(len(words), float(config.word_bonus))
-    if model is None:
-        return Entries(words, tokens, bounds, new, np.zeros(len(words), np.int32), fees, hot)
-    known = model.vocabulary.numbers
-    numbers = np.array([known.get(word, -1) for word in words], np.int32)
-    is_unknown = numbers < 0
-    if is_unknown.all():
-        raise SearchError(f"no word of the language model is in the model's lexicon: {OTHER_FORM}")
-    lengths = np.array([len(word) for word in words])
-    fees += np.where(is_unknown & (hot == 0), config.unknown_score * lengths, 0.0)
-    if config.closed:
-        fees[is_unknown & (hot == 0)] = -np.inf
-    numbers[is_unknown] = model.unknown
-    return Entries(words, tokens, bounds, new, numbers, fees, hot)
-
-
-def sort_pronunciations(
-    tokens: np.ndarray, bounds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sort pronunciations; return the order, sorted tokens and bounds, and which differ from the one before.
-
-    Tokens are above 0, the blank, so that shorter ones filled up with zeros come before those that go on.
-    """
-    lengths = np.diff(bounds)
-    columns = np.arange(lengths.max(initial=1))
-    table = np.zeros((len(lengths), len(columns)), np.uint8)
-    table[columns < lengths[:, None]] = tokens
-    keys = table.view(f"S{len(columns)}")[:, 0]
-    order = np.argsort(keys, kind="stable")
-    lengths, keys = lengths[order], keys[order]
-    in_use = columns < lengths[:, None]
-    return (
-        order,
-        table[order][in_use],
-        np.append(0, np.cumsum(lengths)),
-        np.append(True, keys[1:] != keys[:-1]),
-    )
+    return np.array([symbols[phone] for phone in lexicon.phones], np.uint8)
 
 
 def build_pronunciation_table(
-    config: SearchConfig, entries: Entries, model: NgramModel | None, hot: HotWordAutomaton
+    config: SearchConfig,
+    tokenizer: Tokenizer,
+    entries: Entries,
+    model: NgramModel | None,
+    hot: HotWordAutomaton,
 ) -> PronunciationTable:
     """Make arrays of the entries, as compiled code reads them."""
-    words = {word: number for number, word in enumerate(dict.fromkeys(entries.words))}
-    firsts = np.append(np.flatnonzero(entries.new), len(entries)).astype(np.int32)
-    lengths = np.diff(entries.bounds)
+    lexicon = entries.lexicon
     highest = entries.fees + config.hotword_weight * (entries.hot_symbols > 0)
     if model is not None:
         highest += config.lm_weight * model.unigrams[entries.numbers]
-    tree = build_lexicon_trie(
-        entries.tokens[np.repeat(entries.new, lengths)],
-        np.append(0, np.cumsum(lengths[entries.new])),
-        np.arange(len(firsts) - 1, dtype=np.int32),
-        np.maximum.reduceat(highest, firsts[:-1]).astype(np.float32),
+    best = np.maximum.reduceat(highest, lexicon.firsts[:-1]).astype(np.float32)
+    tree = LexiconTrie(
+        lexicon.first_child,
+        number_phones(tokenizer, lexicon)[lexicon.labels],
+        np.zeros(0, np.int32),  # this search needs no depths
+        lexicon.ends,
+        look_ahead(lexicon.first_child, lexicon.ends, best),
     )
     return PronunciationTable(
         tree=tree,
-        firsts=firsts,
-        words=np.array([words[word] for word in entries.words], np.int32),
+        firsts=lexicon.firsts,
+        words=lexicon.words,
         numbers=entries.numbers,
         fees=entries.fees,
         hot=hot,

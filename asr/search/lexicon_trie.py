@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compile_function, compile_inline
+from asr.core.compiled import compile_inline
+from asr.text.pronunciations import grow_trie
 
 OUT = -1  # the place of a prefix whose letters begin no known word
 ROOT = 0  # the place of a prefix that has not begun a word
@@ -47,7 +49,31 @@ def build_lexicon_trie(
         numbers: int32, the language model's number of each word.
         log_probs: float32, natural logarithm of each word's probability without context.
     """
-    return LexiconTrie(*_grow_trie(letters, bounds, numbers, log_probs))
+    first_child, labels, depths, ends = grow_trie(letters, bounds)
+    words = np.where(ends < 0, -1, numbers[ends]) if len(numbers) else ends
+    return LexiconTrie(
+        first_child, labels, depths, words.astype(np.int32), look_ahead(first_child, ends, log_probs)
+    )
+
+
+def look_ahead(first_child: np.ndarray, ends: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
+    """Find the highest of ``log_probs`` among the words that end at each node or below, float32.
+
+    ``ends`` has the place of the word that ends at a node, or -1.
+    """
+    ahead = np.full(len(ends), -np.inf, np.float32)
+    ahead[ends >= 0] = log_probs[ends[ends >= 0]]
+    borders = [0, 1]  # where each level begins
+    while first_child[borders[-1]] > borders[-1]:
+        borders.append(int(first_child[borders[-1]]))
+    for begin, end in reversed(list(pairwise(borders))):
+        firsts = first_child[begin : end + 1]
+        inner = begin + np.flatnonzero(firsts[1:] > firsts[:-1])
+        if len(inner):
+            below = ahead[firsts[0] : firsts[-1]]
+            best = np.maximum.reduceat(below, first_child[inner] - firsts[0])
+            ahead[inner] = np.maximum(ahead[inner], best)
+    return ahead
 
 
 @compile_inline
@@ -66,45 +92,3 @@ def find_child(lexicon: LexiconTrie, node: int, letter: int) -> int:
     while low < end and lexicon.letters[low] < letter:
         low += 1
     return low if low < end and lexicon.letters[low] == letter else OUT
-
-
-@compile_function
-def _grow_trie(
-    letters: np.ndarray, bounds: np.ndarray, numbers: np.ndarray, log_probs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    most = len(letters) + 1
-    first_child = np.zeros(most + 1, np.int32)
-    label = np.zeros(most, np.uint8)
-    words = np.full(most, -1, np.int32)
-    ahead = np.full(most, -np.inf, np.float32)
-    parents = np.zeros(most, np.int32)
-    # Node n spells the first depth letters of the words low[n] to high[n].
-    low, high = np.zeros(most, np.int32), np.zeros(most, np.int32)
-    depth = np.zeros(most, np.int32)
-    high[0] = len(bounds) - 1
-    nodes, node = 1, 0
-    while node < nodes:
-        first_child[node] = nodes
-        word, last, at = low[node], high[node], depth[node]
-        if word < last and bounds[word] + at == bounds[word + 1]:
-            words[node] = numbers[word]
-            ahead[node] = log_probs[word]
-            word += 1
-        while word < last:
-            letter = letters[bounds[word] + at]
-            low[nodes] = word
-            while word < last and letters[bounds[word] + at] == letter:
-                word += 1
-            high[nodes], depth[nodes], label[nodes], parents[nodes] = word, at + 1, letter, node
-            nodes += 1
-        node += 1
-    first_child[nodes] = nodes
-    for node in range(nodes - 1, 0, -1):
-        ahead[parents[node]] = max(ahead[parents[node]], ahead[node])
-    return (
-        first_child[: nodes + 1].copy(),
-        label[:nodes].copy(),
-        depth[:nodes].copy(),
-        words[:nodes].copy(),
-        ahead[:nodes].copy(),
-    )

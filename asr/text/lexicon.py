@@ -16,12 +16,21 @@ import numpy as np
 
 from asr.core.files import read_text, write_text
 from asr.errors import UserError
+from asr.text.pronunciations import (
+    Columns,
+    SortedLexicon,
+    keep_sorted,
+    name_sorted_file,
+    open_sorted,
+    sort_columns,
+)
 
 Pronunciation = tuple[str, ...]
 Pronunciations = tuple[Pronunciation, ...]
 
 MOST_PHONES = 255  # codes and tokens are bytes, and token 0 is the blank
 LONGEST_PRONUNCIATION = 255  # phones; searches have tables as wide as the longest one
+LARGE = 1 << 18  # bytes of a lexicon that is worth to be kept sorted
 SPACE, NEWLINE = 0x20, 0x0A
 # White space other than single spaces and the ends of lines that are not empty.
 UNUSUAL = ("  ", "\n\n", " \n", "\n ", *"\0\t\r\v\f\x1c\x1d\x1e\x1f")
@@ -40,25 +49,16 @@ class LexiconError(UserError):
     """A lexicon that cannot be read; the text names the file and the line."""
 
 
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """A lexicon as arrays: reading a large one this way takes a fraction of the time.
-
-    Pronunciation ``p`` is that of ``words[p]`` and has the phones ``phones[code]`` for every code in
-    ``codes[bounds[p]:bounds[p + 1]]`` (uint8, int64). The pronunciations of a word keep their order.
-    """
-
-    words: Sequence[str]
-    phones: tuple[str, ...]  # sorted
-    codes: np.ndarray
-    bounds: np.ndarray
-
-
 class LazyWords(Mapping[str, Pronunciations]):
-    """The words of ``columns``, put together when the first of them is looked up."""
+    """The words of a lexicon's arrays, put together when the first of them is looked up."""
 
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+    def __init__(self, arrays: Columns | SortedLexicon) -> None:
+        self.arrays = arrays
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The arrays in the order of the lexicon's file."""
+        return self.arrays if isinstance(self.arrays, Columns) else self.arrays.restore_columns()
 
     @cached_property
     def _words(self) -> Mapping[str, Pronunciations]:
@@ -97,7 +97,7 @@ class Lexicon:
     def phones(self) -> tuple[str, ...]:
         """The phones of all words, sorted."""
         if isinstance(self.words, LazyWords):
-            return self.words.columns.phones
+            return self.words.arrays.phones
         return tuple(sorted({p for variants in self.words.values() for phones in variants for p in phones}))
 
     @cached_property
@@ -117,6 +117,13 @@ class Lexicon:
             np.array([codes[phone] for _, phones in pairs for phone in phones], np.uint8),
             np.cumsum([0, *(len(phones) for _, phones in pairs)], dtype=np.int64),
         )
+
+    @cached_property
+    def by_sound(self) -> SortedLexicon:
+        """The same sorted by pronunciation. Raises ``LexiconError`` as ``columns`` does."""
+        if isinstance(self.words, LazyWords) and isinstance(self.words.arrays, SortedLexicon):
+            return self.words.arrays
+        return sort_columns(self.columns)
 
 
 def make_lexicon(pairs: Iterable[tuple[str, Pronunciation]]) -> Lexicon:
@@ -212,6 +219,19 @@ def read_lexicon(path: str | Path) -> Lexicon:
     if any(probability != 1 for _, probability, _ in entries):
         entries.sort(key=lambda entry: (entry[0], -entry[1]))
     return _make_filled_lexicon([(word, phones) for word, _, phones in entries], path)
+
+
+def open_lexicon(path: str | Path) -> Lexicon:
+    """``read_lexicon`` for a lexicon that is searched: a large one is kept sorted for the next program."""
+    kept = name_sorted_file(path)
+    known = None if kept is None else open_sorted(kept)
+    if known is not None:
+        return Lexicon(LazyWords(known))
+    lexicon = read_lexicon(path)
+    if kept is None or Path(path).stat().st_size < LARGE:
+        return lexicon
+    keep_sorted(lexicon.by_sound, kept)
+    return Lexicon(LazyWords(lexicon.by_sound))
 
 
 def check_length(phones: Sequence[str], path: str | Path, number: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from asr.core.config import option
 from asr.core.files import read_text, replace_file, write_text
 from asr.errors import UserError
-from asr.text.lexicon import Lexicon, read_lexicon, write_lexicon
+from asr.text.lexicon import Lexicon, open_lexicon, read_lexicon, write_lexicon
 from asr.text.normalise import NORMALISERS as NORMALISERS  # TextConfig names one of them
 
 BLANK = "<blank>"
@@ -228,7 +228,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     path, symbols = Path(folder) / TOKENS_FILE, read_symbols(folder)
     pronunciations = Path(folder) / LEXICON_FILE
     if pronunciations.exists():
-        lexicon = read_lexicon(pronunciations)
+        lexicon = open_lexicon(pronunciations)
         if symbols[1:] != lexicon.phones:
             raise TextError(f"{path}: does not list the phones of {pronunciations.name}")
         return Tokenizer(symbols, lexicon=lexicon)
