@@ -16,6 +16,7 @@ import numpy as np
 from asr.core.cores import choose_threads
 from asr.pretrained import ModelFolderError
 from asr.recognition.folder import ONNX_FILE
+from asr.recognition.onnx_file import check_onnx
 from asr.text.tokenizer import read_symbols
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class OnnxNetwork:
         samples, lengths = pad_arrays(batch)
         if not samples.size:
             return [np.zeros((0, self.vocabulary_size), np.float32) for _ in batch]
-        rows, frames = self.session.run(SIGNATURE[1], {"samples": samples, "lengths": lengths})
+        try:
+            rows, frames = self.session.run(SIGNATURE[1], {"samples": samples, "lengths": lengths})
+        except Exception as error:  # ONNX Runtime's have no common base
+            reason = str(error).partition("\n")[0]
+            raise ModelFolderError(f"{ONNX_FILE}: cannot compute; run asr export again ({reason})") from error
         return [array[:count] for array, count in zip(rows, frames.tolist(), strict=True)]
 
 
@@ -63,9 +68,10 @@ def open_onnx_network(folder: Path, threads: int | None = None) -> OnnxNetwork:
 
     Raises ``ModelFolderError`` naming the file when it is no model, or not one of this folder.
     """
+    path = folder / ONNX_FILE
+    check_onnx(path)
     import onnxruntime  # half of the time that a short recording takes
 
-    path = folder / ONNX_FILE
     options = onnxruntime.SessionOptions()
     # Steps of a recurrent layer are too small to be shared: batches and recordings go to threads instead.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
