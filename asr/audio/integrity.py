@@ -90,9 +90,9 @@ def examine(file: IO[bytes]) -> Examination:
 
     Messages leave out the name of the file, which whoever opens it puts in front.
     """
-    size = file.seek(0, io.SEEK_END)
-    if not size:
+    if not read_at(file, 0, 1):  # first, because what cannot be read may have no end to seek
         raise AudioError("is empty")
+    size = file.seek(0, io.SEEK_END)
     begin = skip_tags(file)
     head = read_at(file, begin, HEAD_BYTES)
     kind = next((kind for kind, start in BEGINNINGS.items() if re.match(start, head, re.DOTALL)), None)

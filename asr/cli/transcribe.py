@@ -10,12 +10,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -34,7 +34,7 @@ from asr.core.files import quote_path, write_text
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcribe_recordings
 from asr.transcript.formats import FORMATS, JOINABLE, Layout
-from asr.transcript.values import Transcript
+from asr.transcript.values import Segment, Transcript
 
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
@@ -83,6 +83,13 @@ class Recording:
     help="Leave out silence, noise and tones; cut long recordings at pauses and by voices.",
 )
 @click.option(
+    "--channels",
+    default=LongformConfig.channels,
+    type=click.Choice(["mix", "left", "right", "each"]),
+    help="The mean of all channels, one of them, or each by itself with its name as the speaker.",
+)
+@click.option("--strict", is_flag=True, help="Refuse a recording of which something is missing.")
+@click.option(
     "--batch-size",
     default=LongformConfig.batch_size,
     type=click.IntRange(1),
@@ -107,6 +114,8 @@ def transcribe(
     device: str,
     compute_type: str,
     vad: bool,
+    channels: Literal["mix", "left", "right", "each"],
+    strict: bool,
     batch_size: int,
     threads: int | None,
     rate: int | None,
@@ -116,7 +125,8 @@ def transcribe(
 
     In txt format, one recording gives its text alone, a line per segment; several give a line each: the
     file's name, a tab and the text. json and jsonl hold the times and the confidence of every word. A
-    recording that cannot be read is named on stderr, the others are transcribed, and the exit status is 1.
+    recording that cannot be read is named on stderr, the others are transcribed, and the exit status is 1;
+    so it is where something of a recording is missing and the rest is transcribed. Ctrl-C keeps what is done.
     """
     if n_best is not None and (out is not None or output_format is not None or skip_existing):
         raise click.UsageError("--n-best prints texts: it goes without -o, -f and --skip-existing.")
@@ -144,6 +154,8 @@ def transcribe(
     if skip_existing:
         recordings = [r for r in recordings if not all(map(Path.exists, outputs[r.path].values()))]
     tally = TranscriptionTally(failed=len(failures))
+    heard: list[Segment] = []  # of the recording that is being transcribed
+    is_live = False
     try:
         if recordings:
             recognizer = open_for_transcription(model, device, compute_type, threads, search)
@@ -151,19 +163,43 @@ def transcribe(
                 tally.failed += print_alternatives(recognizer, recordings, n_best, rate, several)
                 recordings = []
             tally.started = time.monotonic()
-            config = LongformConfig(vad, batch_size)
-            for recording, outcome in transcribe_all(recognizer, recordings, config, rate):
+            config = LongformConfig(vad, batch_size, channels, strict)
+            is_live = out is None and output_format == "txt" and not several and channels != "each"
+
+            def hear(segment: Segment) -> None:
+                heard.append(segment)
+                if is_live:
+                    print_result(f"{segment.text}\n")
+
+            for recording, outcome in transcribe_all(recognizer, recordings, config, rate, hear):
                 layout = replace(layout, name=titles[recording.path])
                 if isinstance(outcome, UserError):
                     click.echo(f"asr: {outcome}", err=True)
+                elif is_live and heard:
+                    pass  # each line is printed already
                 elif out is None:
                     print_result(format_for_stdout(outcome, output_format, layout, several))
                 else:
                     write_outputs(outcome, outputs[recording.path], layout)
-                if isinstance(outcome, Transcript) and not outcome.text:
-                    click.echo(describe_silence(outcome, vad), err=True)
+                if isinstance(outcome, Transcript):
+                    print_remarks(outcome, vad)
                 tally.add(outcome)
+                heard.clear()
     except KeyboardInterrupt:
+        if heard and tally.recordings < len(recordings) and not is_live:
+            recording = recordings[tally.recordings]
+            layout = replace(layout, name=titles[recording.path])
+            partial = make_partial(recording.path, heard, recognizer)
+            if out is None:
+                print_result(format_for_stdout(partial, output_format, layout, several))
+            else:
+                files = {kind: mark_partial(path) for kind, path in outputs[recording.path].items()}
+                write_outputs(partial, files, layout)
+                click.echo(
+                    f"asr: {quote_path(recording.path)}: what was done is in "
+                    f"{', '.join(quote_path(path) for path in files.values())}",
+                    err=True,
+                )
         left = len(recordings) - tally.recordings
         recordings_left = f"{left} recording{'' if left == 1 else 's'} not transcribed"
         click.echo(f"asr: interrupted: {recordings_left}; files already written are complete", err=True)
@@ -270,13 +306,20 @@ def open_for_transcription(
 
 
 def transcribe_all(
-    recognizer: Recognizer, recordings: Sequence[Recording], config: LongformConfig, rate: int | None
+    recognizer: Recognizer,
+    recordings: Sequence[Recording],
+    config: LongformConfig,
+    rate: int | None,
+    hear: Callable[[Segment], object],
 ) -> Iterator[tuple[Recording, Transcript | AudioError]]:
-    """Yield each recording with its transcript, or why it cannot be read; a terminal shows the progress."""
+    """Yield each recording with its transcript, or why it cannot be read; a terminal shows the progress.
+
+    ``hear`` is told each segment as soon as it is known.
+    """
     with copy_stdin(rate, STDIN in [recording.path for recording in recordings]) as stdin:
         sources = [stdin if recording.path == STDIN else recording.path for recording in recordings]
         with new_audio_bar(sources) as bar:
-            outcomes = transcribe_recordings(recognizer, sources, config, bar.update)
+            outcomes = transcribe_recordings(recognizer, sources, config, bar.update, hear)
             done = 0.0
             for recording, outcome in zip(recordings, outcomes, strict=True):
                 bar.clear()
@@ -330,6 +373,28 @@ def print_result(text: str) -> None:
     sys.stdout.flush()
 
 
+def print_remarks(transcript: Transcript, vad: bool) -> None:
+    """Print on stderr what is missing of a recording, what is worth knowing, and that nobody speaks in it."""
+    for fault in transcript.faults:
+        click.echo(f"asr: {quote_path(transcript.audio)}: {fault}; what is there is transcribed", err=True)
+    for note in transcript.notes:
+        click.echo(f"{quote_path(transcript.audio)}: {note}", err=True)
+    if not transcript.text:
+        click.echo(describe_silence(transcript, vad), err=True)
+
+
+def make_partial(path: str, segments: Sequence[Segment], recognizer: Recognizer) -> Transcript:
+    """The transcript of a recording that was interrupted."""
+    end = max(segment.end for segment in segments)
+    fault = f"interrupted: its first {end:.2f} seconds are transcribed"
+    return Transcript(path, end, tuple(segments), recognizer.name, recognizer.settings, (fault,))
+
+
+def mark_partial(path: Path) -> Path:
+    """The name of the file for a part of a transcript: ``talk.partial.txt`` for ``talk.txt``."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
 def describe_silence(transcript: Transcript, vad: bool) -> str:
     """Describe a transcript without words."""
     return (
@@ -363,6 +428,7 @@ class TranscriptionTally:
             self.failed += 1
         else:
             self.seconds += outcome.duration
+            self.failed += bool(outcome.faults)
 
     @property
     def summary(self) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-from asr.audio.reading import AudioError, Source, stream_audio
+from asr.audio.reading import AudioError, Source, count_channels, refuse, stream_audio
 from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
@@ -40,6 +41,27 @@ class LongformConfig:
 
     vad: bool = option(True, "Leave out what is no speech.")
     batch_size: int = option(8, "Segments that the model hears at the same time, at most.")
+    channels: Literal["mix", "left", "right", "each"] = option(
+        "mix", "The mean of all channels, one of them, or each by itself as a speaker."
+    )
+    strict: bool = option(False, "Refuse a recording of which something is missing.")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a transcript says of them: the last two only where they are not the usual ones."""
+        usual = {"channels": "mix", "strict": False}
+        return {key: value for key, value in asdict(self).items() if (key, value) not in usual.items()}
+
+
+@dataclass(frozen=True)
+class Take:
+    """A channel of a recording, ``None`` for the mean of all; ``speaker`` is its name where each is heard."""
+
+    source: Source
+    channel: int | None = None
+    speaker: str = ""
+    is_last: bool = True
+    is_strict: bool = True
 
 
 class ChunkRecogniser(Protocol):
@@ -78,6 +100,9 @@ class RecordingEnd:
     name: str
     samples: int = 0
     error: AudioError | None = None
+    take: Take = Take("")
+    faults: tuple[str, ...] = ()  # what is missing of it
+    notes: tuple[str, ...] = ()
 
 
 def transcribe_recordings(
@@ -85,22 +110,55 @@ def transcribe_recordings(
     sources: Iterable[Source],
     config: LongformConfig = LongformConfig(),
     progress: Progress = lambda seconds: None,
+    hear: Callable[[Segment], object] = lambda segment: None,
 ) -> Iterator[Transcript | AudioError]:
     """Yield the transcript of each recording, or why it cannot be read, in the order of ``sources``.
 
-    Chunks of several recordings share batches, so that a few recordings more have been read than have come
-    out. ``progress`` is told how many seconds of audio went through the network since the last call.
+    Of a recording of which something is missing, what is there is transcribed, and ``Transcript.faults`` says
+    what is missing, unless ``config.strict``. Chunks of several recordings share batches, so that a few
+    recordings more have been read than have come out. ``progress`` is told how many seconds of audio went
+    through the network since the last call, ``hear`` each segment as soon as it is known.
     """
-    settings = recogniser.settings | asdict(config)
     rate = recogniser.sample_rate
     segments: list[Segment] = []
-    for part in find_segments(recogniser, sources, config, progress):
+    ends: list[RecordingEnd] = []
+    begin = 0  # of the segments of a channel
+    for part in find_segments(recogniser, list_takes(sources, config), config, progress):
         if isinstance(part, Segment):
             segments.append(part)
-        else:
-            duration = part.samples / rate
-            yield part.error or Transcript(part.name, duration, tuple(segments), recogniser.name, settings)
-            segments = []
+            hear(part)
+            continue
+        ends.append(part)
+        segments[begin:] = [replace(segment, speaker=part.take.speaker) for segment in segments[begin:]]
+        begin = len(segments)
+        if not part.take.is_last:
+            continue
+        yield next((end.error for end in ends if end.error), None) or Transcript(
+            part.name,
+            max(end.samples for end in ends) / rate,
+            tuple(sorted(segments, key=lambda segment: segment.start)),
+            recogniser.name,
+            recogniser.settings | config.settings,
+            tuple(dict.fromkeys(fault for end in ends for fault in end.faults)),
+            tuple(dict.fromkeys(note for end in ends for note in end.notes)),
+        )
+        segments, ends, begin = [], [], 0
+
+
+def list_takes(sources: Iterable[Source], config: LongformConfig) -> Iterator[Take]:
+    """List what is to be heard of each recording."""
+    channel = {"left": 0, "right": 1}.get(config.channels)
+    for source in sources:
+        count = 1
+        if config.channels == "each":
+            with suppress(AudioError):  # comes again when it is read
+                count = count_channels(source)
+        if count == 1:
+            yield Take(source, channel, is_strict=config.strict)
+            continue
+        names = ["left", "right"] if count == 2 else [f"channel {number}" for number in range(1, count + 1)]
+        for number, name in enumerate(names):
+            yield Take(source, number, name, number == count - 1, config.strict)
 
 
 def transcribe_in_segments(
@@ -112,9 +170,10 @@ def transcribe_in_segments(
     """Yield the segments of one recording as they are found, in order.
 
     ``progress`` is told how many seconds of audio went through the network since the last call.
-    Raises ``AudioError`` when the recording cannot be read.
+    Raises ``AudioError`` when the recording cannot be read or something of it is missing.
     """
-    for part in find_segments(recogniser, [source], config, progress):
+    config = replace(config, strict=True)
+    for part in find_segments(recogniser, list_takes([source], config), config, progress):
         if isinstance(part, Segment):
             yield part
         elif part.error:
@@ -122,16 +181,16 @@ def transcribe_in_segments(
 
 
 def find_segments(
-    recogniser: ChunkRecogniser, sources: Iterable[Source], config: LongformConfig, progress: Progress
+    recogniser: ChunkRecogniser, takes: Iterable[Take], config: LongformConfig, progress: Progress
 ) -> Iterator[Segment | RecordingEnd]:
-    """Yield the segments of each recording in which something is said, then its end, in order."""
+    """Yield the segments of each take in which something is said, then its end, in order."""
     with open_threads(recogniser.threads) as pool:
 
         def begin(parts: Sequence[SpeechSegment | RecordingEnd]) -> list[Future[list[Hypothesis]]]:
             speech = [part for part in parts if isinstance(part, SpeechSegment)]
             return [pool.submit(recogniser.search, [segment.log_probs]) for segment in speech]
 
-        for jobs in run_ahead(compute_segments(recogniser, sources, config, progress, pool), begin):
+        for jobs in run_ahead(compute_segments(recogniser, takes, config, progress, pool), begin):
             results = jobs.results()
             for part in jobs.item:
                 if isinstance(part, SpeechSegment):
@@ -154,7 +213,7 @@ def compute_whole_log_probs(
     """
     segments: list[SpeechSegment] = []
     with open_threads(recogniser.threads) as pool:
-        for parts in compute_segments(recogniser, [source], LongformConfig(vad=vad), progress, pool):
+        for parts in compute_segments(recogniser, [Take(source)], LongformConfig(vad=vad), progress, pool):
             for part in parts:
                 if isinstance(part, SpeechSegment):
                     segments.append(part)
@@ -188,7 +247,7 @@ def fill_silence(segments: Sequence[SpeechSegment], rows: int, frame: int) -> np
 
 def compute_segments(
     recogniser: ChunkRecogniser,
-    sources: Iterable[Source],
+    takes: Iterable[Take],
     config: LongformConfig,
     progress: Progress,
     pool: ThreadPoolExecutor,
@@ -199,7 +258,7 @@ def compute_segments(
     """
     stitcher = Stitcher(recogniser.frame_samples, recogniser.sample_rate)
     rate = recogniser.sample_rate
-    chunks = read_chunks(recogniser, sources, config.vad, pool)
+    chunks = read_chunks(recogniser, takes, config.vad, pool)
 
     def begin(items: Sequence[Chunk | RecordingEnd]) -> list[Future[dict[int, np.ndarray]]]:
         samples = [item.samples for item in items if isinstance(item, Chunk)]
@@ -249,30 +308,33 @@ def name_source(source: Source) -> str:
 
 
 def read_chunks(
-    recogniser: ChunkRecogniser, sources: Iterable[Source], vad: bool, pool: ThreadPoolExecutor
+    recogniser: ChunkRecogniser, takes: Iterable[Take], vad: bool, pool: ThreadPoolExecutor
 ) -> Iterator[Chunk | RecordingEnd]:
     """Yield the chunks of each recording, then its end; the threads of ``pool`` read some of them ahead."""
     rate, frame = recogniser.sample_rate, recogniser.frame_samples
     return read_side_by_side(
-        sources,
-        lambda source: read_recording(source, rate, frame, vad),
+        takes,
+        lambda take: read_recording(take, rate, frame, vad),
         lambda items: take_portion(items, rate),
         pool,
         2 * recogniser.threads,
     )
 
 
-def read_recording(source: Source, rate: int, frame: int, vad: bool) -> Iterator[Chunk | RecordingEnd]:
+def read_recording(take: Take, rate: int, frame: int, vad: bool) -> Iterator[Chunk | RecordingEnd]:
     """Read a recording and yield its chunks, then its end."""
-    name = name_source(source)
-    blocks = stream_audio(source, rate)
+    name = name_source(take.source)
+    faults: list[str] = []
+    notes: list[str] = []
+    report = refuse if take.is_strict else faults.append
+    blocks = stream_audio(take.source, rate, take.channel, report, notes.append)
     speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
     try:
         samples = yield from cut_into_chunks(speech, rate, frame, by_voice=vad)
     except AudioError as error:
-        yield RecordingEnd(name, error=error)
+        yield RecordingEnd(name, error=error, take=take)
     else:
-        yield RecordingEnd(name, samples)
+        yield RecordingEnd(name, samples, None, take, tuple(faults), tuple(notes))
 
 
 def take_portion(items: Iterator[Chunk | RecordingEnd], rate: int) -> tuple[list[Chunk | RecordingEnd], bool]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.audio.sources import AudioError
@@ -150,7 +150,7 @@ class Engine:
             except AudioError as error:  # decoded, and holds nothing
                 raise DecodingError(str(error).removeprefix(f"{samples}: ")) from error
         self.metrics.audio_seconds.labels("recording").inc(job.duration)
-        settings = recognizer.settings | asdict(config)
+        settings = recognizer.settings | config.settings
         return Transcript(job.upload.name, job.duration, tuple(segments), self.name, settings)
 
     def find_recognizer(self, hotwords: tuple[str, ...] = (), is_live: bool = False) -> Recognizer:

@@ -34,11 +34,17 @@ class Cue:
     start: int
     end: int
     lines: tuple[str, ...]
+    speaker: str = ""
 
 
 def format_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
-    """The text alone, a line per segment."""
-    return "\n".join(segment.text for segment in transcript.segments) + "\n"
+    """The text alone, a line per segment; behind the speaker where channels are speakers."""
+    return "\n".join(_name_speaker(segment.speaker) + segment.text for segment in transcript.segments) + "\n"
+
+
+def _name_speaker(speaker: str) -> str:
+    """What stands before the words of a speaker."""
+    return f"{speaker}: " if speaker else ""
 
 
 def format_json(transcript: Transcript, layout: Layout = Layout()) -> str:
@@ -55,6 +61,7 @@ def format_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """SubRip subtitles: numbered cues, a comma before the milliseconds."""
     return "".join(
         f"{number}\n{_format_clock(cue.start, ',')} --> {_format_clock(cue.end, ',')}\n"
+        + _name_speaker(cue.speaker)
         + "\n".join(map(_escape_srt, cue.lines))
         + "\n\n"
         for number, cue in enumerate(make_cues(transcript, layout), start=1)
@@ -65,6 +72,7 @@ def format_vtt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """WebVTT subtitles (W3C WebVTT, section 4), with its three special characters escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{_format_clock(cue.start, '.')} --> {_format_clock(cue.end, '.')}\n"
+        + (f"<v {_escape(cue.speaker)}>" if cue.speaker else "")
         + _escape("\n".join(cue.lines))
         + "\n\n"
         for cue in make_cues(transcript, layout)
@@ -74,18 +82,31 @@ def format_vtt(transcript: Transcript, layout: Layout = Layout()) -> str:
 def format_tsv(transcript: Transcript, layout: Layout = Layout()) -> str:
     """A table with start and end in milliseconds and the text; a row per segment, or per word."""
     if layout.cue_per_word:
-        rows = [(cue.start, cue.end, *cue.lines) for cue in make_cues(transcript, layout)]
+        rows = [
+            (cue.start, cue.end, _name_speaker(cue.speaker) + cue.lines[0])
+            for cue in make_cues(transcript, layout)
+        ]
     else:
-        rows = [(_to_milliseconds(s.start), _to_milliseconds(s.end), s.text) for s in transcript.segments]
+        rows = [
+            (_to_milliseconds(s.start), _to_milliseconds(s.end), _name_speaker(s.speaker) + s.text)
+            for s in transcript.segments
+        ]
     return "start\tend\ttext\n" + "".join(
         f"{start}\t{end}\t{_escape_cell(str(text))}\n" for start, end, text in rows
     )
 
 
 def format_ctm(transcript: Transcript, layout: Layout = Layout()) -> str:
-    """NIST's time-marked words: recording, channel, start, duration, word, confidence."""
-    words = (word for segment in transcript.segments for word in segment.words)
-    return _format_ctm(layout.name or Path(transcript.audio).stem, words)
+    """NIST's time-marked words: recording, channel, start, duration, word, confidence.
+
+    The channel is 1, or A, B and so on where channels are speakers, as in an STM of a call.
+    """
+    name = layout.name or Path(transcript.audio).stem
+    letters = {"": "1", "left": "A", "right": "B"}
+    return "".join(
+        _format_ctm(name, segment.words, letters.get(segment.speaker, segment.speaker.split(" ")[-1]))
+        for segment in transcript.segments
+    )
 
 
 FORMATS: dict[str, Callable[[Transcript, Layout], str]] = {
@@ -174,10 +195,10 @@ def _format_seconds(seconds: float) -> str:
     return f"{seconds:.4f}".rstrip("0").rstrip(".")
 
 
-def _format_ctm(recording: str, words: Iterable[Word]) -> str:
+def _format_ctm(recording: str, words: Iterable[Word], channel: str = "1") -> str:
     name = "".join(c if c.isprintable() else "_" for c in "_".join(recording.split())) or "-"
     return "".join(
-        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
+        f"{name} {channel} {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.3f}\n"
         for word in words
     )
 
@@ -186,14 +207,15 @@ def _format_ctm(recording: str, words: Iterable[Word]) -> str:
 
 
 def make_cues(transcript: Transcript, layout: Layout) -> list[Cue]:
-    """The transcript cut into cues that neither overlap nor leave the recording."""
-    groups = [
-        group
+    """The transcript cut into cues that leave no recording and overlap only where channels are speakers."""
+    speakers_and_groups = [
+        (segment.speaker, group)
         for segment in transcript.segments
         for group in (
             ([[word]] for word in segment.words) if layout.cue_per_word else wrap_words(segment, layout)
         )
     ]
+    groups = [group for _, group in speakers_and_groups]
     starts = [group[0][0].start for group in groups]
     ends = [group[-1][-1].end for group in groups]
     if not layout.cue_per_word:
@@ -205,8 +227,9 @@ def make_cues(transcript: Transcript, layout: Layout) -> list[Cue]:
             _to_milliseconds(start),
             _to_milliseconds(end),
             tuple(" ".join(w.text for w in line) for line in group),
+            speaker,
         )
-        for start, end, group in zip(starts, ends, groups, strict=True)
+        for start, end, (speaker, group) in zip(starts, ends, speakers_and_groups, strict=True)
     ]
 
 
@@ -259,7 +282,13 @@ def _make_table(transcript: Transcript) -> dict[str, object]:
     keys = (
         {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
     )
-    return {key: _round_numbers(value) for key, value in keys.items()}
+    keys["segments"] = [_leave_out_empty(asdict(segment), "speaker") for segment in transcript.segments]
+    return {key: _round_numbers(value) for key, value in _leave_out_empty(keys, "faults", "notes").items()}
+
+
+def _leave_out_empty(table: dict[str, object], *names: str) -> dict[str, object]:
+    """The table without those of the keys ``names`` that hold nothing."""
+    return {key: value for key, value in table.items() if value or key not in names}
 
 
 def _dump_json(value: object, indent: int | None = None) -> str:

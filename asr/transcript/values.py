@@ -28,20 +28,22 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording, in seconds, and what was said in it."""
+    """A stretch of a recording, in seconds, and what was said in it; ``speaker`` names a channel."""
 
     start: float
     end: float
     text: str
     words: tuple[Word, ...]
+    speaker: str = ""
 
 
 @dataclass(frozen=True)
 class Transcript:
     """What was said in one recording; every output format is written from this.
 
-    ``duration`` is in seconds. Segments and words follow each other without overlap and lie inside the
-    recording; ``settings`` says how it was transcribed.
+    ``duration`` is in seconds. Segments and words follow each other without overlap (of each speaker, where
+    channels are speakers) and lie inside the recording; ``settings`` says how it was transcribed, ``faults``
+    what is missing of the recording or of its transcript, ``notes`` what else is worth knowing.
     """
 
     audio: str
@@ -49,6 +51,8 @@ class Transcript:
     segments: tuple[Segment, ...]
     model: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

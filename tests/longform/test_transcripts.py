@@ -404,6 +404,15 @@ def test_a_recording_that_fails_at_its_end_takes_nothing_along():
     assert found[3].segments[0].end == 90
 
 
+def test_what_is_there_of_a_recording_is_heard_unless_it_must_be_whole():
+    content = encode_wav(np.full(20 * RATE, 0.02))[: -5 * 4 * RATE]
+    (lenient,) = transcribe_recordings(Fake(), [content], LongformConfig(vad=False))
+    assert (lenient.text, lenient.duration) == ("2", 15.0)
+    assert lenient.faults == ("is truncated: 15.00 of 20.00 seconds are there",)
+    (strict,) = transcribe_recordings(Fake(), [content], LongformConfig(vad=False, strict=True))
+    assert isinstance(strict, AudioError)
+
+
 def test_the_settings_are_told():
     transcript = transcribe(Fake(), np.zeros(RATE), vad=False, batch_size=2)
     assert transcript.settings == {"search": "greedy", "vad": False, "batch_size": 2}
