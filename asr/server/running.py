@@ -134,7 +134,7 @@ def make_http_protocol(seconds: float) -> type[asyncio.Protocol]:
             self._head_timer = self.loop.call_later(seconds, self._close_if_idle)
 
         def _close_if_idle(self) -> None:
-            if self.transport.is_closing():
+            if self.transport.is_closing() or self.transport.get_protocol() is not self:  # a WebSocket now
                 return
             is_answering = self.cycle is not None and not self.cycle.response_complete
             is_head_begun = bool(self.conn.trailing_data[0])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,16 @@ class TestPageStream:
             names = ["asr-stream", "asr-key.a-long-key"]
             answers = self.converse(server, recording, {"rate": RATE}, subprotocols=names)
             assert answers[-1]["type"] == "done"
+
+    def test_a_stream_outlives_the_limits_of_requests(self, serve, recording):
+        with serve(header_seconds=0.2, idle_seconds=0.2) as server:
+            url = f"{server.url.replace('http', 'ws')}/v1/stream"
+            with websockets.connect(url) as connection:
+                connection.send(json.dumps({"type": "start", "rate": RATE}))
+                assert json.loads(connection.recv())["type"] == "ready"
+                time.sleep(0.7)
+                connection.send('{"type": "stop"}')
+                assert json.loads(connection.recv())["type"] == "done"
 
     def test_a_client_that_leaves_gives_its_place_back(self, serve, recording):
         with serve(streams=1) as server:
