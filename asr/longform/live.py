@@ -32,7 +32,7 @@ STEP = 5  # frames of speech detection between two decisions: a tenth of a secon
 AHEAD = 0  # seconds: what ends must be known at once, and what was speech once remains so
 MEMORY_SECONDS = 2.0  # of silence that are kept: speech may be found to have begun there
 SHORTEST_HEARING_SECONDS = 0.3  # of speech, before the first partial result
-INTERVAL_SHARE = 0.05  # of what is heard again lies between two partial results, at least
+INTERVAL_SHARE = 0.07  # of what is heard again lies between two partial results, at least
 FULL_SCALE = 32768.0  # of 16-bit samples
 
 
@@ -43,7 +43,7 @@ class LiveConfig:
     pause_seconds: float = option(0.4, "A pause this long ends a segment.", minimum=0.2, maximum=10.0)
     partial_seconds: float = option(0.3, "Between two partial results, at least.", minimum=0.05)
     window_seconds: float = option(
-        8.0,
+        10.0,
         "Of speech that is heard again and again; older words no longer change.",
         minimum=6.0,
         maximum=30.0,

@@ -5,11 +5,11 @@
     python tools/bench/live.py MANIFEST --hours 1 [--limit N]
 
 A server (`asr serve`) runs as a process of its own. The recordings of MANIFEST, joined with pauses of noise,
-are sent to it at real time over so many WebSockets at once, each beginning a little later than the one before.
-Where somebody speaks is what speech detection finds in each recording by itself. The first partial result of
-a recording counts from where speech begins, its last final one from where speech ends; medians and 95th
-percentiles over all recordings of all streams. Cores are processor time of the server by the clock. The words
-of the finals are counted against the texts, beside those of `transcribe` for the joined recording.
+are sent to it at real time over so many WebSockets at once, each beginning a little later than the one
+before. Where somebody speaks is what speech detection finds in each recording by itself. The first partial
+result of a recording counts from where speech begins, its last final one from where speech ends; medians and
+95th percentiles over all recordings of all streams. Cores are processor time of the server by the clock. The
+words of the finals are counted against the texts, beside those of `transcribe` for the joined recording.
 
 `--hours` feeds a stream in this process as fast as it goes, and reports memory after a tenth and at the end.
 """
