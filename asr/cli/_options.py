@@ -103,7 +103,8 @@ SEARCH_OPTIONS = [
     click.option(
         "--word-bonus", type=float, help="Added to the score for every word.  [default: the model's]"
     ),
-    click.option("--hotwords", default="", metavar='"A, B C"', help="Words and phrases to expect."),
+    click.option("--hotwords", default="", metavar='"A, B C"',
+        help="Words and phrases to expect; @FILE has one a line, perhaps with a tab and a weight."),
     click.option(
         "--hotword-weight", type=click.FloatRange(0),
         help="Added for each of their words.  [default: the model's]",

@@ -14,6 +14,7 @@ from asr.cli._progress import new_audio_bar
 from asr.core.cores import choose_threads
 from asr.core.files import read_text
 from asr.errors import UserError
+from asr.scoring.counts import list_names
 from asr.transcript.formats import ALIGNMENT_FORMATS, FORMATS
 
 UNLIKELY = 0.1  # the median confidence of words of a wrong text is below it (tools/wrong_texts.py)
@@ -34,7 +35,8 @@ UNLIKELY = 0.1  # the median confidence of words of a wrong text is below it (to
     "-f",
     "--output-format",
     type=click.Choice([*ALIGNMENT_FORMATS]),
-    help="ctm has words, ctm-units the units they are spelled with, textgrid and json both.  "
+    help="ctm has words, ctm-units the units they are spelled with, textgrid and json both, srt and vtt "
+    "are subtitles.  "
     "[default: by the ending of FILE, or ctm]",
 )
 @device_option
@@ -49,6 +51,9 @@ def align(
     threads: int | None,
 ) -> None:
     """Find where the words of TEXT are in AUDIO; TEXT is the text itself, a file with it, or - for stdin.
+
+    Words are written as TEXT has them. Figures are read as they are said, what stands in brackets is left
+    out, and so is what the model cannot spell; both are named.
 
     Words are spelled with the model's units: characters, pieces or phones. TEXT must have everything that
     is said in AUDIO: what is missing is taken for a part of another word or for silence. Words that the
@@ -69,6 +74,12 @@ def align(
             aligned = recognizer.align(audio, spoken, bar.update)
     except UserError as error:
         raise type(error)(str(error) if str(audio) in str(error) else f"{audio}: {error}") from error
+    for names, what in (
+        (aligned.remarks, "left out, because what stands in brackets is no words"),
+        (aligned.unplaced, "without a time, because the model cannot spell them"),
+    ):
+        if names:
+            click.echo(f"{audio}: {what}: {list_names(names)}", err=True)
     if median(word.word.confidence for word in aligned.words) < UNLIKELY:
         click.echo(f"{audio}: hardly any word of this text is said there", err=True)
     written = ALIGNMENT_FORMATS[output_format or (ending if ending in ALIGNMENT_FORMATS else "ctm")](aligned)

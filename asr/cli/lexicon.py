@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from asr.errors import UserError
-from asr.text.normalise import NORMALISERS
+from asr.text.normalise import NORMALISERS, normalise_letters
+
+SUSPECTS = re.compile(rb"\S*[0-9\x80-\xff]\S*")  # words of a text that may lose something
 
 
 @click.command()
@@ -62,8 +66,18 @@ def lexicon(
     pronouncer = Pronouncer(read_dictionary(dictionary), variants)
     normalise = NORMALISERS[normaliser]
     every = set(" ".join(map(normalise, words)).split())
+    unwritten = {word for word in words if is_unwritten(word, normalise(word))}
     for file in files:
         every.update(read_words(file, normaliser))
+        unwritten.update(list_unwritten(file, normaliser))
+    if unwritten:
+        click.echo(
+            f"left out, because {normaliser} cannot write {'it' if len(unwritten) == 1 else 'them'} whole: "
+            f"{list_names(sorted(unwritten))}",
+            err=True,
+        )
+    if not every:
+        raise UserError(f"no words are left in the form {normaliser}")
     found, failed, ways = {}, [], Counter[str]()
     for word in tqdm(sorted(every), unit="word", disable=not sys.stderr.isatty()):
         try:
@@ -81,6 +95,33 @@ def lexicon(
     click.echo(f"{len(found):,} words: {summary}", err=True)
     if failed:
         click.echo(f"left out, because they cannot be pronounced: {list_names(failed)}", err=True)
+
+
+def is_unwritten(word: str, normalised: str) -> bool:
+    """Whether letters or figures of a word are lost in its normalised form: ``42``, ``R2D2``, ``日本``."""
+    return any(c.isalnum() and not normalise_letters(c) for c in word) and not any(
+        c.isdigit() or ord(c) > 127 for c in normalised
+    )
+
+
+def list_unwritten(path: Path, normaliser: str) -> Iterable[str]:
+    """List the words of a manifest or a text that a normaliser does not write whole."""
+    from asr.data.manifest import read_manifest
+    from asr.lm.storage import LONGEST_MAGIC, MAGIC
+    from asr.lm.text import open_text
+
+    normalise = NORMALISERS[normaliser]
+    if path.suffix == ".jsonl":
+        words = {word for utterance in read_manifest(path) for word in utterance.text.split()}
+    else:
+        with open_text(path) as file:
+            begin = file.read(LONGEST_MAGIC)
+            if begin.startswith(MAGIC) or b"\\data\\" in begin:
+                return set()
+            lines = chain([begin + file.readline()], file)
+            found = {word for line in lines for word in SUSPECTS.findall(line)}
+        words = {word.decode("utf-8", "replace") for word in found}
+    return {word for word in words if is_unwritten(word, normalise(word))}
 
 
 def read_words(path: Path, normaliser: str) -> Iterable[str]:

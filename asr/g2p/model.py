@@ -232,6 +232,17 @@ class Pronouncer:
         return self.g2p.pronounce(word, self.variants), BY_MODEL
 
 
+def add_pronounceable(lexicon: Lexicon, words: Iterable[str]) -> tuple[Lexicon, set[str]]:
+    """Add what ``add_pronunciations`` can; also return the words that cannot be pronounced."""
+    pronouncer, found, failed = Pronouncer(lexicon, VARIANTS), {}, set()
+    for word in words:
+        try:
+            found[word] = pronouncer.pronounce(word)[0]
+        except G2PError:
+            failed.add(word)
+    return Lexicon({**lexicon.words, **found}), failed
+
+
 def add_pronunciations(lexicon: Lexicon, words: Iterable[str]) -> Lexicon:
     """Add the ``words`` that a lexicon lacks, pronounced as its own words are.
 

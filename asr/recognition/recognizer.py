@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ from asr.recognition.folder import find_language_model, read_search_config, read
 from asr.recognition.model_files import check_model_folder
 from asr.recognition.network import Network, open_network
 from asr.search import SearchConfig, search_greedily
+from asr.search.config import Phrases
 from asr.search.greedy import GreedyStream
+from asr.text.spoken import read_aloud, split_written
 from asr.text.tokenizer import NORMALISERS, TextConfig, Tokenizer, canonicalise, load_tokenizer
 from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
@@ -173,19 +176,24 @@ class Recognizer:
         """
         from asr.search.beam_search import make_beam_search  # imports numba
 
-        phrases = [normalise_phrase(phrase, self.text) for phrase in hotwords]
+        added = dict.fromkeys(normalise_phrases(hotwords, self.text), self.search_config.hotword_weight)
         if self.decoder is None:
             config, model = replace(self.search_config, beam_size=USUAL_BEAM), None
         else:
             config, model = self.decoder.config, self.decoder.model
-            before: list[str] = self.decoder.description["phrases"]  # type: ignore[assignment]
-            phrases = [*before, *phrases]
-        return replace(self, decoder=make_beam_search(config, self.tokenizer, model, phrases))
+            before = self.decoder.phrases
+            weights = before if isinstance(before, Mapping) else dict.fromkeys(before, config.hotword_weight)
+            added = {**weights, **added}
+        return replace(self, decoder=make_beam_search(config, self.tokenizer, model, added))
 
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
     ) -> AlignedText:
         """Find when each word of ``text``, and each unit it is spelled with, is spoken in a recording.
+
+        Words come back as ``text`` writes them. Figures are read as they are said in English, where the
+        model's texts have none; what stands in brackets is no words. Words that the model cannot spell are
+        ``unplaced``, and the others aligned without them.
 
         The recording may last hours; one of up to ``asr.longform.cutting.LONGEST_CHUNK_SECONDS`` goes through
         the network in one piece. Words that the lexicon lacks get pronunciations like those of its own
@@ -195,23 +203,42 @@ class Recognizer:
         Raises ``AudioError`` for a recording that cannot be read, ``TextError``, ``G2PError`` or
         ``AlignmentError`` for a text that does not fit the model or the recording.
         """
-        from asr.search.alignment import align_text  # imports numba
+        from asr.search.alignment import AlignmentError, align_text, join_spoken_words  # imports numba
 
-        text = NORMALISERS[self.text.normaliser](text)
-        tokenizer = self._extend_tokenizer(text)
+        normalise = NORMALISERS[self.text.normaliser]
+        written, remarks = split_written(text, lambda word: canonicalise(normalise(word)))
+        tokenizer, unknown = self._extend_tokenizer({word for one in written for word in one.spoken})
+        placed = [one for one in written if one.spoken and unknown.isdisjoint(one.spoken)]
+        if unknown and not placed:
+            raise AlignmentError(
+                f"the model cannot spell a word of the text: {', '.join(sorted(unknown)[:5])}"
+            )
+        unplaced = [one.text for one in written if one.is_lost or not unknown.isdisjoint(one.spoken)]
+        spoken = " ".join(word for one in placed for word in one.spoken)
         log_probs, samples = compute_whole_log_probs(self, source, progress)
         duration = samples / self.sample_rate
-        words = align_text(log_probs, text, tokenizer, self.frame_seconds, duration)
-        return AlignedText(name_source(source), duration, words, tokenizer.unit, self.name)
+        words = align_text(log_probs, spoken, tokenizer, self.frame_seconds, duration)
+        return AlignedText(
+            name_source(source),
+            duration,
+            join_spoken_words(words, [(one.text, len(one.spoken)) for one in placed]),
+            tokenizer.unit,
+            self.name,
+            tuple(unplaced),
+            tuple(remarks),
+        )
 
-    def _extend_tokenizer(self, text: str) -> Tokenizer:
-        """Add pronunciations for the words of ``text`` that the lexicon lacks."""
-        if self.tokenizer.lexicon is None or not self.tokenizer.find_unknown(text):
-            return self.tokenizer
-        from asr.g2p.model import add_pronunciations  # imports numba
+    def _extend_tokenizer(self, words: Set[str]) -> tuple[Tokenizer, Set[str]]:
+        """Add pronunciations for words that the lexicon lacks; also return those that nothing can spell."""
+        if self.tokenizer.lexicon is None:
+            return self.tokenizer, {word for word in words if not self.tokenizer.can_encode(word)}
+        missing = sorted(word for word in words if word not in self.tokenizer.lexicon)
+        if not missing:
+            return self.tokenizer, set()
+        from asr.g2p.model import add_pronounceable  # imports numba
 
-        lexicon = add_pronunciations(self.tokenizer.lexicon, sorted(self.tokenizer.find_unknown(text)))
-        return replace(self.tokenizer, lexicon=lexicon)
+        lexicon, unknown = add_pronounceable(self.tokenizer.lexicon, missing)
+        return replace(self.tokenizer, lexicon=lexicon), unknown
 
 
 def open_recognizer(
@@ -219,7 +246,7 @@ def open_recognizer(
     device: str = "auto",
     *,
     lm: str | Path | None = None,
-    hotwords: str | Sequence[str] = (),
+    hotwords: str | Phrases = (),
     compute_type: str = "float32",
     threads: int | None = None,
     engine: str = "auto",
@@ -234,7 +261,8 @@ def open_recognizer(
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
         lm: a language model, an ARPA file or a binary one; ``None`` means the folder's own, where it has
             one, and ``"none"`` means none.
-        hotwords: words and phrases as people write them, in a list or with commas between them.
+        hotwords: words and phrases as people write them, in a list, with commas between them, in a file
+            (``"@names.txt"``, one a line, perhaps with a tab and a weight), or a dictionary of weights.
         compute_type: one of ``COMPUTE_TYPES``.
         threads: processor threads to use; ``None`` means one a core, or what torch has.
         engine: ``onnx``, ``torch``, or ``auto``: ONNX Runtime on a CPU where the folder has ``model.onnx``.
@@ -255,8 +283,7 @@ def open_recognizer(
     network = open_network(folder, device, compute_type, threads, engine)
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | search)
     language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
-    phrases = hotwords.split(",") if isinstance(hotwords, str) else hotwords
-    phrases = [normalise_phrase(phrase, text) for phrase in phrases if phrase.strip()]
+    phrases = normalise_phrases(parse_hotwords(hotwords, config.hotword_weight), text)
     decoder = _make_decoder(config, tokenizer, language_model, phrases, is_binary=lm is None)
     return Recognizer(folder.resolve().name, tokenizer, text, network, config, decoder)
 
@@ -265,7 +292,7 @@ def _make_decoder(
     config: SearchConfig,
     tokenizer: Tokenizer,
     language_model: str | Path | None,
-    phrases: Sequence[str],
+    phrases: Phrases,
     is_binary: bool,
 ) -> BeamSearch | None:
     """Make the beam search that the config, a language model or phrases ask for; ``None`` means greedy.
@@ -285,12 +312,44 @@ def _make_decoder(
     return make_beam_search(config, tokenizer, model, phrases)
 
 
+def parse_hotwords(hotwords: str | Phrases, weight: float) -> Phrases:
+    """Parse what people give: phrases with commas between them, or ``@`` and the name of a file.
+
+    Raises ``UserError`` for a file that cannot be read, and for its name without the ``@``.
+    """
+    if not isinstance(hotwords, str):
+        return hotwords
+    if hotwords.startswith("@"):
+        from asr.search.hotwords import read_phrases
+
+        return read_phrases(hotwords[1:], weight)
+    phrases = [phrase.strip() for phrase in hotwords.split(",") if phrase.strip()]
+    for phrase in phrases:
+        if "." in phrase and os.path.isfile(phrase):  # noqa: PTH113 (a phrase may be too long for a path)
+            raise UserError(f"hot words: {phrase} is a file: @{phrase} reads it")
+    return phrases
+
+
+def normalise_phrases(phrases: Phrases, config: TextConfig) -> Phrases:
+    """Normalise hot words and phrases, each with its weight where they have weights."""
+    if isinstance(phrases, Mapping):
+        return {normalise_phrase(phrase, config): own for phrase, own in phrases.items() if phrase.strip()}
+    return [normalise_phrase(phrase, config) for phrase in phrases if phrase.strip()]
+
+
 def normalise_phrase(phrase: str, config: TextConfig) -> str:
-    """Normalise a hot word or phrase like the model's texts; raises ``UserError`` where nothing is left."""
-    text = canonicalise(NORMALISERS[config.normaliser](phrase))
-    if not text:
+    """Normalise a hot word or phrase like the model's texts, figures as they are said.
+
+    Raises ``UserError`` for a word of which nothing is left.
+    """
+    normalise = NORMALISERS[config.normaliser]
+    words = [(word, canonicalise(read_aloud(word, normalise))) for word in phrase.split()]
+    text = " ".join(filter(None, (spoken for _, spoken in words)))
+    lost = [word for word, spoken in words if not spoken and any(map(str.isalnum, word))]
+    if lost or not text:
+        name = lost[0] if lost else phrase.strip()
         raise UserError(
-            f"hot words: nothing is left of {phrase.strip()!r} in the form {config.normaliser}; "
+            f"hot words: nothing is left of {name!r} in the form {config.normaliser}; "
             "write it as it is spoken"
         )
     return text

@@ -100,6 +100,18 @@ def combine_units(text: str, units: tuple[Word, ...]) -> AlignedWord:
     return AlignedWord(Word(text, units[0].start, units[-1].end, confidence), units)
 
 
+def join_spoken_words(
+    words: Sequence[AlignedWord], written: Sequence[tuple[str, int]]
+) -> tuple[AlignedWord, ...]:
+    """Join the words that are said for each written one: ``written`` has its text and their number."""
+    joined, place = [], 0
+    for text, count in written:
+        units = tuple(unit for word in words[place : place + count] for unit in word.units)
+        joined.append(combine_units(text, units))
+        place += count
+    return tuple(joined)
+
+
 def choose_pronunciations(log_probs: np.ndarray, words: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     """Choose for each word the pronunciation that fits best between its neighbours.
 

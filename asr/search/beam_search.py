@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from asr.lm.model import NgramModel
-from asr.search.config import SearchConfig
+from asr.search.config import Phrases, SearchConfig
 from asr.search.lexicon_beam import LexiconBeamSearch
 from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.tokenizer import Tokenizer
@@ -14,13 +12,13 @@ BeamSearch = PrefixBeamSearch | LexiconBeamSearch
 
 
 def make_beam_search(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None, phrases: Sequence[str] = ()
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None, phrases: Phrases = ()
 ) -> BeamSearch:
     """Make the search for the tokenizer's vocabulary: by its lexicon where the tokens are phones.
 
     Args:
         model: a word n-gram model, whose opinion is added with ``config.lm_weight``.
-        phrases: hot words and phrases, which get a bonus.
+        phrases: hot words and phrases, which get a bonus: ``config.hotword_weight`` or the weight of each.
 
     Raises ``SearchError`` for a language model or a hot word that the vocabulary cannot write.
     """

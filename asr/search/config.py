@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from asr.core.config import ConfigError, check_bounds, option
@@ -11,6 +12,7 @@ from asr.errors import UserError
 OTHER_FORM = "its texts have another form, perhaps capitals (asr lm train has --normaliser)"
 
 WIDEST_BEAM = 10_000
+Phrases = Sequence[str] | Mapping[str, float]  # hot words and phrases, perhaps each with its own weight
 HIGHEST = 100.0  # weight or score, a natural logarithm: nobody uses a tenth of it
 
 

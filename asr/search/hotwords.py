@@ -7,15 +7,20 @@ among bytes it is searched for with a space before and after it.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from asr.search.config import SearchError
+from asr.core.files import read_text
+from asr.errors import UserError
+from asr.search.config import HIGHEST, Phrases, SearchError
 
 SPACE = 0x20
+WEIGHED = re.compile(r"(.*\S)(?: *\t\s*:?| +:)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 MOST_CELLS = 1 << 26  # of the automaton's table, 4 bytes each
 
 
@@ -45,14 +50,17 @@ class Phrase(NamedTuple):
     ahead: Sequence[float]
 
 
-def build_byte_automaton(phrases: Sequence[str], weight: float) -> HotWordAutomaton:
+def build_byte_automaton(phrases: Phrases, weight: float) -> HotWordAutomaton:
     """Build the automaton that reads the bytes of a text.
 
-    Each phrase is worth ``weight`` (natural log) for each of its words. The part of the weight that ranks a
-    prefix before the phrase ends grows with every letter read, so that the beam keeps it; it is no part of
-    the score.
+    Each phrase is worth its own weight, or ``weight`` (natural log), for each of its words. The part of the
+    weight that ranks a prefix before the phrase ends grows with every letter read, so that the beam keeps
+    it; it is no part of the score.
     """
-    spelled = [(f" {' '.join(words)} ".encode(), weight * len(words)) for words in split_phrases(phrases)]
+    spelled = [
+        (f" {' '.join(words)} ".encode(), own * len(words))
+        for words, own in split_phrases(phrases, weight).items()
+    ]
     return build_automaton(
         [
             Phrase(letters, worth, [worth * depth / (len(letters) - 1) for depth in range(len(letters))])
@@ -62,27 +70,51 @@ def build_byte_automaton(phrases: Sequence[str], weight: float) -> HotWordAutoma
     )
 
 
-def build_word_automaton(phrases: Sequence[str], weight: float) -> tuple[HotWordAutomaton, dict[str, int]]:
+def build_word_automaton(phrases: Phrases, weight: float) -> tuple[HotWordAutomaton, dict[str, int]]:
     """Build the automaton that reads words; also return the symbol of each word in a phrase (others have 0).
 
     Worth and look-ahead are those of ``build_byte_automaton``, growing with every word.
     """
-    every = split_phrases(phrases)
+    every = split_phrases(phrases, weight)
     numbers = {word: i for i, word in enumerate(sorted({word for words in every for word in words}), start=1)}
     listed = [
         Phrase(
             [numbers[word] for word in words],
-            weight * len(words),
-            [weight * (depth + 1) for depth in range(len(words))],
+            own * len(words),
+            [own * (depth + 1) for depth in range(len(words))],
         )
-        for words in every
+        for words, own in every.items()
     ]
     return build_automaton(listed, symbols=1 + len(numbers)), numbers
 
 
-def split_phrases(phrases: Sequence[str]) -> list[tuple[str, ...]]:
-    """Split each phrase into words, keeping every phrase once."""
-    return sorted({tuple(phrase.split()) for phrase in phrases} - {()})
+def split_phrases(phrases: Phrases, weight: float) -> dict[tuple[str, ...], float]:
+    """Split each phrase into words, keeping every phrase once, with its own weight or ``weight``."""
+    weights = phrases if isinstance(phrases, Mapping) else dict.fromkeys(phrases, weight)
+    for phrase, own in weights.items():
+        if not 0 <= own <= HIGHEST:  # nor is NaN
+            raise SearchError(f"hot words: the weight of {phrase!r} is {own}, not from 0 to {HIGHEST:g}")
+    return dict(sorted((tuple(phrase.split()), own) for phrase, own in weights.items() if phrase.strip()))
+
+
+def read_phrases(path: str | Path, weight: float) -> dict[str, float]:
+    """Read hot words from a file: a word or phrase a line and, behind a tab or ``:``, its weight.
+
+    Lines without one get ``weight``; blank lines and lines that begin with ``#`` are skipped. Raises
+    ``UserError`` for a file without phrases, and for a weight that is no number within its bounds.
+    """
+    phrases: dict[str, float] = {}
+    for number, line in enumerate(read_text(path, UserError).split("\n"), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = WEIGHED.fullmatch(line.strip())
+        own = float(match[2]) if match else weight
+        if ("\t" in line.strip() and match is None) or not 0 <= own <= HIGHEST:
+            raise UserError(f"{path}:{number}: is not a phrase, a tab and a weight from 0 to {HIGHEST:g}")
+        phrases[match[1] if match else line.strip()] = own
+    if not phrases:
+        raise UserError(f"{path}: has no hot words: write one a line")
+    return phrases
 
 
 def build_automaton(phrases: Sequence[Phrase], symbols: int) -> HotWordAutomaton:

@@ -16,7 +16,7 @@ from asr.lm.model import NgramModel
 from asr.lm.packed import score_word
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
-from asr.search.config import OTHER_FORM, SearchConfig, SearchError
+from asr.search.config import OTHER_FORM, Phrases, SearchConfig, SearchError
 from asr.search.hotwords import HotWordAutomaton, build_word_automaton
 from asr.search.lexicon_beam_kernel import (
     SIZE,
@@ -97,7 +97,7 @@ class LexiconBeamSearch:
         config: SearchConfig,
         tokenizer: Tokenizer,
         model: NgramModel | None = None,
-        phrases: Sequence[str] = (),
+        phrases: Phrases = (),
     ) -> None:
         self.config = config
         self.model = model
@@ -120,6 +120,7 @@ class LexiconBeamSearch:
             blank_threshold=float(np.log(config.blank_threshold)),
             recombine=config.recombine,
         )
+        self.phrases = phrases
         self.description = {
             "language_model": None if model is None else list(model.counts),
             "pronunciations": len(self.entries),

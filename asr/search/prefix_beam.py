@@ -19,7 +19,7 @@ from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from asr.search import prefix_beam_kernel as kernel
 from asr.search.alignment import Alignment, align_tokens
 from asr.search.confidence import calibrate
-from asr.search.config import OTHER_FORM, SearchConfig, SearchError
+from asr.search.config import OTHER_FORM, Phrases, SearchConfig, SearchError
 from asr.search.prefix_beam_kernel import FREE, SIZE, PrefixBeamState, enlarge_tree, make_state
 from asr.search.prefix_beam_tables import build_search_tables
 from asr.search.priors import take_off_priors
@@ -51,7 +51,7 @@ class PrefixBeamSearch:
         config: SearchConfig,
         tokenizer: Tokenizer,
         model: NgramModel | None = None,
-        phrases: Sequence[str] = (),
+        phrases: Phrases = (),
     ) -> None:
         if tokenizer.lexicon is not None:
             raise SearchError(
@@ -66,6 +66,7 @@ class PrefixBeamSearch:
         self.tokenizer = tokenizer
         self.tables = build_search_tables(config, tokenizer, model, phrases)
         self.begin_state = 0 if model is None else model.begin
+        self.phrases = phrases
         self.description = {
             "language_model": None if model is None else list(model.counts),
             "phrases": list(phrases),
@@ -119,7 +120,7 @@ class PrefixBeamSearch:
         self._idle.append(state)
 
 
-def check_hot_words(tokenizer: Tokenizer, phrases: Sequence[str]) -> None:
+def check_hot_words(tokenizer: Tokenizer, phrases: Phrases) -> None:
     """Raise ``SearchError`` for a phrase that could never be found."""
     for phrase in phrases:
         if missing := tokenizer.find_unknown(phrase):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from asr.lm.model import NgramModel
 from asr.lm.packed import make_empty_model
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, build_vocabulary
-from asr.search.config import SearchConfig
+from asr.search.config import Phrases, SearchConfig
 from asr.search.hotwords import SPACE, build_byte_automaton
 from asr.search.lexicon_trie import LexiconTrie, build_lexicon_trie, make_empty_trie
 from asr.search.prefix_beam_kernel import MOST_GROWTH, Fusion, Pruning, SearchTables, TokenTexts
@@ -23,7 +22,7 @@ NO_TRIE = make_empty_model()  # stands for a language model that is not there
 
 
 def build_search_tables(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, phrases: Sequence[str]
+    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None, phrases: Phrases
 ) -> SearchTables:
     """Build what all searches with these options share; ``phrases`` are hot words."""
     hot = build_byte_automaton(phrases, config.hotword_weight)
@@ -79,7 +78,7 @@ def encode_token_texts(tokenizer: Tokenizer) -> TokenTexts:
     return TokenTexts(letters, bounds, np.array(borders), np.array(single, np.uint8))
 
 
-def build_trie_with_phrases(model: NgramModel, phrases: Sequence[str]) -> LexiconTrie:
+def build_trie_with_phrases(model: NgramModel, phrases: Phrases) -> LexiconTrie:
     """Build the trie of a language model's vocabulary and of the words of hot phrases that it lacks.
 
     The language model scores a hot word that it lacks as ``<unk>``.

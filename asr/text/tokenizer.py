@@ -120,6 +120,14 @@ class Tokenizer:
             raise _unknown_symbol(self._pieces.encode(text, out_type=str)[numbers.index(0)], text, utterance)
         return numbers
 
+    def can_encode(self, text: str) -> bool:
+        """Whether ``encode`` takes ``text``."""
+        try:
+            self.encode(text)
+        except TextError:
+            return False
+        return True
+
     def find_unknown(self, text: str) -> set[str]:
         """What ``encode`` would refuse: characters or, where tokens are phones, words."""
         if self.lexicon is not None:

@@ -158,11 +158,23 @@ def format_alignment_json(aligned: AlignedText) -> str:
     return _dump_json(_round_numbers(keys | {"version": __version__}), indent=2)
 
 
+def format_aligned_srt(aligned: AlignedText) -> str:
+    """The given text as SubRip subtitles."""
+    return format_srt(aligned.transcript)
+
+
+def format_aligned_vtt(aligned: AlignedText) -> str:
+    """The given text as WebVTT subtitles."""
+    return format_vtt(aligned.transcript)
+
+
 ALIGNMENT_FORMATS: dict[str, Callable[[AlignedText], str]] = {
     "ctm": format_word_ctm,
     "ctm-units": format_unit_ctm,
     "textgrid": format_textgrid,
     "json": format_alignment_json,
+    "srt": format_aligned_srt,
+    "vtt": format_aligned_vtt,
 }
 
 

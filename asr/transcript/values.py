@@ -70,18 +70,31 @@ class AlignedWord:
 
 @dataclass(frozen=True)
 class AlignedText:
-    """A given text in a recording; ``unit`` says what spells its words: characters, pieces or phones."""
+    """A given text in a recording; ``unit`` says what spells its words: characters, pieces or phones.
+
+    Words are as the text writes them, with capitals, figures and punctuation. ``remarks`` are what stands in
+    brackets and is no words, ``unplaced`` the words that the model cannot spell; neither has a time.
+    """
 
     audio: str
     duration: float
     words: tuple[AlignedWord, ...]
     unit: str
     model: str
+    unplaced: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The words as they were aligned."""
+        """The words that have a time."""
         return " ".join(aligned.word.text for aligned in self.words)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The same as a transcript of one segment, for the formats of transcripts."""
+        words = tuple(aligned.word for aligned in self.words)
+        segments = (Segment(words[0].start, words[-1].end, self.text, words),) if words else ()
+        return Transcript(self.audio, self.duration, segments, self.model)
 
 
 def clip_words(words: Sequence[Word], duration: float) -> tuple[Word, ...]:

@@ -255,5 +255,17 @@ def test_words_that_cannot_be_pronounced_are_left_out_and_named(capsys, dictiona
     assert err.startswith("asr: none of 1 words can be pronounced: 'qy'")
 
 
+def test_words_that_the_form_cannot_write_are_named(capsys, dictionary, tmp_path):
+    (tmp_path / "text.txt").write_text("gado, R2D2 日本!\n", encoding="utf-8")
+    command = ["lexicon", "--dictionary", dictionary, "42", "--words", tmp_path / "text.txt", "gado"]
+    status, out, err = run(capsys, *command)
+    assert status == 0
+    assert "gado G A D O" in out.splitlines()
+    assert "left out, because letters-v1 cannot write them whole: '42', 'R2D2', '日本!'" in err
+    status, out, err = run(capsys, "lexicon", "--dictionary", dictionary, "42")
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith("asr: no words are left in the form letters-v1")
+
+
 def test_lexicon_without_words_is_wrong_usage(capsys, dictionary):
     assert run(capsys, "lexicon", "--dictionary", dictionary)[0] == 2

@@ -288,13 +288,14 @@ def run(*arguments: object, status: int = 0, stdin: str = "") -> Result:
 
 def test_a_text_is_given_or_in_a_file_or_from_stdin(tmp_path):
     (tmp_path / "text").write_text("\ufeffOne, eight;\nseven -- two.\n", encoding="utf-8")
-    given = run(STRING, "One eight seven two").stdout
+    given = run(STRING, "one eight seven two").stdout
     rows = [line.split() for line in given.splitlines()]
     assert [row[4] for row in rows] == ["one", "eight", "seven", "two"]
     edges = [float(edge) for row in rows for edge in (row[2], float(row[2]) + float(row[3]))]
     assert edges == sorted(edges) and edges[-1] < 3.6
     assert all(float(row[5]) > 0.9 for row in rows)
-    assert run(STRING, tmp_path / "text").stdout == given
+    as_written = given.replace("one", "One,").replace("eight", "eight;").replace("two", "two.")
+    assert run(STRING, tmp_path / "text").stdout == as_written
     assert run(STRING, "-", "--threads", 1, stdin="one eight seven two").stdout == given
     assert run(STRING, "one eight seven two", "-o", tmp_path / "new" / "a.ctm").stdout == ""
     assert (tmp_path / "new" / "a.ctm").read_text() == given
@@ -309,7 +310,22 @@ def test_a_file_is_written_as_it_ends_unless_told(tmp_path):
     words = json.loads(written("a.json"))["words"]
     assert " ".join(word["text"] for word in words) == "one eight seven two"
     assert written("times") == written("a.ctm") == written("b.json", "-f", "ctm")
-    assert "a.srt: say with -f" in run(STRING, "one", "-o", tmp_path / "a.srt", status=2).stderr
+    assert "a.tsv: say with -f" in run(STRING, "one", "-o", tmp_path / "a.tsv", status=2).stderr
+    assert written("a.srt").splitlines()[2:3] == ["one eight"]
+    assert written("a.vtt").startswith("WEBVTT\n\n00:00:00.360 --> ")
+
+
+def test_the_text_keeps_its_spelling_and_remarks_are_no_words(tmp_path):
+    plain = run(STRING, "one eight seven two").stdout.splitlines()
+    done = run(STRING, "ONE, (laughs) 8; ¿ seven — Zwölfundzwanzig 2! [end]", "-f", "json")
+    aligned = json.loads(done.stdout)
+    assert [word["text"] for word in aligned["words"]] == ["ONE,", "8;", "seven", "2!"]
+    assert [f"{word['start']:.3f}" for word in aligned["words"]] == [line.split()[2] for line in plain]
+    assert aligned["remarks"] == ["(laughs)", "[end]"]
+    assert aligned["unplaced"] == ["Zwölfundzwanzig"]
+    assert "what stands in brackets is no words: '(laughs)', '[end]'" in done.stderr
+    assert "the model cannot spell them: 'Zwölfundzwanzig'" in done.stderr
+    assert "cannot spell a word of the text" in str(run(STRING, "xylophone", status=1).exception)
 
 
 def test_another_text_is_not_believed():
