@@ -267,7 +267,7 @@ def place_frames(
     The first block may be empty; it tells the channels. ``report`` is told of an early end.
     """
     now, rate, channels = 0, 0, 0  # samples, hertz
-    origin = read_origin(container, kind)
+    origin, is_set_anew = read_origin(container, kind), False
     for frame in frames:
         if not rate:
             rate, channels = frame.sample_rate, frame.layout.nb_channels
@@ -281,14 +281,14 @@ def place_frames(
         if kind in KEEPS_CLOCK and frame.time is not None and not taken:
             gap = frame.time - origin - now / rate
             if gap > LONGEST_GAP_SECONDS:
-                origin += gap
+                origin, is_set_anew = origin + gap, True
             elif gap > GAP_SECONDS:
                 missing = round(gap * rate)
                 now += missing
                 yield from make_silence(missing, channels)
         now += len(samples) - taken
         yield samples[taken:]
-    promised = read_stated_end(container, kind)
+    promised = 0.0 if is_set_anew else read_stated_end(container, kind)
     if now / max(rate, 1) < promised - MISSING_SECONDS:
         report(f"is truncated: {now / max(rate, 1):.2f} of {promised:.2f} seconds are there")
     elif is_cut:

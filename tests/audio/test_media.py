@@ -228,3 +228,88 @@ def test_without_pyav_and_ffmpeg_the_message_says_what_to_install(tmp_path, monk
     path.write_bytes(beginnings.get(ending, asf))
     with pytest.raises(AudioError, match=r"PyAV \(pip install av\) or ffmpeg"):
         read_audio(path)
+
+
+# --- the container's clock ------------------------------------------------------------------------
+
+
+def encode_stretches(container: str, codec: str, rate: int, begins: list[float], **options: str) -> bytes:
+    """Half a second of a tone from each of the seconds on, and nothing in between."""
+    av = pytest.importorskip("av", reason="PyAV, part of [media], is not installed")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=options) as file:
+        track = file.add_stream(codec, rate=rate, layout="mono", bit_rate=64000)
+        size = track.codec_context.frame_size or 960
+        for begin in begins:
+            for number in range(round(0.5 * rate / size)):
+                frame = av.AudioFrame.from_ndarray(
+                    tone(rate)[:, number * size : (number + 1) * size], format="fltp", layout="mono"
+                )
+                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = round(begin * rate) + number * size
+                resampler = av.AudioResampler(format=track.codec_context.format, layout="mono", rate=rate)
+                for part in resampler.resample(frame):
+                    file.mux(track.encode(part))
+        file.mux(track.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("begins", [[0.0, 2.0], [3.0], [1.0, 4.0]], ids=str)
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"), [("matroska", "pcm_f32le", 16000), ("webm", "libopus", 48000)]
+)
+def test_sound_lies_where_the_clock_puts_it(container, codec, rate, begins):
+    samples = read_audio(encode_stretches(container, codec, rate, begins), rate)
+    loud = np.abs(samples) > 0.1
+    edges = (
+        np.flatnonzero(np.diff(np.convolve(loud, np.ones(rate // 20), "same") > 0, prepend=False))[::2] / rate
+    )
+    np.testing.assert_allclose(edges, begins, atol=0.05)
+    assert len(samples) / rate == pytest.approx(begins[-1] + 0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("container", "options"),
+    [
+        ("adts", {}),
+        ("mp4", {}),
+        ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("mpegts", {}),
+        ("flv", {}),
+    ],
+    ids=str,
+)
+def test_the_priming_of_aac_is_no_sound(container, options):
+    """An AAC decoder gives 1,024 samples before the first: 64 ms at 16 kHz."""
+    content = encode_stretches(container, "aac", 22050, [0.0], **options)
+    first = np.flatnonzero(np.abs(read_audio(content, 22050)) > 0.1)[0] / 22050
+    assert first < 0.012
+
+
+def test_a_clock_that_jumps_by_days_adds_no_days():
+    samples = read_audio(encode_stretches("matroska", "pcm_f32le", 16000, [0.0, 100_000.0]))
+    assert len(samples) == pytest.approx(16000, abs=1000)
+
+
+@pytest.mark.parametrize("codec", ["g722", "adpcm_g726", "mp2"])
+def test_codecs_in_wav_that_libsndfile_does_not_know(codec):
+    content = encode(
+        tone(16000 if codec != "adpcm_g726" else 8000), "wav", codec, 16000 if codec != "adpcm_g726" else 8000
+    )
+    samples = read_audio(content)
+    assert len(samples) == pytest.approx(32000, abs=2400)
+    assert np.abs(samples).max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("caf", "pcm_s16le"), ("w64", "pcm_s16le"), ("avi", "pcm_s16le"), ("flv", "aac"),
+        ("mpegts", "aac"), ("ac3", "ac3"),
+    ],
+)  # fmt: skip
+def test_what_cameras_and_phones_write(container, codec):
+    samples = read_audio(encode(tone(44100), container, codec, 44100), 44100)
+    assert len(samples) / 44100 == pytest.approx(2.0, abs=0.1)
+    spectrum = np.abs(np.fft.rfft(samples[22050:66150]))
+    assert spectrum.argmax() == 440
