@@ -155,7 +155,11 @@ def pair_by_time(
     strangers = [recording for recording in hypotheses if get_track(recording) not in segments]
     if strangers:
         names = [f"{recording.extra['recording']} {recording.extra['channel']}" for recording in strangers]
-        raise ScoringError(f"no segments for recording and channel {list_names(names)}")
+        known = sorted({channel for _, channel in segments})
+        raise ScoringError(
+            f"no segments for recording and channel {list_names(names)}; the references have the channels "
+            f"{', '.join(known[:5])} (asr transcribe --channels each -f ctm writes A and B)"
+        )
     words: dict[str, list[dict[str, Any]]] = {segment.id: [] for segment in references}
     for recording in hypotheses:
         places = segments[get_track(recording)]
