@@ -3,7 +3,7 @@
     python tools/bench/pairs.py data/english/dev-report.jsonl --pairs 60
 
 Each recording is one utterance, five seconds with keypad tones in their middle, and another utterance that is
-20 dB fainter. It prints both word error rates; the exit status is 1 when the pairs have more than a point more.
+20 dB fainter. It prints both word error rates; exit status 1 means that pairs have more than a point more.
 """
 
 from __future__ import annotations
