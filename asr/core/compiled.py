@@ -7,12 +7,37 @@ anew; numba alone would refuse. Threads can run compiled functions at the same t
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from numba import njit
+from numba.np import linalg
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _start_without_scipy() -> None:
+    """Keep numba from importing scipy when it starts, which would take a third of that time.
+
+    It looks for scipy's BLAS, with which ``np.correlate`` and ``np.convolve`` would be faster in compiled
+    code; without it they are loops. Nothing here calls them. Products of matrices find scipy on their own.
+    """
+
+    def refuse() -> NoReturn:
+        raise ImportError("not needed")
+
+    if "numba.np.arraymath" in sys.modules or not hasattr(linalg, "ensure_blas"):
+        return
+    find_blas, linalg.ensure_blas = linalg.ensure_blas, refuse
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = find_blas
+
+
+_start_without_scipy()
 
 
 def compile_function(function: Function) -> Function:

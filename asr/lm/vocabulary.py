@@ -21,7 +21,7 @@ END = "</s>"
 FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
 
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
-HASHED_AT_ONCE = 1 << 17  # letters
+HASHED_AT_ONCE = 1 << 15  # letters
 
 
 @compile_no_alloc
