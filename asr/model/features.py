@@ -19,6 +19,7 @@ import torchaudio.functional
 from torch import Tensor, nn
 
 from asr.core.config import ConfigError, check_bounds, option
+from asr.data.cache import FULL_SCALE
 from asr.model.states import SAMPLE_RATE, STATE_SAMPLES, StateEncoder, make_probe, open_encoder
 
 LONGEST_WINDOW = 1 << 16  # samples
@@ -243,7 +244,7 @@ class Features(nn.Module):
     def _compute_spectra(self, samples: Tensor, lengths: Tensor, windows: int) -> Tensor:
         """Compute log-mel energies or MFCC, ``(batch, windows, features)``, undefined beyond the lengths."""
         config = self.config
-        samples = self._preemphasise(samples.float(), lengths)
+        samples = self._preemphasise(round_samples(samples.float()), lengths)
         missing = (windows - 1) * config.hop + config.window - samples.shape[1]
         samples = F.pad(samples, (0, max(0, missing)))
         frames = samples.unfold(1, config.window, config.hop)[:, :windows]
@@ -265,6 +266,15 @@ class Features(nn.Module):
         mean, std = moments.statistics()
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+
+def round_samples(samples: Tensor) -> Tensor:
+    """Round samples of full scale 1 to 16 bits, as the cache of training data keeps them.
+
+    Decoders of lossy formats leave next to nothing above the band that they keep. Rounding noise is what
+    networks have learned to find there; without it the logarithm falls to its floor.
+    """
+    return torch.round(samples * FULL_SCALE) / FULL_SCALE
 
 
 def compute_states(encoder: StateEncoder, samples: Tensor, lengths: Tensor, windows: int) -> Tensor:

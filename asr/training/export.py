@@ -26,7 +26,14 @@ from asr.core.files import replace_file
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import FUSED
-from asr.model.features import Features, append_deltas, mask_padding, pad_batch, utterance_statistics
+from asr.model.features import (
+    Features,
+    append_deltas,
+    mask_padding,
+    pad_batch,
+    round_samples,
+    utterance_statistics,
+)
 from asr.model.folder import load_acoustic_model, restore_rows, round_rows
 from asr.recognition.folder import ONNX_FILE
 from asr.recognition.model_files import CHECKSUMS_FILE, write_checksums
@@ -67,6 +74,7 @@ class SamplesToLogProbs(nn.Module):
         config = self.features.config
         beyond = (lengths - config.window).clamp(min=0)
         counts = (1 + torch.div(beyond + config.hop - 1, config.hop, rounding_mode="floor")) * (lengths > 0)
+        samples = round_samples(samples)
         samples = samples - config.preemphasis * F.pad(samples[:, :-1], (1, 0))
         samples = F.pad(mask_padding(samples, lengths), (0, config.window + config.hop))
         parts = F.conv1d(samples[:, None], self.waves, stride=config.hop)[:, :, : counts.max()]

@@ -23,11 +23,12 @@ CONFIGS = [
 
 
 def speechlike(num_samples: int, seed: int = 0) -> np.ndarray:
-    """Noise whose loudness and colour move, as those of speech do."""
+    """Noise whose loudness and colour move, as those of speech do, in 16 bits."""
     generator = np.random.default_rng(seed)
     noise = np.cumsum(generator.standard_normal(num_samples + 200)) * 0.01
     noise = noise[200:] - np.convolve(noise, np.ones(200) / 200, mode="valid")[1:]
-    return (noise * (1.2 + np.sin(np.arange(num_samples) / 3000))).astype(np.float32)
+    noise = noise * (1.2 + np.sin(np.arange(num_samples) / 3000))
+    return (np.rint(noise * 32768) / 32768).astype(np.float32)
 
 
 def alone(features: Features, samples: np.ndarray) -> np.ndarray:
@@ -186,3 +187,10 @@ def test_stacking_joins_and_skips():
 def test_impossible_values_are_named(key, value):
     with pytest.raises(ConfigError, match=f"features.{key}"):
         FeatureConfig(**{key: value})
+
+
+def test_samples_are_rounded_to_16_bits():
+    features = Features(FeatureConfig(**PLAIN))
+    fine = speechlike(4000) + np.random.default_rng(1).uniform(-0.4, 0.4, 4000).astype(np.float32) / 32768
+    assert not np.array_equal(fine, speechlike(4000))
+    np.testing.assert_array_equal(alone(features, fine), alone(features, speechlike(4000)))
