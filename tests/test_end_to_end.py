@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_clear_line(trained):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="other signals")
 def test_a_crash_in_compiled_code_says_where_it_was():
-    code = "import ctypes; from asr import cli; cli.cli = lambda prog_name: ctypes.string_at(0); cli.main()"
+    code = "import ctypes; from asr import cli; cli.cli = lambda **names: ctypes.string_at(0); cli.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGSEGV
     assert "in string_at" in done.stderr

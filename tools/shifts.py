@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--milliseconds", type=float, nargs="+", default=[5, 15, 25, 35, 45])
     given = parser.parse_args()
-    recognizer = open_recognizer(given.model, "cpu")
+    recognizer = open_recognizer(given.model, "cpu", engine="torch")
     utterances = read_manifest(given.manifest)
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     first = texts_after(recognizer, utterances, 0, read)

@@ -26,7 +26,7 @@ SAID = {
         "digits-lucas.flac": "one eight seven two",
     },
     "english": {
-        "english-1272.flac": "this is physically impossible when conscious",
+        "english-1272.flac": "this is physically impossible unconscious",
         "english-1462.flac": "she listened intently but she heard nothing but the creaking of his chair",
     },
 }
@@ -114,9 +114,12 @@ def test_weights_stored_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
 
 def test_models_lists_each_shipped_model_with_a_sentence():
     done = CliRunner().invoke(cli, ["models"])
-    assert done.stdout.splitlines() == [
+    lines = done.stdout.splitlines()
+    assert lines[::2] == [
         "digits: English digits, zero to nine, one at a time or in strings; "
         "a small model for trying everything out",
         "english (default): Ordinary English, letters-v1 (lower case, apostrophes, no punctuation, "
         "numbers as words)",
     ]
+    for line, name in zip(lines[1::2], list_shipped_models(), strict=True):
+        assert re.fullmatch(rf"  \d+ MB in {re.escape(str(SHIPPED / name))}", line)

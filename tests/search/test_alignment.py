@@ -405,7 +405,7 @@ def test_words_that_the_lexicon_lacks_are_pronounced_as_its_own_are():
     sample = Path(__file__).parents[2] / "samples" / "english-1272.flac"
     known = recognizer.align(sample, said)
     guessed = recognizer.align(sample, "This is fizzically impossible when conshus.")
-    assert guessed.text == "this is fizzically impossible when conshus"
+    assert guessed.text == "This is fizzically impossible when conshus."
     for ours, theirs in zip(guessed.words, known.words, strict=True):
         assert ours.word.start == pytest.approx(theirs.word.start, abs=0.1)
         assert ours.word.end == pytest.approx(theirs.word.end, abs=0.1)
