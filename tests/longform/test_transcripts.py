@@ -437,7 +437,7 @@ def concatenate(pause: float, count: int) -> tuple[np.ndarray, list[str], list[f
 @pytest.mark.parametrize("pause", [0.15, 0.45, 3.0])
 def test_many_recordings_end_to_end_are_as_one_by_one(digits, pause, vad):
     samples, said, begins = concatenate(pause, 40)
-    transcript = digits.transcribe(encode_wav(samples, 8000), vad)
+    transcript = digits.transcribe(encode_wav(samples, 8000), vad=vad)
     assert transcript.text.split() == " ".join(said).split()
     starts = [word.start for word in list_words(transcript)]
     assert starts == sorted(starts)

@@ -73,9 +73,9 @@ def test_hot_words_turn_on_beam_search_and_say_so(folder):
 
 
 def test_a_hot_word_that_normalises_to_nothing_is_an_error(folder):
-    done = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "eight,, 42 ", status=1)
+    done = run("transcribe", STRING, "--model", folder / "model", "--hotwords", "eight,, ?! ", status=1)
     assert str(done.exception) == (
-        "hot words: nothing is left of '42' in the form letters-v1; write it as it is spoken"
+        "hot words: nothing is left of '?!' in the form letters-v1; write it as it is spoken"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_shipped_model_cannot_be_tuned_in_place(folder):
 def test_search_without_a_language_model_has_its_own_settings(folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folder / "model", model)
-    shutil.copy(folder / "digits.arpa", model / "language-model.bin")
+    run("lm", "convert", folder / "digits.arpa", "-o", model / "language-model.bin")
     (model / "search.toml").write_text("beam_size = 6\n")
     evaluate = ["evaluate", folder / "dev.jsonl", "--model", model, "--json"]
     assert json.loads(run(*evaluate, "--lm", "none").stdout)["search"]["beam_size"] == 6

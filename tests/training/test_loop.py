@@ -431,7 +431,7 @@ def test_the_best_few_are_averaged_in_the_end(tones, tmp_path):
     train(config, tmp_path / "run", CPU, said.append)
     by_rank = sorted(epochs_of(tmp_path / "run"), key=rank)
     best = [tmp_path / "run" / "best" / f"step-{record['step']:08d}.safetensors" for record in by_rank[:2]]
-    assert sorted((tmp_path / "run" / "best").iterdir()) == sorted(best)
+    assert sorted((tmp_path / "run" / "best").glob("*.safetensors")) == sorted(best)
     mean = average_weights([load_file(path) for path in best])
     run = prepare_run(config, tmp_path / "other", CPU)
     run.model.modules.load_state_dict(mean)
