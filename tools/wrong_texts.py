@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--recordings", type=int, default=40)
     given = parser.parse_args()
-    recognizer = open_recognizer(given.model, "cpu", lm="none", beam_size=1)
+    recognizer = open_recognizer(given.model, "cpu", lm="none", beam_size=1, engine="torch")
     utterances = list(read_manifest(given.manifest))
     random.Random(1).shuffle(utterances)
     ours, others = utterances[: given.recordings], utterances[given.recordings :][: given.recordings]

@@ -1,4 +1,4 @@
-"""Samples in memory as the bytes of a recording, so that they go the way of every recording."""
+"""Samples in memory: their scale, and as the bytes of a recording, to go the way of every recording."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from asr.audio.sources import AudioError
 
 RATES = range(1000, 1_000_001)  # hertz
 IEEE_FLOAT = 3
+FULL_SCALE = 32768  # a sample of 1.0 as a 16-bit integer, one more than there is room for
+
+
+def scale_samples(samples: np.ndarray) -> np.ndarray:
+    """Scale whole numbers by the range of their type to full scale 1; floating-point numbers stay."""
+    if samples.dtype.kind != "i":
+        return samples
+    return samples / np.float32(-float(np.iinfo(samples.dtype).min))
 
 
 def to_wav(samples: np.ndarray, rate: int | None) -> bytes:
@@ -25,10 +33,9 @@ def to_wav(samples: np.ndarray, rate: int | None) -> bytes:
         raise AudioError(
             f"audio samples: an array of shape {samples.shape} is not (samples,) or (samples, channels)"
         )
-    if samples.dtype.kind == "i":
-        samples = samples / np.float32(-float(np.iinfo(samples.dtype).min))
-    elif samples.dtype.kind != "f":
+    if samples.dtype.kind not in "if":
         raise AudioError(f"audio samples: they cannot be of type {samples.dtype}; use float32 or int16")
+    samples = scale_samples(samples)
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     content = np.ascontiguousarray(samples, "<f4").tobytes()

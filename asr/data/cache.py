@@ -22,13 +22,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from asr.audio.arrays import FULL_SCALE
 from asr.audio.reading import read_audio
 from asr.core.cores import count_cores
 from asr.core.files import replace_file
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import UserError
 
-FULL_SCALE = 32768  # a sample of 1.0 as a 16-bit integer, one more than there is room for
 HEADER_BYTES = 1024  # kept free at the beginning of a file until its length is known
 BLOCK = 256  # utterances decoded before they are written
 ABANDONED = 600  # seconds without a write after which nobody is making a file any more

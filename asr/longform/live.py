@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from asr.audio.arrays import scale_samples
 from asr.audio.resampling import make_resampler
 from asr.audio.vad import SpeechDetector, find_runs, find_speech
 from asr.core.config import check_bounds, option
@@ -33,7 +34,6 @@ AHEAD = 0  # seconds: what ends must be known at once, and what was speech once 
 MEMORY_SECONDS = 2.0  # of silence that are kept: speech may be found to have begun there
 SHORTEST_HEARING_SECONDS = 0.3  # of speech, before the first partial result
 INTERVAL_SHARE = 0.07  # of what is heard again lies between two partial results, at least
-FULL_SCALE = 32768.0  # of 16-bit samples
 
 
 @dataclass(frozen=True)
@@ -180,13 +180,14 @@ class LiveStream:
         return self._first + len(self._samples)
 
     def feed(self, samples: np.ndarray) -> list[Event]:
-        """Take the next samples, ``(n,)`` float or 16-bit integers; return what is new by that."""
+        """Take the next samples, ``(n,)``; return what is new by that.
+
+        Floating-point numbers have full scale 1, whole ones that of their type.
+        """
         samples = np.asarray(samples)
         if samples.ndim != 1:
             raise ValueError(f"samples of shape {samples.shape}; a stream has one channel, (n,)")
-        if samples.dtype.kind == "i":
-            samples = samples / FULL_SCALE
-        samples = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        samples = np.nan_to_num(scale_samples(samples).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         self._waiting = np.concatenate([self._waiting, self._resample(samples, last=False)])
         return [*self._take_steps(), *self._report_partial()]
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 import torchaudio.functional
 from torch import Tensor, nn
 
+from asr.audio.arrays import FULL_SCALE
 from asr.core.config import ConfigError, check_bounds, option
-from asr.data.cache import FULL_SCALE
 from asr.model.states import SAMPLE_RATE, STATE_SAMPLES, StateEncoder, make_probe, open_encoder
 
 LONGEST_WINDOW = 1 << 16  # samples

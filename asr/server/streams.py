@@ -14,7 +14,6 @@ from asr.longform.live import Event, Final, LiveStream
 from asr.server.engine import BusyError, Engine
 
 RATES = (4000, 192_000)  # hertz that a stream may have
-FULL_SCALE = 32768.0  # of 16-bit samples
 USUAL_WAIT = 10  # seconds until it is worth to try again
 
 
@@ -35,7 +34,7 @@ class LiveSession:
         content = self._odd + content
         whole = len(content) // 2 * 2
         self._odd = content[whole:]
-        samples = np.frombuffer(content[:whole], "<i2").astype(np.float32) / FULL_SCALE
+        samples = np.frombuffer(content[:whole], "<i2")
         return await self._run(lambda: self._stream.feed(samples))
 
     async def finish(self) -> list[Event]:

@@ -129,7 +129,8 @@ def test_words_that_are_shown_as_stable_never_change(kind, request):
 def test_other_rates_and_integers(digits, recording):
     wide = np.repeat(recording, 2)
     integers = (recording * 32767).astype(np.int16)
-    for events in (run(digits, wide, rate=2 * RATE), run(digits, integers)):
+    longer = integers.astype(np.int32) << 16
+    for events in (run(digits, wide, rate=2 * RATE), run(digits, integers), run(digits, longer)):
         assert " ".join(s.text for s in list_finals(events)) == f"{SAID} four {SAID}"
 
 

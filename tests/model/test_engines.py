@@ -93,13 +93,13 @@ def test_what_only_torch_can_run_is_not_exported(tmp_path, name):
     assert isinstance(open_network(tmp_path, "cpu", "float32"), TorchNetwork)
 
 
-# Between 4 and 8 kHz recordings of digits are empty but for rounding, which a logarithm shows in english.
+# Many layers make more of what float32 rounds; the largest difference seen in english is 7e-4.
 @pytest.mark.parametrize(
     ("name", "pattern", "within"),
     [
         ("digits", "digit*.flac", WITHIN),
-        ("english", "english*.flac", 0.005),
-        ("english", "digit*.flac", 0.02),
+        ("english", "english*.flac", 0.002),
+        ("english", "digit*.flac", 0.002),
     ],
 )
 def test_both_engines_hear_the_same_in_a_shipped_model(name, pattern, within):

@@ -120,7 +120,7 @@ def read_task(folder: Path) -> Task:
 
 def write_task(manifest: Path, name: str, lm: Path | None, folder: Path) -> None:
     """Write what ``read_task`` reads, and the language model, for a model and a manifest's utterances."""
-    recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1)
+    recognizer = open_recognizer(name, "cpu", lm="none", beam_size=1, engine="torch")
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     speech = compute_log_probs(recognizer, examples, new_sample_reader(recognizer.sample_rate, keep=False))
     config = read_search_config(find_model_folder(name))
