@@ -6,9 +6,13 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from asr.errors import UserError
 
@@ -43,6 +47,17 @@ def read_text(
         raise error(f"{name}: is not UTF-8 text") from fault
     except (OSError, ValueError) as fault:  # a path with a zero byte is a ValueError
         raise error(f"{name}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+
+
+def write_arrays(file: BinaryIO, arrays: Iterable[np.ndarray], alignment: int) -> int:
+    """Write arrays, little-endian, each at a multiple of ``alignment`` bytes; return their CRC-32."""
+    checksum = 0
+    for array in arrays:
+        file.write(bytes(-file.tell() % alignment))
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
+        file.write(data)
+        checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def is_device(path: str | Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import replace_file
+from asr.core.files import replace_file, write_arrays
 from asr.lm.arpa import read_arpa
 from asr.lm.building import complete_nodes
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
@@ -87,12 +87,7 @@ def save_model(model: NgramModel, path: str | Path) -> None:
     arrays += [model.vocabulary.bounds.astype(np.uint32), model.vocabulary.letters]
     with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER.size))
-        checksum = 0
-        for array in arrays:
-            file.write(bytes(-file.tell() % ALIGNMENT))
-            data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
-            file.write(data)
-            checksum = zlib.crc32(data, checksum)
+        checksum = write_arrays(file, arrays, ALIGNMENT)
         file.seek(0)
         file.write(_pack_header(model, checksum))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import replace_file
+from asr.core.files import replace_file, write_arrays
 
 MAGIC = b"asr lexicon 0001"
 MOST_FILES = 4  # that are kept; each has the size of two or three lexicons
@@ -224,12 +224,7 @@ def write_sorted(lexicon: SortedLexicon, path: Path) -> None:
     arrays = [*lexicon.arrays, np.frombuffer("\n".join(lexicon.phones).encode(), np.uint8)]
     with replace_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(HEADER.size))
-        checksum = 0
-        for array in arrays:
-            file.write(bytes(-file.tell() % ALIGNMENT))
-            data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
-            file.write(data)
-            checksum = zlib.crc32(data, checksum)
+        checksum = write_arrays(file, arrays, ALIGNMENT)
         file.seek(0)
         file.write(HEADER.pack(MAGIC, *map(len, arrays), checksum))
 
