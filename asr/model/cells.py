@@ -449,18 +449,26 @@ def scan_states(
     projected = cell.project(inputs, lengths)
     with torch.autocast(inputs.device.type, enabled=False):
         projected = projected.to(next(cell.parameters()).dtype)
-        states = unroll(cell, projected, dropout, zoneout, names)
+        states, _ = unroll(cell, projected, dropout, zoneout, names)
     if reverse:
         states = {name: reverse_frames(values, lengths) for name, values in states.items()}
     return {name: mask_padding(values, lengths) for name, values in states.items()}
 
 
 def unroll(
-    cell: Cell, projected: Tensor, dropout: float, zoneout: float, names: Iterable[str] | None
-) -> State:
-    """Take one ``step`` after another; the states called ``names``, ``(batch, frames, size)`` each."""
+    cell: Cell,
+    projected: Tensor,
+    dropout: float,
+    zoneout: float,
+    names: Iterable[str] | None,
+    before: State | None = None,
+) -> tuple[State, State]:
+    """Take one ``step`` after another from the state ``before``, or from the initial one.
+
+    Returns the states called ``names``, ``(batch, frames, size)`` each, and the last one.
+    """
     keep = draw_dropout_mask(projected, cell.size, dropout) if cell.training and dropout else None
-    state = cell.initial_state(projected)
+    state = before or cell.initial_state(projected)
     states = []
     # Frames come from one unbind: the gradient of an index has the size of the indexed tensor, so
     # indexing would make the time of a backward pass grow with the square of the frames.
@@ -471,7 +479,33 @@ def unroll(
                 after[name] = apply_zoneout(state[name], after[name], zoneout, cell.training)
         state = after
         states.append({name: state[name] for name in names or state})
-    return {name: torch.stack([state[name] for state in states], 1) for name in states[0]}
+    return {name: torch.stack([state[name] for state in states], 1) for name in states[0]}, state
+
+
+def advance_cell(
+    layer: nn.RNNBase | Cell, inputs: Tensor, before: State, zoneout: float = 0.0
+) -> tuple[Tensor, State]:
+    """Read the next frames of utterances, ``(batch, frames, input)``, as many of each, from the start.
+
+    ``before`` is what was carried out of the frames before, nothing at the beginning. Returns the hidden
+    states, ``(batch, frames, size)``, and what is carried on.
+    """
+    if not inputs.shape[1]:
+        size = layer.hidden_size if isinstance(layer, nn.RNNBase) else layer.size
+        return inputs.new_zeros(len(inputs), 0, size), before
+    if isinstance(layer, nn.RNNBase) and not zoneout:
+        carried = [before[name][None].contiguous() for name in ("hidden", "cell") if name in before]
+        given = None if not carried else tuple(carried) if len(carried) == 2 else carried[0]
+        hidden, after = layer(inputs, given)
+        parts = after if isinstance(after, tuple) else (after,)
+        return hidden, {name: part[0] for name, part in zip(("hidden", "cell"), parts, strict=False)}
+    cell = unfuse(layer) if isinstance(layer, nn.RNNBase) else layer
+    lengths = torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
+    projected = cell.project(inputs, lengths)
+    with torch.autocast(inputs.device.type, enabled=False):
+        projected = projected.to(next(cell.parameters()).dtype)
+        states, state = unroll(cell, projected, 0.0, zoneout, ("hidden",), before or None)
+    return states["hidden"], {name: state[name] for name in cell.carried}
 
 
 def apply_zoneout(before: Tensor, after: Tensor, zoneout: float, training: bool) -> Tensor:

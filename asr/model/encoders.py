@@ -4,6 +4,10 @@ The contract, which a test holds over every entry of ``ENCODERS``: ``forward(fea
 ``(batch, frames, features)`` and integer lengths, and returns ``(batch, frames', output_size)``, zero
 beyond the new lengths, and those lengths. An utterance gives the same output alone as in a batch,
 whatever the padding holds.
+
+Encoders that do not need a whole utterance (``can_stream``) also take one bit by bit: ``initial_state`` is
+the state before its first frame, and ``advance(features, state, is_last)`` gives the states that are certain
+by now and the state after them. Put together they are what ``forward`` gives.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +27,7 @@ from asr.model.cells import (
     FUSED,
     Cell,
     State,
+    advance_cell,
     draw_dropout_mask,
     new_fused,
     reverse_frames,
@@ -46,6 +51,19 @@ class EncoderConfig:
         320, "Hidden units per layer, and per direction in recurrent ones.", minimum=1, maximum=16384
     )
     bidirectional: bool = option(True, "Read the utterance from both ends; false: only from the start.")
+    chunk: int = option(
+        0,
+        "Let the direction from the end see only this many frames at once (frames behind the front end) and "
+        "the lookahead: a bidirectional network that can hear live (Zhang et al. 2016). 0: all of them.",
+        minimum=0,
+        maximum=10000,
+    )
+    lookahead: int = option(
+        0,
+        "Frames after a chunk that it also sees; they come again in the next one.",
+        minimum=0,
+        maximum=10000,
+    )
     residual: bool = option(
         False, "Add a layer's input to its output where the shapes agree; a transformer always does."
     )
@@ -97,10 +115,35 @@ class EncoderConfig:
                 f"'encoder.pyramid' cannot be {self.pyramid}: the lowest layer sees every frame, "
                 f"so it is at most encoder.layers - 1, {self.layers - 1}"
             )
+        if self.lookahead and not self.chunk:
+            raise ConfigError("'encoder.lookahead' needs an 'encoder.chunk' above 0")
+        if self.chunk and not self.bidirectional:
+            raise ConfigError(
+                "'encoder.chunk' is for encoder.bidirectional = true: from the start only, an "
+                "encoder can hear live anyway"
+            )
+        if self.chunk:
+            for key in ("pyramid", "recurrent_dropout", "zoneout"):
+                if getattr(self, key):
+                    raise ConfigError(f"'encoder.chunk' does not go with 'encoder.{key}'")
         if self.kind != "recurrent":
-            for key in ("cell", "pyramid", "recurrent_dropout", "zoneout"):
+            for key in ("cell", "pyramid", "recurrent_dropout", "zoneout", "chunk"):
                 if getattr(self, key) != getattr(EncoderConfig, key):
                     raise ConfigError(f"'encoder.{key}' is for recurrent layers, a {self.kind} has none")
+
+
+class StreamState(NamedTuple):
+    """What an encoder remembers of the utterances that it hears bit by bit.
+
+    ``features`` are those that the front end still needs; the first ``given`` states that it makes of them
+    have been read already. ``waiting`` are states from the front end that no layer has read. ``layers`` has
+    what each layer carries, by name.
+    """
+
+    features: Tensor  # (rows, frames, features)
+    given: int
+    waiting: Tensor  # (rows, frames', layer_input)
+    layers: tuple[State, ...]
 
 
 class Encoder(nn.Module):
@@ -118,6 +161,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.front_end: FrontEnd | None = None
         self.subsampling = 1  # frames in for one frame out
+        self.input_size = input_size
         self.bands, self.layer_input = input_size // planes, input_size  # what the first layer gets
         if config.front_end != "none":
             kind = ConvSubsampling if config.front_end.startswith("conv") else VGGSubsampling
@@ -149,6 +193,49 @@ class Encoder(nn.Module):
 
         Input and output may hold anything beyond the lengths: ``forward`` masks it.
         """
+        raise NotImplementedError
+
+    # --- bit by bit -------------------------------------------------------------------------------
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether it can hear an utterance bit by bit, in a time that does not grow with its length."""
+        return False
+
+    def initial_state(self, rows: int = 1) -> StreamState:
+        """Make the state before the first frame of ``rows`` utterances.
+
+        Raises ``ValueError`` for an encoder that hears utterances as a whole.
+        """
+        if not self.can_stream:
+            raise ValueError("this encoder hears an utterance as a whole")
+        like = next(self.parameters())
+        features = like.new_zeros(rows, 0, self.input_size)
+        waiting = like.new_zeros(rows, 0, self.layer_input)
+        return StreamState(features, 0, waiting, tuple({} for _ in self.layers))
+
+    @torch.no_grad()
+    def advance(
+        self, features: Tensor, state: StreamState, is_last: bool = False
+    ) -> tuple[Tensor, StreamState]:
+        """Take the next ``(rows, frames, features)``, as many of each utterance; there may be none.
+
+        Returns the states that are certain by now, ``(rows, frames', output_size)``, and the state after
+        them. There is no dropout where the encoder is in evaluation mode.
+        """
+        kept, given = state.features, state.given
+        if self.front_end is None:
+            states = features
+        else:
+            states, kept, given = self.front_end.advance(torch.cat([kept, features], 1), given, is_last)
+        waiting = torch.cat([state.waiting, states], 1)
+        encoded, waiting, layers = self.advance_layers(waiting, state.layers, is_last)
+        return encoded, StreamState(kept, given, waiting, layers)
+
+    def advance_layers(
+        self, states: Tensor, before: tuple[State, ...], is_last: bool
+    ) -> tuple[Tensor, Tensor, tuple[State, ...]]:
+        """Read as many of ``(rows, frames', layer_input)`` as can be; also return the rest and the states."""
         raise NotImplementedError
 
     def drop_inputs(self, states: Tensor) -> Tensor:
@@ -206,14 +293,103 @@ class RecurrentEncoder(Encoder):
         ]
         self.layers = nn.ModuleList(RecurrentLayer(config, size, self.bands) for size in sizes)
         self.norms = new_norms(config, self.output_size)
+        self.bidirectional, self.chunk, self.lookahead = config.bidirectional, config.chunk, config.lookahead
 
     def encode(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if self.chunk:
+            return self.encode_chunks(states, lengths), lengths
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if number >= self.pyramid_from:
                 states, lengths = join_pairs(states, lengths)
             output = self.dropout(norm(layer(self.drop_inputs(states), lengths)))
             states = add_residual(states, output, self.residual)
         return states, lengths
+
+    def encode_chunks(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Encode ``(batch, frames, layer_input)`` chunk by chunk, each with its lookahead.
+
+        From the start a layer is read without a break. From the end it is read anew in every chunk, from the
+        last frame of the lookahead. What layers say of a lookahead serves its chunk alone: the next chunk,
+        which knows more, says it again (latency-controlled, Zhang et al. 2016, section 3).
+        """
+        frames = states.shape[1]
+        blocks, inside = cut_into_blocks(mask_padding(states, lengths), lengths, self.chunk, self.lookahead)
+        before: tuple[State, ...] = tuple({} for _ in self.layers)
+        encoded, _ = self.hear_blocks(blocks, inside, before)
+        return encoded.flatten(1, 2)[:, :frames]
+
+    def hear_blocks(
+        self, blocks: Tensor, inside: Tensor, before: tuple[State, ...]
+    ) -> tuple[Tensor, tuple[State, ...]]:
+        """Run all layers over blocks, ``(batch, chunks, chunk + lookahead, layer_input)``.
+
+        Args:
+            inside: ``(batch, chunks)``, frames of each block.
+            before: what each layer carried out of the chunk before; empty at the beginning.
+
+        Returns:
+            ``(batch, chunks, chunk, output_size)``, and what each layer carries out of the last chunk.
+        """
+        after = []
+        for layer, norm, carried in zip(self.layers, self.norms, before, strict=True):
+            inputs = self.drop_inputs(blocks.flatten(1, 2)).view(blocks.shape)
+            heard, state = layer.hear_blocks(inputs, inside, self.chunk, carried)
+            blocks = add_residual(blocks, self.dropout(norm(heard)), self.residual)
+            after.append(state)
+        return blocks[:, :, : self.chunk], tuple(after)
+
+    @property
+    def can_stream(self) -> bool:
+        return not self.bidirectional or self.chunk > 0
+
+    def advance_layers(
+        self, states: Tensor, before: tuple[State, ...], is_last: bool
+    ) -> tuple[Tensor, Tensor, tuple[State, ...]]:
+        if self.chunk:
+            return self.advance_chunks(states, before, is_last)
+        after = []
+        for number, (layer, norm, carried) in enumerate(zip(self.layers, self.norms, before, strict=True)):
+            rest = {}
+            if number >= self.pyramid_from:
+                states = torch.cat([carried.get("rest", states[:, :0]), states], 1)
+                if is_last:
+                    states = F.pad(states, (0, 0, 0, states.shape[1] % 2))
+                whole = states.shape[1] // 2 * 2
+                rest = {"rest": states[:, whole:]}
+                states = states[:, :whole].reshape(len(states), -1, 2 * states.shape[2])
+            state = {name: value for name, value in carried.items() if name != "rest"}
+            heard, state = advance_cell(layer.ahead, states, state, layer.zoneout)
+            states = add_residual(states, self.dropout(norm(heard)), self.residual)
+            after.append(state | rest)
+        return states, states[:, :0].new_zeros(len(states), 0, self.layer_input), tuple(after)
+
+    def advance_chunks(
+        self, states: Tensor, before: tuple[State, ...], is_last: bool
+    ) -> tuple[Tensor, Tensor, tuple[State, ...]]:
+        """Read the chunks whose lookahead is there; at the end, all."""
+        encoded = [states.new_zeros(len(states), 0, self.output_size)]
+        while states.shape[1] >= self.chunk + self.lookahead or (is_last and states.shape[1]):
+            block = states[:, : self.chunk + self.lookahead]
+            frames = block.shape[1]
+            block = F.pad(block, (0, 0, 0, self.chunk + self.lookahead - frames))
+            inside = torch.full((len(states), 1), frames, device=states.device)
+            heard, before = self.hear_blocks(block[:, None], inside, before)
+            encoded.append(heard[:, 0, :frames])
+            states = states[:, self.chunk :]
+        return torch.cat(encoded, 1), states, before
+
+
+def cut_into_blocks(states: Tensor, lengths: Tensor, chunk: int, lookahead: int) -> tuple[Tensor, Tensor]:
+    """Cut ``(batch, frames, size)`` into chunks with their lookaheads.
+
+    Returns ``(batch, chunks, chunk + lookahead, size)``, zeros beyond the lengths, where ``states`` must be
+    zero, too, and the frames of each block, ``(batch, chunks)``.
+    """
+    chunks = -(-states.shape[1] // chunk)
+    padded = F.pad(states, (0, 0, 0, chunks * chunk + lookahead - states.shape[1]))
+    blocks = padded.unfold(1, chunk + lookahead, chunk).transpose(2, 3)
+    begins = chunk * torch.arange(chunks, device=states.device)
+    return blocks, (lengths[:, None] - begins).clamp(0, chunk + lookahead)
 
 
 class RecurrentLayer(nn.Module):
@@ -241,6 +417,34 @@ class RecurrentLayer(nn.Module):
             return ahead
         back = self.run_direction(self.back, reverse_frames(states, lengths), lengths)
         return torch.cat([ahead, reverse_frames(back, lengths)], dim=2)
+
+    def hear_blocks(self, blocks: Tensor, inside: Tensor, chunk: int, before: State) -> tuple[Tensor, State]:
+        """Run chunks of an utterance with their lookaheads.
+
+        Args:
+            blocks: ``(batch, chunks, chunk + lookahead, input)``.
+            inside: ``(batch, chunks)``, frames of each block.
+            before: the state of the direction from the start before the first chunk; empty for none.
+
+        Returns:
+            ``(batch, chunks, chunk + lookahead, 2 * size)`` and the state after the last chunk.
+        """
+        assert self.back is not None
+        batch, chunks, width, _ = blocks.shape
+        state, ahead, states = before, [], []
+        for block in blocks[:, :, :chunk].unbind(1):
+            heard, state = advance_cell(self.ahead, block, state)
+            ahead.append(heard)
+            states.append(state)
+        both = [torch.stack(ahead, 1)]
+        if width > chunk:
+            ends = {name: torch.stack([s[name] for s in states], 1).flatten(0, 1) for name in state}
+            looked, _ = advance_cell(self.ahead, blocks[:, :, chunk:].flatten(0, 1), ends)
+            both.append(looked.view(batch, chunks, width - chunk, -1))
+        rows, lengths = blocks.flatten(0, 1), inside.flatten()
+        back = self.run_direction(self.back, reverse_frames(rows, lengths), lengths)
+        back = reverse_frames(back, lengths).view(batch, chunks, width, -1)
+        return torch.cat([torch.cat(both, 2), back], 3), state
 
     @property
     def directions(self) -> list[nn.Module]:
@@ -334,6 +538,8 @@ class TDNNEncoder(Encoder):
         self.norms = new_norms(config, self.output_size)
         self.activations = nn.ModuleList(nn.ReLU() for _ in range(config.layers))
 
+        self.bidirectional = config.bidirectional
+
     @property
     def outputs(self) -> nn.ModuleList:
         return self.activations
@@ -343,6 +549,22 @@ class TDNNEncoder(Encoder):
             output = self.dropout(activation(norm(layer(self.drop_inputs(states), lengths))))
             states = add_residual(states, output, self.residual)
         return states, lengths
+
+    @property
+    def can_stream(self) -> bool:
+        return not self.bidirectional
+
+    def advance_layers(
+        self, states: Tensor, before: tuple[State, ...], is_last: bool
+    ) -> tuple[Tensor, Tensor, tuple[State, ...]]:
+        after: list[State] = []
+        for layer, norm, activation, carried in zip(
+            self.layers, self.norms, self.activations, before, strict=True
+        ):
+            heard, seen = layer.advance(states, carried.get("seen"))
+            states = add_residual(states, self.dropout(activation(norm(heard))), self.residual)
+            after.append({"seen": seen})
+        return states, states.new_zeros(len(states), 0, self.layer_input), tuple(after)
 
 
 class DelayLayer(nn.Module):
@@ -357,6 +579,16 @@ class DelayLayer(nn.Module):
         """Convolve ``(batch, frames, input)`` to ``(batch, frames, size)``; padding is undefined."""
         frames = F.pad(mask_padding(states, lengths).transpose(1, 2), self.ends)
         return self.convolution(frames).transpose(1, 2)
+
+    def advance(self, states: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Convolve the next frames, given those before them; also return what the next ones will see."""
+        reach = sum(self.ends)
+        if seen is None:
+            seen = states.new_zeros(len(states), reach, states.shape[2])
+        frames = torch.cat([seen, states], 1)
+        if not states.shape[1]:
+            return states.new_zeros(len(states), 0, self.convolution.out_channels), frames
+        return self.convolution(frames.transpose(1, 2)).transpose(1, 2), frames[:, -reach:]
 
 
 class TransformerEncoder(Encoder):
@@ -412,6 +644,7 @@ class FrontEnd(nn.Module):
 
     output_size: int
     bands: int
+    reach: tuple[int, int]  # frames before and after the first of those that a state is made of, at most
 
     def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__()
@@ -425,6 +658,20 @@ class FrontEnd(nn.Module):
         """Map ``(batch, frames, planes * bands)`` to ``(batch, ceil(frames / subsampling), output_size)``."""
         raise NotImplementedError
 
+    def advance(self, features: Tensor, given: int, is_last: bool) -> tuple[Tensor, Tensor, int]:
+        """Make the states that are certain of ``(rows, frames, features)``, but for the first ``given``.
+
+        Also returns the features that later states need, and how many states of those will have been given.
+        """
+        frames, step = features.shape[1], self.subsampling
+        count = -(-frames // step) if is_last else max(0, (frames - 1 - self.reach[1]) // step + 1)
+        if count <= given:
+            return features.new_zeros(len(features), 0, self.output_size), features, given
+        lengths = torch.full((len(features),), frames, device=features.device)
+        states = self(features, lengths)[0][:, given:count]
+        again = min(count, -(-self.reach[0] // step))  # the edge is no edge for the states after these
+        return states, features[:, step * (count - again) :], again
+
     def to_maps(self, features: Tensor) -> Tensor:
         """Reshape ``(batch, frames, planes * bands)`` to ``(batch, planes, frames, bands)``."""
         batch, frames, _ = features.shape
@@ -436,6 +683,7 @@ class ConvSubsampling(FrontEnd):
 
     def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__(bands, planes, channels, subsampling)
+        self.reach = (3, 3)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, channels, 3, stride=(stride, 2), padding=1)
             for inputs, stride in zip((planes, channels), self.strides, strict=True)
@@ -455,6 +703,7 @@ class VGGSubsampling(FrontEnd):
 
     def __init__(self, bands: int, planes: int, channels: int, subsampling: int) -> None:
         super().__init__(bands, planes, channels, subsampling)
+        self.reach = (6, 5 + subsampling)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(inputs, channels, 3, padding=1) for inputs in (planes, channels, channels, channels)
         )

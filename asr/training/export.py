@@ -186,6 +186,7 @@ def check_exportable(model: AcousticModel) -> None:
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
         "zoneout": encoder.zoneout > 0,
+        "encoder.chunk": encoder.chunk > 0,
         "transformer": encoder.kind == "transformer",
     }
     for what, is_so in wrong.items():

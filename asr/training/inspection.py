@@ -65,6 +65,8 @@ def inspect_model(
     number = layer or len(layers)
     if not 1 <= number <= len(layers):
         raise UserError(f"--layer {layer}: the model {recognizer.name} has layers 1 to {len(layers)}")
+    if model.config.encoder.chunk:
+        raise UserError(f"the model {recognizer.name} hears chunk by chunk (encoder.chunk): nothing to draw")
     chosen = model.ctc.encoder.outputs[number - 1]
     if backward and not (isinstance(chosen, RecurrentLayer) and chosen.back is not None):
         raise UserError(f"--backward: the model {recognizer.name} reads from the start only")

@@ -146,6 +146,8 @@ def find_inner_output(model: CTCModel, number: int) -> nn.Module:
     Raises ``ObjectiveError`` unless it is a layer before the last.
     """
     outputs = model.encoder.outputs
+    if getattr(model.encoder, "chunk", 0):
+        raise ObjectiveError("'training.intermediate_layer' does not go with 'encoder.chunk'")
     if not 1 <= number < len(outputs):
         raise ObjectiveError(
             f"'training.intermediate_layer' is {number}, but the encoder has {len(outputs)} layers; "

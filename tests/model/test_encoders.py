@@ -36,6 +36,13 @@ ALL = {
     )
     if (kind, norm) != ("transformer", "none")
 } | {
+    f"{cell}-chunk-{chunk}-{lookahead}": config(
+        cell=cell, layers=3, chunk=chunk, lookahead=lookahead, front_end=front_end, residual=True, **DROPOUT
+    )
+    for cell, (chunk, lookahead, front_end) in itertools.product(
+        CELLS, ((4, 2, "conv2"), (3, 5, "none"), (2, 0, "vgg4"))
+    )
+} | {
     f"{cell}-{both}-{front_end}-{pyramid}": config(
         cell=cell, layers=3, bidirectional=both, front_end=front_end, pyramid=pyramid,
         recurrent_dropout=0.2, zoneout=zoneout, **DROPOUT,
@@ -116,6 +123,76 @@ def test_read_from_the_start_the_present_knows_nothing_of_the_future(kind):
     torch.testing.assert_close(before[:, :12], after[:, :12], atol=1e-6, rtol=0)
     assert not torch.allclose(before[:, 12:], after[:, 12:])
     assert not torch.allclose(both(features, lengths)[0][:, :12], both(changed, lengths)[0][:, :12])
+
+
+# --- bit by bit -----------------------------------------------------------------------------------
+
+STREAMING = {name: options for name, options in ALL.items() if built(options).can_stream}
+
+
+def test_whatever_reads_from_the_start_or_in_chunks_can_stream():
+    for options in ALL.values():
+        expected = options.kind != "transformer" and (not options.bidirectional or options.chunk > 0)
+        assert built(options).can_stream == expected
+    with pytest.raises(ValueError, match="as a whole"):
+        built(config()).initial_state()
+
+
+@pytest.mark.parametrize("config", STREAMING.values(), ids=STREAMING)
+def test_alone_is_as_streamed(config):
+    encoder = built(config).eval()
+    randomised(encoder)
+    features = torch.randn(2, 37, INPUT)
+    whole, lengths = encoder(features, torch.tensor([37, 37]))
+    for sizes in ((37,), (1,) * 37, (5, 0, 11, 2, 19)):
+        state, heard = encoder.initial_state(rows=2), []
+        for part in features.split(sizes, dim=1):
+            encoded, state = encoder.advance(part, state)
+            heard.append(encoded)
+        encoded, _ = encoder.advance(features[:, :0], state, is_last=True)
+        streamed = torch.cat([*heard, encoded], 1)
+        assert streamed.shape[1] == int(lengths[0])
+        torch.testing.assert_close(streamed, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_chunk_is_heard_when_its_lookahead_is_there_and_knows_no_more():
+    encoder = built(config(layers=2, chunk=4, lookahead=2)).eval()
+    features = torch.randn(1, 20, INPUT)
+    state, counts = encoder.initial_state(), []
+    for frame in features.split(1, dim=1):
+        encoded, state = encoder.advance(frame, state)
+        counts.append(encoded.shape[1])
+    assert [number for number, count in enumerate(counts) if count] == [5, 9, 13, 17]
+    lengths = torch.tensor([20])
+    changed = features.clone()
+    changed[:, 10:] += 1
+    before, after = encoder(features, lengths)[0], encoder(changed, lengths)[0]
+    torch.testing.assert_close(before[:, :8], after[:, :8], atol=0, rtol=0)
+    assert not torch.allclose(before[:, 8], after[:, 8])  # of the chunk 8 to 11, with 12 and 13
+
+
+def test_a_chunk_as_long_as_the_utterance_is_the_bidirectional_network():
+    whole, chunked = built(config(layers=2)).eval(), built(config(layers=2, chunk=30)).eval()
+    chunked.load_state_dict(whole.state_dict())
+    features, lengths = torch.randn(3, 23, INPUT), torch.tensor([23, 9, 1])
+    torch.testing.assert_close(
+        chunked(features, lengths)[0], whole(features, lengths)[0], atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"lookahead": 2}, "needs an 'encoder.chunk'"),
+        ({"chunk": 4, "bidirectional": False}, "bidirectional = true"),
+        ({"chunk": 4, "zoneout": 0.1}, "does not go with 'encoder.zoneout'"),
+        ({"chunk": 4, "pyramid": 1}, "does not go with 'encoder.pyramid'"),
+        ({"chunk": 4, "kind": "tdnn"}, "for recurrent layers"),
+    ],
+)
+def test_chunks_go_with_what_they_can(options, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        config(layers=2, **options)
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
