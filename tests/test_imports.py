@@ -27,6 +27,7 @@ ORDER = [
     "longform",
     "pretrained",
     "recognition",
+    "bulk",
     "model",
     "training",
     "server",

@@ -21,6 +21,7 @@ import click
 
 from asr.audio.reading import make_wav_header
 from asr.audio.sources import AudioError, is_recording
+from asr.cli._bulk import BulkRequest, bulk_options, transcribe_manifest
 from asr.cli._options import (
     compute_type_option,
     device_option,
@@ -59,13 +60,14 @@ class Recording:
 @click.argument("audio", nargs=-1, required=True, type=click.Path())
 @model_option
 @click.option(
-    "-o", "--out", metavar="DIR|FILE", type=click.Path(path_type=Path),
+    "-o", "--out", metavar="DIR|FILE", type=click.Path(),
     help="Write a file per recording there, instead of to stdout; of one recording, write this file, whose "
     "ending tells the format.",
 )  # fmt: skip
 @click.option(
-    "-f", "--output-format", type=click.Choice([*FORMATS, "all"]), help="Output format.  [default: txt]"
-)
+    "-f", "--output-format", type=click.Choice([*FORMATS, "parquet", "all"]),
+    help="Output format; parquet is for manifests.  [default: txt; jsonl of manifests]",
+)  # fmt: skip
 @click.option(
     "--n-best", type=click.IntRange(1), metavar="N",
     help="Print the N best texts of each recording, best first, each behind its score (natural logarithm); "
@@ -100,11 +102,12 @@ class Recording:
     "--rate", type=click.IntRange(1000, 1_000_000),
     help="Hertz of bare samples on stdin: 16-bit, little-endian, one channel.",
 )  # fmt: skip
+@bulk_options
 @search_options
 def transcribe(
     audio: tuple[str, ...],
     model: str,
-    out: Path | None,
+    out: str | None,
     output_format: str | None,
     n_best: int | None,
     skip_existing: bool,
@@ -119,6 +122,12 @@ def transcribe(
     batch_size: int,
     threads: int | None,
     rate: int | None,
+    part: str | None,
+    on: str | None,
+    shard_size: int,
+    workers: int,
+    worker_cpus: float,
+    worker_gpus: float,
     **search: Any,
 ) -> None:
     """Turn AUDIO into text: files, folders (and all below them), patterns like 'talks/*.mp3', - for stdin.
@@ -127,10 +136,29 @@ def transcribe(
     file's name, a tab and the text. json and jsonl hold the times and the confidence of every word. A
     recording that cannot be read is named on stderr, the others are transcribed, and the exit status is 1;
     so it is where something of a recording is missing and the rest is transcribed. Ctrl-C keeps what is done.
+
+    With --shard or --on, AUDIO is a manifest, and -o a folder of tables with its keys and pred_text.
     """
+    if part is not None or on is not None:
+        unfit = {
+            "--n-best": n_best, "--skip-existing": skip_existing, "--word-timestamps": word_timestamps,
+            "--rate": rate, "--shard with --on": part is not None and on is not None,
+        }  # fmt: skip
+        if wrong := [name for name, value in unfit.items() if value]:
+            raise click.UsageError(f"A manifest is transcribed without {wrong[0]}.")
+        if len(audio) != 1 or out is None:
+            raise click.UsageError("--shard and --on take one manifest and -o DIR.")
+        longform = LongformConfig(vad, batch_size, channels, strict)
+        request = BulkRequest(
+            audio[0], out, part, on, shard_size, workers, worker_cpus, worker_gpus, output_format,
+            model, device, compute_type, threads, longform, search,
+        )  # fmt: skip
+        sys.exit(transcribe_manifest(request))
+    if output_format == "parquet":
+        raise click.UsageError("-f parquet is for manifests: --shard or --on.")
     if n_best is not None and (out is not None or output_format is not None or skip_existing):
         raise click.UsageError("--n-best prints texts: it goes without -o, -f and --skip-existing.")
-    target, out = split_target(out, output_format)
+    target, folder = split_target(None if out is None else Path(out), output_format)
     output_format = output_format or (target.suffix[1:].lower() if target is not None else "txt")
     formats = list(FORMATS) if output_format == "all" else [output_format]
     layout = Layout(max_line_width, max_line_count, word_timestamps)
@@ -147,7 +175,7 @@ def transcribe(
     several = len(audio) > 1 or len(recordings) > 1
     if several and target is not None:
         raise click.UsageError(f"{target} is one file: several recordings need -o DIR.")
-    outputs = {} if out is None else name_outputs(recordings, out, formats)
+    outputs = {} if folder is None else name_outputs(recordings, folder, formats)
     if target is not None:
         outputs = {recording.path: {output_format: target} for recording in recordings}
     titles = name_in_ctm(recordings)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.core.files import read_text, write_text
+from asr.core.places import find_folder, find_name, is_url, join_place
 from asr.errors import UserError
 
 DURATION_TOLERANCE = 0.1  # seconds by which a manifest may be wrong: MP3 headers are not exact
@@ -81,21 +82,31 @@ def parse_line(line: str, manifest: Path, number: int) -> Utterance:
     """Turn one manifest line into an ``Utterance``, its path resolved against the manifest's folder."""
     where = f"{manifest}:{number}"
     keys = parse_object(line, where)
+    if "text" not in keys:
+        raise ManifestError(f"{where}: 'text' is missing (an empty text is written as \"\")")
+    return make_utterance(keys, str(manifest), number)
+
+
+def make_utterance(keys: dict[str, Any], manifest: str, number: int) -> Utterance:
+    """Turn the keys of a manifest's row, counted from 1, into an ``Utterance``; a text may be missing.
+
+    ``manifest`` is a path or a URL. Raises ``ManifestError``, which names the row.
+    """
+    where = f"{manifest}:{number}"
+    keys = dict(keys)
     audio = _take(keys, "audio_filepath", str, where)
     if not audio or "\0" in audio:
         raise ManifestError(f"{where}: 'audio_filepath' is missing, empty or not a path")
-    if "text" not in keys:
-        raise ManifestError(f"{where}: 'text' is missing (an empty text is written as \"\")")
     text = _take(keys, "text", str, where)
     # A manifest made by another tool may have no ids: its name and the line number make a stable one.
-    name = _take(keys, "id", str, where) or f"{manifest.stem}-{number:06d}"
+    name = _take(keys, "id", str, where) or f"{Path(find_name(manifest)).stem}-{number:06d}"
     start = _take(keys, "offset", float, where) or 0.0
     duration = _take(keys, "duration", float, where)
     if start < 0 or (duration is not None and duration < 0):
         raise ManifestError(f"{where}: 'offset' and 'duration' are seconds and cannot be negative")
     return Utterance(
         id=name,
-        audio=str(manifest.parent / audio),
+        audio=join_place(find_folder(manifest), audio),
         start=start,
         duration=duration,
         text=text or "",
@@ -116,12 +127,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 
 def _line_keys(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    audio = Path(utterance.audio).resolve()
-    inside = audio.is_relative_to(folder)
-    keys: dict[str, Any] = {
-        "id": utterance.id,
-        "audio_filepath": (audio.relative_to(folder) if inside else audio).as_posix(),
-    }
+    keys: dict[str, Any] = {"id": utterance.id, "audio_filepath": _write_audio(utterance.audio, folder)}
     if utterance.start:
         keys["offset"] = utterance.start
     if utterance.duration is not None:
@@ -130,6 +136,14 @@ def _line_keys(utterance: Utterance, folder: Path) -> dict[str, Any]:
     if utterance.speaker:
         keys["speaker"] = utterance.speaker
     return keys | dict(utterance.extra)
+
+
+def _write_audio(audio: str, folder: Path) -> str:
+    """How a manifest in ``folder`` names a recording."""
+    if is_url(audio):
+        return audio
+    path = Path(audio).resolve()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 @dataclass(frozen=True)

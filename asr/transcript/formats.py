@@ -49,12 +49,12 @@ def _name_speaker(speaker: str) -> str:
 
 def format_json(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything, indented for people."""
-    return _dump_json(_make_table(transcript), indent=2)
+    return _dump_json(make_table(transcript), indent=2)
 
 
 def format_jsonl(transcript: Transcript, layout: Layout = Layout()) -> str:
     """Everything on one line, so that many transcripts make one file."""
-    return _dump_json(_make_table(transcript))
+    return _dump_json(make_table(transcript))
 
 
 def format_srt(transcript: Transcript, layout: Layout = Layout()) -> str:
@@ -290,7 +290,8 @@ def _escape(text: str) -> str:
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def _make_table(transcript: Transcript) -> dict[str, object]:
+def make_table(transcript: Transcript) -> dict[str, object]:
+    """Everything as plain values under the keys of json and jsonl, numbers to four digits."""
     keys = (
         {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
     )
