@@ -79,13 +79,24 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray.data", reason="needs Ray, part of [cluster]")
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made = Cluster()
     try:
-        for _ in range(3):
-            made.add_node(num_cpus=1)
+        for cores in (0, 1, 1, 1):
+            add_node(made, cores)
         yield made
     finally:
         made.shutdown()
+
+
+def add_node(cluster: Any, cores: int) -> None:
+    """Add a node; a busy machine may take longer than the half minute that Ray waits for one."""
+    for attempt in range(5):
+        try:
+            cluster.add_node(num_cpus=cores, include_dashboard=False)
+            return
+        except Exception as error:
+            if "timed out" not in str(error) or attempt == 4:
+                raise
 
 
 def list_workers(node: Any) -> list[int]:
