@@ -13,7 +13,7 @@ import click
 from asr.audio.reading import measure_duration, read_audio
 from asr.data.manifest import Utterance, check_manifests, read_numbered_lines
 from asr.errors import UserError
-from asr.text.tokenizer import BLANK, LEXICON_FILE, NORMALISERS, SPACE, WORD_START, canonicalise
+from asr.text.tokenizer import BLANK, NORMALISERS, SPACE, WORD_START, canonicalise, find_lexicon_file
 
 # The bounds between rows of the histogram, in seconds; close together where most utterances are.
 BOUNDS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)
@@ -66,7 +66,7 @@ def decode_duration(audio: str) -> float:
 
 def read_characters(tokens: Path) -> set[str]:
     """Read the characters that the symbols of a ``tokens.txt`` can write; raises ``UserError``."""
-    if (tokens.parent / LEXICON_FILE).exists():
+    if find_lexicon_file(tokens.parent) is not None:
         raise UserError(f"{tokens}: lists phones, not characters; asr lexicon tells which words have none")
     symbols = [line for _, line in read_numbered_lines(tokens)]
     if symbols[:1] != [BLANK]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import stat
@@ -27,7 +28,7 @@ def read_text(
     newline: str | None = None,
     most_bytes: int = MOST_TEXT_BYTES,
 ) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
+    """The text of a UTF-8 file, without a byte order mark; where its name ends in ``.gz``, of what is packed.
 
     ``newline`` is that of ``open``: by default every kind of line end becomes a line feed. Raises
     ``error`` with a message that names the file when it cannot be read, is a device, is longer than
@@ -39,12 +40,17 @@ def read_text(
             raise error(f"{name}: is a device, not a file")
         with Path(path).open("rb") as file:
             content = file.read(most_bytes + 1)
+        if Path(path).suffix == ".gz":
+            with gzip.open(io.BytesIO(content)) as unpacked:
+                content = unpacked.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise error(f"{name}: is too long; at most {format_bytes(most_bytes)} are read")
         with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=newline) as text:
             return text.read()
     except UnicodeDecodeError as fault:
         raise error(f"{name}: is not UTF-8 text") from fault
+    except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+        raise error(f"{name}: is damaged, or not compressed by gzip") from fault
     except (OSError, ValueError) as fault:  # a path with a zero byte is a ValueError
         raise error(f"{name}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 

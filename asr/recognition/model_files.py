@@ -18,7 +18,7 @@ from asr.recognition.folder import (
     WEIGHTS_FILE,
     read_text_config,
 )
-from asr.text.tokenizer import BPE_FILE, LEXICON_FILE, TOKENS_FILE
+from asr.text.tokenizer import BPE_FILE, LEXICON_FILE, PACKED_LEXICON_FILE, TOKENS_FILE, find_lexicon_file
 
 # Bytes that each file may have; a vocabulary or a network beyond them is no speech model.
 MOST_BYTES = {
@@ -28,6 +28,7 @@ MOST_BYTES = {
     TOKENS_FILE: 1 << 22,
     BPE_FILE: 1 << 24,
     LEXICON_FILE: 1 << 27,
+    PACKED_LEXICON_FILE: 1 << 26,
     WEIGHTS_FILE: 1 << 32,
     ONNX_FILE: 1 << 31,
     LANGUAGE_MODEL_FILE: 1 << 32,
@@ -39,6 +40,7 @@ HASHED = (
     TOKENS_FILE,
     BPE_FILE,
     LEXICON_FILE,
+    PACKED_LEXICON_FILE,
 )  # a language model has its own checksums
 REQUIRED = {"bpe": BPE_FILE, "phones": LEXICON_FILE}  # by text.tokens
 
@@ -58,7 +60,9 @@ def check_model_folder(folder: Path, lm: str | Path | None = None) -> None:
         (needed, f"{CONFIG_FILE} says that tokens are {read_text_config(folder).tokens}"),
         (find_missing_language_model(folder, lm), f"{SEARCH_FILE} is tuned with it; give --lm FILE or none"),
     ):
-        if required is not None and not (folder / required).exists():
+        if required is None or (folder / required).exists():
+            continue
+        if required != LEXICON_FILE or find_lexicon_file(folder) is None:
             raise ModelFolderError(f"{quote_path(folder / required)}: is missing: {reason}")
     check_checksums(folder)
 

@@ -26,6 +26,7 @@ WORD_START = "▁"  # how sentencepiece writes the space before a word
 TOKENS_FILE = "tokens.txt"
 BPE_FILE = "bpe.model"
 LEXICON_FILE = "lexicon.txt"
+PACKED_LEXICON_FILE = "lexicon.txt.gz"  # the same compressed, as in models that ship
 
 
 class TextError(UserError):
@@ -220,6 +221,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
             temporary.write_bytes(tokenizer.bpe)
     if tokenizer.lexicon is not None:
         write_lexicon(tokenizer.lexicon, Path(folder) / LEXICON_FILE)
+        (Path(folder) / PACKED_LEXICON_FILE).unlink(missing_ok=True)
+
+
+def find_lexicon_file(folder: str | Path) -> Path | None:
+    """The pronunciations of a model folder, as text or compressed; ``None`` where it has none."""
+    paths = [Path(folder) / name for name in (LEXICON_FILE, PACKED_LEXICON_FILE)]
+    return next((path for path in paths if path.exists()), None)
 
 
 def read_symbols(folder: str | Path) -> tuple[str, ...]:
@@ -234,8 +242,8 @@ def read_symbols(folder: str | Path) -> tuple[str, ...]:
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Read what ``save_tokenizer`` wrote."""
     path, symbols = Path(folder) / TOKENS_FILE, read_symbols(folder)
-    pronunciations = Path(folder) / LEXICON_FILE
-    if pronunciations.exists():
+    pronunciations = find_lexicon_file(folder)
+    if pronunciations is not None:
         lexicon = open_lexicon(pronunciations)
         if symbols[1:] != lexicon.phones:
             raise TextError(f"{path}: does not list the phones of {pronunciations.name}")

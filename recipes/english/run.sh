@@ -19,7 +19,7 @@ for run in first blstm more; do
 done
 unset OMP_NUM_THREADS
 
-python tools/release.py exp/english-more english --int8 --lexicon $data/words.txt --lm $data/lm.bin
+python tools/release.py exp/english-more english --int8 --pack --lexicon $data/words.txt --lm $data/lm.bin
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english --lm none
 for set in dev-report cv-dev speechocean-dev cv24-dev telephone-dev; do

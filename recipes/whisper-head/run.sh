@@ -20,7 +20,7 @@ fi
 export OMP_WAIT_POLICY=passive
 asr train recipes/whisper-head/head.toml --out exp/whisper-head --threads 1 --set features.encoder="$encoder"
 # Words are found with what the English model that ships knows of them.
-python tools/release.py exp/whisper-head exp/whisper-head-words --lexicon "$english/lexicon.txt" \
+python tools/release.py exp/whisper-head exp/whisper-head-words --lexicon "$english/lexicon.txt.gz" \
     --lm "$english/language-model.bin"
 asr tune "$data/dev-tune.jsonl" --model exp/whisper-head-words
 measured() { # MODEL SYSTEM [OPTION...]

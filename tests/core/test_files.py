@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from pathlib import Path
 
@@ -98,3 +99,15 @@ def test_windows_syncs_no_folders(tmp_path, monkeypatch):
         patch.setattr("os.fsync", synced.append)
         sync(tmp_path)
     assert not synced
+
+
+def test_a_text_that_ends_in_gz_is_unpacked_as_far_as_is_allowed(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress("é\r\nb".encode()))
+    assert read_text(path, UserError) == "é\nb"
+    path.write_bytes(gzip.compress(bytes(10**6)))
+    with pytest.raises(UserError, match=r"a\.txt\.gz: is too long"):
+        read_text(path, UserError, most_bytes=10**6 - 1)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="not compressed by gzip"):
+        read_text(path, UserError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import unicodedata
 
 import pytest
@@ -14,6 +15,7 @@ from asr.text.tokenizer import (
     TextConfig,
     TextError,
     canonicalise,
+    find_lexicon_file,
     learn_tokenizer,
     load_tokenizer,
     save_tokenizer,
@@ -143,6 +145,20 @@ def test_a_vocabulary_of_phones_is_saved_with_its_lexicon(phones, tmp_path):
     (tmp_path / "model" / "lexicon.txt").write_text("go G OW\n")
     with pytest.raises(TextError, match=r"tokens\.txt: does not list the phones of lexicon\.txt"):
         load_tokenizer(tmp_path / "model")
+
+
+def test_a_compressed_lexicon_stands_for_the_text(phones, tmp_path):
+    save_tokenizer(phones, tmp_path)
+    text = (tmp_path / "lexicon.txt").read_bytes()
+    (tmp_path / "lexicon.txt").unlink()
+    (tmp_path / "lexicon.txt.gz").write_bytes(gzip.compress(text))
+    assert load_tokenizer(tmp_path) == phones
+    (tmp_path / "lexicon.txt.gz").write_bytes(gzip.compress(text)[:-9])
+    with pytest.raises(LexiconError, match=r"lexicon\.txt\.gz: is damaged"):
+        load_tokenizer(tmp_path)
+    save_tokenizer(phones, tmp_path)  # as text again, which leaves no second one behind
+    assert find_lexicon_file(tmp_path) == tmp_path / "lexicon.txt"
+    assert not (tmp_path / "lexicon.txt.gz").exists()
 
 
 def test_phones_need_a_lexicon(tmp_path):
