@@ -1,20 +1,25 @@
-"""``asr lm``: train, measure and try n-gram language models."""
+"""``asr lm``: train, measure and try language models, n-grams and recurrent ones."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from asr.cli._options import require_libraries, set_option
+from asr.errors import UserError
 from asr.text.normalise import NORMALISERS
 
 if TYPE_CHECKING:
     from asr.lm.model import NgramModel
+    from asr.lm.perplexity import LanguageModel
+    from asr.lm.recurrent import RecurrentModel
 
 Number = TypeVar("Number", int, float)
 
@@ -73,16 +78,26 @@ def join_numbers(arguments: list[str]) -> list[str]:
 
 @click.group()
 def lm() -> None:
-    """N-gram language models: train one on text, measure, describe and try it.
+    """Language models: train one on text, measure, describe and try it.
 
-    LM is an ARPA file, compressed with gzip or not, or the binary file that asr lm makes, which opens at
-    once. TEXT has one sentence a line and may be compressed with gzip or xz; - is the standard input.
+    LM is an n-gram model, an ARPA file, compressed with gzip or not, or the binary file that asr lm makes,
+    which opens at once; or a recurrent model that asr lm train --kind lstm made. TEXT has one sentence a line
+    and may be compressed with gzip or xz; - is the standard input.
     """
+
+
+NGRAM_OPTIONS = ("bits", "order", "prune", "vocab", "discount_fallback")
 
 
 @lm.command(cls=ManyNumbers)
 @TEXTS
 @OUT
+@click.option(
+    "--kind",
+    type=click.Choice(["ngram", "lstm"]),
+    default="ngram",
+    help="Counts of words, or a recurrent network, which takes torch, hours and less room.",
+)
 @BITS
 @click.option("--order", type=click.IntRange(1, 6), default=3, help="Words in the longest n-grams.")
 @click.option(
@@ -101,21 +116,56 @@ def lm() -> None:
     metavar="[D1 D2 D3]",
     help="Discounts for orders for which the text gives none; without numbers 0.5 1 1.5.",
 )
+@set_option
+@click.option("--print-config", is_flag=True, help="With --kind lstm: print every key of --set, and stop.")
+@click.pass_context
 def train(
+    context: click.Context,
     texts: tuple[Path, ...],
     out: Path,
+    kind: str,
+    normaliser: str,
+    split_sentences: bool,
+    assignments: tuple[str, ...],
+    print_config: bool,
+    **ngram: Any,
+) -> None:
+    """Make a model of TEXT: by counting n-grams, or with --kind lstm by training a recurrent network.
+
+    N-grams: interpolated modified Kneser-Ney with count pruning, as KenLM's lmplz. Blank lines do not count
+    as sentences. The words <s>, </s> and <unk> are reserved.
+
+    A recurrent model predicts pieces of words, so that no word is unknown to it. OUT.run beside OUT has
+    checkpoints and metrics.jsonl: Ctrl-C saves and stops, and the same command resumes.
+    """
+    given = [
+        name
+        for name in NGRAM_OPTIONS
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]
+    if kind == "lstm":
+        if given:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} is for n-grams, not for --kind lstm.")
+        train_recurrent(texts, out, normaliser, split_sentences, assignments, print_config)
+        return
+    if assignments or print_config:
+        raise click.UsageError("--set and --print-config are for --kind lstm.")
+    train_ngrams(texts, out, normaliser, split_sentences, **ngram)
+
+
+def train_ngrams(
+    texts: tuple[Path, ...],
+    out: Path,
+    normaliser: str,
+    split_sentences: bool,
+    *,
     bits: int,
     order: int,
     prune: str,
     vocab: int | None,
-    normaliser: str,
-    split_sentences: bool,
     discount_fallback: str | None,
 ) -> None:
-    """Estimate a model from TEXT: interpolated modified Kneser-Ney with count pruning, as KenLM's lmplz.
-
-    Blank lines do not count as sentences. The words <s>, </s> and <unk> are reserved.
-    """
+    """Estimate an n-gram model and write it."""
     from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 
     fallback: tuple[float, ...] = ()
@@ -131,6 +181,53 @@ def train(
     write_lm(model, out, bits)
 
 
+@require_libraries("torch")
+def train_recurrent(
+    texts: tuple[Path, ...],
+    out: Path,
+    normaliser: str,
+    split_sentences: bool,
+    assignments: tuple[str, ...],
+    print_config: bool,
+) -> None:
+    """Train a recurrent model, or resume a run that was stopped, and write it."""
+    import torch
+
+    from asr.core.config import from_table, override, to_toml
+    from asr.core.cores import choose_threads
+    from asr.lm.recurrent_file import save_recurrent_model
+    from asr.training.language import LanguageExperiment, train_language_model
+    from asr.training.loop import TrainingStopped
+
+    if out.name.endswith((".arpa", ".arpa.gz")):
+        raise click.UsageError(f"{out}: a recurrent model is no ARPA file; choose another ending.")
+    try:
+        experiment = from_table(LanguageExperiment, override({}, assignments))
+    except UserError as error:
+        raise UserError(f"--set: {error}") from error
+    if print_config:
+        click.echo(to_toml(experiment, explained=True), nl=False)
+        return
+    torch.set_num_threads(choose_threads(None))
+    blocks = read_sentences(texts, normaliser, split_sentences)
+    folder = out.with_name(out.name + ".run")
+    try:
+        model = train_language_model(experiment, blocks, folder, print_news)
+    except TrainingStopped as stopped:
+        print_news(f"stopped at step {stopped.step}; the same command resumes there")
+        sys.exit(128 + stopped.signal_number)
+    save_recurrent_model(model, out)
+    print_news(
+        f"{out}: recurrent model of {len(model.pieces):,} pieces, {out.stat().st_size / 1e6:.1f} MB; "
+        f"{folder} is no longer needed"
+    )
+
+
+def print_news(line: str) -> None:
+    """Print a line about a run on stderr."""
+    click.echo(line, err=True)
+
+
 @lm.command()
 @MODEL
 @TEXTS
@@ -143,13 +240,13 @@ def perplexity(
     """Measure how well LM predicts TEXT: perplexity with and without unknown words, and their rate.
 
     Every word and every end of a sentence counts. Words outside the vocabulary score as <unk> or, in the
-    second figure, are left out.
+    second figure, are left out. A recurrent model spells words in pieces: unknown to it are words with
+    characters that it has never seen, and a word's probability is that of its pieces.
     """
     from asr.lm.perplexity import measure_perplexity as measured
-    from asr.lm.storage import load_model
 
     blocks = read_sentences(texts, normaliser, split_sentences)
-    loaded = load_model(model)
+    loaded = load_language_model(model)
     note_sentence_ends(model, loaded)
     found = measured(loaded, blocks)
     result = {
@@ -184,10 +281,9 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
     vocabulary score as <unk>.
     """
     from asr.lm.perplexity import measure_sentence_perplexities
-    from asr.lm.storage import load_model
 
     blocks = read_sentences(texts, normaliser, split_sentences)
-    loaded = load_model(model)
+    loaded = load_language_model(model)
     note_sentence_ends(model, loaded)
     for sentence, found in measure_sentence_perplexities(loaded, blocks):
         click.echo(f"{found.log_prob:.4f}\t{found.words}\t{found.unknown}\t{sentence}")
@@ -198,9 +294,12 @@ def score(model: Path, texts: tuple[Path, ...], normaliser: str, split_sentences
 @JSON
 def info(model: Path, as_json: bool) -> None:
     """Describe LM; every byte of a binary file is checked."""
-    from asr.lm.storage import load_model
+    from asr.lm.recurrent import RecurrentModel
 
-    loaded = load_model(model)
+    loaded = load_language_model(model)
+    if isinstance(loaded, RecurrentModel):
+        describe_recurrent(model, loaded, as_json)
+        return
     trie, vocabulary = loaded.trie, loaded.vocabulary
     unknown = float(loaded.unigrams[loaded.unknown])
     result: dict[str, Any] = {
@@ -226,6 +325,28 @@ def info(model: Path, as_json: bool) -> None:
     )
 
 
+def describe_recurrent(path: Path, model: RecurrentModel, as_json: bool) -> None:
+    """Describe a recurrent model."""
+    config, size = model.config, path.stat().st_size
+    result = {
+        "file": str(path),
+        "bytes": size,
+        "kind": "lstm",
+        "pieces": config.pieces,
+        "layers": config.layers,
+        "size": config.size,
+        "weights": model.weights,
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(
+        f"{path}: recurrent model of {config.pieces:,} pieces, {config.layers} LSTM layer"
+        f"{'' if config.layers == 1 else 's'} of {config.size}, {model.weights:,} weights, "
+        f"{size / 1e6:.1f} MB"
+    )
+
+
 @lm.command()
 @MODEL
 @click.option("-n", "--sentences", type=click.IntRange(1), default=10, help="How many sentences.")
@@ -233,12 +354,19 @@ def info(model: Path, as_json: bool) -> None:
 @click.option(
     "--longest", type=click.IntRange(1), default=100, help="Words after which a sentence is cut off."
 )
-def sample(model: Path, sentences: int, seed: int, longest: int) -> None:
-    """Print sentences drawn from LM, word by word."""
-    from asr.lm.sampling import sample_sentences
-    from asr.lm.storage import load_model
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    help="Below 1 likely words come more often than LM says, above 1 less often; 0: always the likeliest.",
+)
+@click.option("--begin", default="", metavar="WORDS", help="What each sentence begins with.")
+def sample(model: Path, sentences: int, seed: int, longest: int, temperature: float, begin: str) -> None:
+    """Print sentences drawn from LM, word by word or piece by piece."""
+    from asr.lm.sampling import SamplingConfig, sample_sentences
 
-    for sentence in sample_sentences(load_model(model), sentences, seed, longest):
+    config = SamplingConfig(seed, longest, temperature, tuple(begin.split()))
+    for sentence in sample_sentences(load_language_model(model), sentences, config):
         click.echo(sentence)
 
 
@@ -260,7 +388,15 @@ def read_sentences(texts: tuple[Path, ...], normaliser: str, split: bool) -> Ite
     return require_words(read_sentences(texts, SentenceConfig(normaliser, split)), texts)
 
 
-def note_sentence_ends(path: Path, model: NgramModel) -> None:
+def load_language_model(path: Path) -> LanguageModel:
+    """Load a model of either kind; raises ``LanguageModelError``."""
+    from asr.lm.recurrent_file import is_recurrent_file, open_recurrent_model
+    from asr.lm.storage import load_model
+
+    return open_recurrent_model(path) if is_recurrent_file(path) else load_model(path)
+
+
+def note_sentence_ends(path: Path, model: LanguageModel) -> None:
     """Say on stderr that a model has no ends of sentences."""
     if not model.has_ends:
         click.echo(f"{path}: has no <s> and </s>: the ends of sentences are not scored", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,10 +13,16 @@ from asr.errors import UserError
 from asr.lm.counting import number_words
 from asr.lm.model import NgramModel
 from asr.lm.packed import Trie, score_word
+from asr.lm.recurrent import RecurrentModel
 from asr.lm.text import SPACES
 from asr.lm.vocabulary import build_table
 
 SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins and ends
+SENTENCES_AT_ONCE = 256  # that a recurrent model scores
+
+GAP = re.compile(b"[" + SPACES + b"]+")
+
+LanguageModel = NgramModel | RecurrentModel
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,14 @@ def exponentiate(x: float) -> float:
         return float(np.exp(x))
 
 
-def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity:
+def measure_perplexity(model: LanguageModel, blocks: Iterable[bytes]) -> Perplexity:
     """Measure the perplexity of a text: UTF-8, a sentence per line, in blocks of whole lines.
 
     Raises ``UserError`` when the text has no words.
     """
     totals, sentences = np.zeros(4), 0
-    for _, rows in _score_blocks(model, blocks):
+    score = _score_with_network if isinstance(model, RecurrentModel) else _score_blocks
+    for _, rows in score(model, blocks):  # type: ignore[arg-type]  # of the model's kind
         totals += rows.sum(axis=0)
         sentences += len(rows)
     if not sentences:
@@ -84,16 +92,44 @@ def measure_perplexity(model: NgramModel, blocks: Iterable[bytes]) -> Perplexity
 
 
 def measure_sentence_perplexities(
-    model: NgramModel, blocks: Iterable[bytes]
+    model: LanguageModel, blocks: Iterable[bytes]
 ) -> Iterator[tuple[str, Perplexity]]:
     """Yield each sentence of a text with its own perplexity."""
-    for block, rows in _score_blocks(model, blocks):
+    score = _score_with_network if isinstance(model, RecurrentModel) else _score_blocks
+    for block, rows in score(model, blocks):  # type: ignore[arg-type]  # of the model's kind
         lines = [line.strip(SPACES) for line in block.split(b"\n")]
         for sentence, row in zip(filter(None, lines), rows, strict=True):
             yield sentence.decode(), _make_perplexity(1, row, model)
 
 
-def _make_perplexity(sentences: int, row: np.ndarray, model: NgramModel) -> Perplexity:
+def _score_with_network(model: RecurrentModel, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, np.ndarray]]:
+    """As ``_score_blocks``, for a recurrent model: a word's log-prob is the sum of its pieces'."""
+    for block in blocks:
+        lines = [line for line in block.split(b"\n") if line.strip(SPACES)]
+        for first in range(0, len(lines), SENTENCES_AT_ONCE):
+            part = lines[first : first + SENTENCES_AT_ONCE]
+            sentences = [[word.decode() for word in GAP.split(line.strip(SPACES))] for line in part]
+            spelled = [model.spell(words) for words in sentences]
+            rows = [
+                _count_words(model, words, log_probs)
+                for words, log_probs in zip(sentences, model.score_pieces(spelled), strict=True)
+            ]
+            yield b"\n".join(part), np.array(rows)
+
+
+def _count_words(model: RecurrentModel, words: list[str], log_probs: np.ndarray) -> list[float]:
+    """Make the row of ``_score_tokens`` of a sentence from the log-probs of its pieces."""
+    unknown, unknown_log_prob, place = 0, 0.0, 0
+    for word in words:
+        end = place + len(model.pieces.spell(word))
+        if model.is_unknown(word):
+            unknown += 1
+            unknown_log_prob += float(log_probs[place:end].sum())
+        place = end
+    return [len(words), unknown, float(log_probs.sum()) - unknown_log_prob, unknown_log_prob]
+
+
+def _make_perplexity(sentences: int, row: np.ndarray, model: LanguageModel) -> Perplexity:
     words, unknown, known_log_prob, unknown_log_prob = row.tolist()
     ends = sentences if model.has_ends else 0
     return Perplexity(sentences, int(words), int(unknown), known_log_prob, unknown_log_prob, ends)

@@ -27,7 +27,7 @@ from asr.lm.estimation import FALLBACK, EstimationConfig, EstimationError, estim
 from asr.lm.model import NgramModel
 from asr.lm.packed import unpack_nodes
 from asr.lm.perplexity import measure_perplexity, measure_sentence_perplexities
-from asr.lm.sampling import predict_next, sample_sentences
+from asr.lm.sampling import SamplingConfig, predict_next, sample_sentences
 from asr.lm.storage import save_model
 from asr.lm.text import SentenceConfig, read_sentences, split_sentences
 from asr.lm.vocabulary import BEGIN
@@ -214,15 +214,15 @@ def test_sentences_on_their_own_add_up_to_the_text():
 
 def test_samples_follow_the_model_and_the_seed():
     model = estimate_lines([["a", "b"], ["a", "c"], ["a", "b"]] * 3, order=3)
-    sentences = list(sample_sentences(model, 2000, seed=1))
-    assert sentences == list(sample_sentences(model, 2000, seed=1))
-    assert sentences != list(sample_sentences(model, 2000, seed=2))
+    sentences = list(sample_sentences(model, 2000, SamplingConfig(seed=1)))
+    assert sentences == list(sample_sentences(model, 2000, SamplingConfig(seed=1)))
+    assert sentences != list(sample_sentences(model, 2000, SamplingConfig(seed=2)))
     assert {word for sentence in sentences for word in sentence.split()} == {"a", "b", "c"}
     probabilities = np.exp(predict_next(model, model.begin))
     share = probabilities[model.vocabulary.find("a")] / (1 + 0 - probabilities[model.unknown])
     begun = sum(sentence.startswith("a") for sentence in sentences) / 2000
     assert begun == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 2000))
-    assert max(len(s.split()) for s in sample_sentences(model, 50, seed=0, longest=2)) == 2
+    assert max(len(s.split()) for s in sample_sentences(model, 50, SamplingConfig(longest=2))) == 2
 
 
 @pytest.mark.parametrize(

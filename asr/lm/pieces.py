@@ -1,0 +1,136 @@
+"""Words as sequences of pieces: a few thousand pieces spell every word, so that none is unknown.
+
+The pieces are byte-pair encodings of words (Sennrich et al. 2016), learned and found by sentencepiece.
+Piece 0 stands for characters that the text to learn from did not have, piece 1 for the end of a sentence.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from asr.core.compiled import compile_function
+from asr.errors import UserError
+from asr.lm.counting import Corpus
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN
+
+UNKNOWN_PIECE, END_PIECE = 0, 1
+MOST_WORDS = 4_000_000  # of a text that pieces are learned from, by the counts of its words
+WORDS_A_LINE = 1000
+
+
+class Pieces:
+    """A vocabulary of pieces; ``model`` is a serialised sentencepiece model.
+
+    Raises ``ValueError`` for bytes that are none.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import sentencepiece  # only recurrent models pay for it
+
+        self.model = model
+        try:
+            self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise ValueError("is damaged: its pieces are no sentencepiece model") from error
+        if self._processor.unk_id() != UNKNOWN_PIECE or self._processor.eos_id() != END_PIECE:
+            raise ValueError("is damaged: its pieces are not those of a language model")
+        self._spellings: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._processor)
+
+    @cached_property
+    def surfaces(self) -> list[str]:
+        """What each piece writes; a space begins a word."""
+        return [self._processor.id_to_piece(piece).replace("▁", " ") for piece in range(len(self))]
+
+    def spell(self, word: str) -> list[int]:
+        """Return the pieces of a word, with ``UNKNOWN_PIECE`` for characters without one."""
+        spelling = self._spellings.get(word)
+        if spelling is None:
+            spelling = self._spellings[word] = self._processor.encode(word)
+        return spelling
+
+    def spell_all(self, words: Sequence[str]) -> list[list[int]]:
+        """Return the pieces of each word."""
+        return self._processor.encode(list(words))
+
+    def join(self, pieces: Sequence[int]) -> str:
+        """Return the text that pieces write."""
+        return "".join(self.surfaces[piece] for piece in pieces).strip()
+
+
+def learn_pieces(corpus: Corpus, size: int) -> Pieces:
+    """Learn ``size`` pieces from the words of a text, each counted as often as it is there.
+
+    Raises ``UserError`` where the text is too short for so many.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_write_lines(corpus),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            unk_id=UNKNOWN_PIECE,
+            eos_id=END_PIECE,
+            bos_id=-1,
+            pad_id=-1,
+            max_sentence_length=1 << 20,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).split(") ")[-1].strip()
+        raise UserError(f"'network.pieces' = {size} does not fit the text: {reason}") from error
+    return Pieces(model.getvalue())
+
+
+def _write_lines(corpus: Corpus) -> Iterator[str]:
+    """Yield lines with each word of a text as often as it is there, or less often where that is too often."""
+    words = corpus.vocabulary.words
+    counts = np.bincount(corpus.tokens, minlength=len(words))
+    share = min(1.0, MOST_WORDS / max(1, len(corpus.tokens)))
+    for word, count in zip(words, counts.tolist(), strict=True):
+        if word in (BEGIN, END, UNKNOWN) or not count:
+            continue
+        left = max(1, round(share * count))
+        while left > 0:
+            yield " ".join([word] * min(left, WORDS_A_LINE))
+            left -= WORDS_A_LINE
+
+
+def spell_corpus(corpus: Corpus, pieces: Pieces) -> np.ndarray:
+    """Spell a text: the pieces of all sentences, uint16, with ``END_PIECE`` behind each."""
+    words = corpus.vocabulary.words
+    spellings = [
+        [END_PIECE] if word == END else [] if word == BEGIN else spelling
+        for word, spelling in zip(words, pieces.spell_all(words), strict=True)
+    ]
+    bounds = np.cumsum([0, *map(len, spellings)])
+    flat = np.array([piece for spelling in spellings for piece in spelling], np.uint16)
+    return _spell_tokens(corpus.tokens, bounds, flat)
+
+
+@compile_function
+def _spell_tokens(tokens: np.ndarray, bounds: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Write the pieces between the ``bounds`` of each token one after the other."""
+    total = 0
+    for token in tokens:
+        total += bounds[token + 1] - bounds[token]
+    spelled = np.empty(total, np.uint16)
+    place = 0
+    for token in tokens:
+        for n in range(bounds[token], bounds[token + 1]):
+            spelled[place] = pieces[n]
+            place += 1
+    return spelled
