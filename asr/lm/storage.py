@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import replace_file, write_arrays
+from asr.core.files import map_arrays, map_file, replace_file, write_arrays
 from asr.lm.arpa import read_arpa
 from asr.lm.building import complete_nodes
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
@@ -98,8 +98,7 @@ def open_model(path: str | Path) -> NgramModel:
     Raises ``LanguageModelError`` when it is not a binary model, or was cut off or changed.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = map_file(path)
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise LanguageModelError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
     if content[: len(MAGIC)] != MAGIC:
@@ -123,7 +122,7 @@ def _map_arrays(content: mmap.mmap) -> NgramModel | None:
     order, counts = numbers[0], numbers[1 : 1 + MAX_ORDER]
     letters, bits, values = numbers[1 + MAX_ORDER : -1]
     words = counts[0]
-    arrays = _map_sections(
+    mapped = map_arrays(
         content,
         HEADER.size,
         [
@@ -133,10 +132,11 @@ def _map_arrays(content: mmap.mmap) -> NgramModel | None:
             (words + 1, np.dtype(np.uint32)),
             (letters, np.dtype(np.uint8)),
         ],
+        ALIGNMENT,
     )
-    if arrays is None or _compute_checksum(arrays) != numbers[-1]:
+    if mapped is None or mapped[1] != numbers[-1]:
         return None
-    layout, packed, table, bounds, blob = arrays
+    layout, packed, table, bounds, blob = mapped[0]
     trie = Trie(packed, layout.reshape(1 + order, FIELDS), table)
     counts = counts[:order]
     bounds = bounds.astype(np.int64)
@@ -163,7 +163,7 @@ def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
     counts = counts[:order]
     nodes, inner = 1 + sum(counts), 1 + sum(counts[:-1])
     whole, single = np.dtype(np.int32), np.dtype(np.float32)
-    arrays = _map_sections(
+    mapped = map_arrays(
         content,
         FIRST_HEADER.size,
         [
@@ -176,10 +176,11 @@ def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
             (counts[0] + 1, np.dtype(np.int64)),
             (letters, np.dtype(np.uint8)),
         ],
+        ALIGNMENT,
     )
-    if arrays is None or _compute_checksum(arrays) != numbers[-1]:
+    if mapped is None or mapped[1] != numbers[-1]:
         return None
-    first_child, words, log_probs, _, backoffs, _, bounds, blob = arrays
+    first_child, words, log_probs, _, backoffs, _, bounds, blob = mapped[0]
     starts = np.cumsum([0, 1, *counts])
     if (
         (np.diff(first_child) < 0).any()
@@ -225,29 +226,8 @@ def _read_header(content: mmap.mmap, form: struct.Struct) -> tuple[int, ...] | N
     return tuple(numbers[2:])
 
 
-def _map_sections(
-    content: mmap.mmap, place: int, sections: list[tuple[int, np.dtype]]
-) -> list[np.ndarray] | None:
-    """Arrays of the lengths and types of ``sections``; None when the file is not as long as they are."""
-    begins = []
-    for length, dtype in sections:
-        place += -place % ALIGNMENT
-        begins.append(place)
-        place += length * dtype.itemsize
-    if place != len(content):
-        return None
-    return [np.frombuffer(content, d, n, begin) for begin, (n, d) in zip(begins, sections, strict=True)]
-
-
 def _are_bounds(bounds: np.ndarray, letters: np.ndarray) -> bool:
     """Whether words between these bounds are all there, one after the other, in order and all different."""
     if bounds[0] != 0 or bounds[-1] != len(letters) or (bounds[1:] < bounds[:-1]).any():
         return False
     return bool(is_ascending(letters, bounds))
-
-
-def _compute_checksum(arrays: list[np.ndarray]) -> int:
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(array.data.cast("B"), checksum)
-    return checksum

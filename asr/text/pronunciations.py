@@ -9,11 +9,9 @@ damaged is made again.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import struct
 import sys
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import replace_file, write_arrays
+from asr.core.files import map_arrays, map_file, replace_file, write_arrays
 
 MAGIC = b"asr lexicon 0001"
 MOST_FILES = 4  # that are kept; each has the size of two or three lexicons
@@ -232,25 +230,16 @@ def write_sorted(lexicon: SortedLexicon, path: Path) -> None:
 def open_sorted(path: Path) -> SortedLexicon | None:
     """Map what ``write_sorted`` wrote; ``None`` where there is no such file, or it is damaged."""
     try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # an empty file cannot be mapped
+        content = map_file(path)
+    except (OSError, ValueError):
         return None
     if len(content) < HEADER.size or sys.byteorder != "little":
         return None
     magic, *lengths, expected = HEADER.unpack(content[: HEADER.size])
-    if magic != MAGIC or min(lengths) < 0 or max(lengths) > len(content):
+    mapped = map_arrays(content, HEADER.size, list(zip(lengths, KINDS, strict=True)), ALIGNMENT)
+    if magic != MAGIC or mapped is None or mapped[1] != expected:
         return None
-    arrays, place, checksum = [], HEADER.size, 0
-    for length, kind in zip(lengths, KINDS, strict=True):
-        place += -place % ALIGNMENT
-        if place + length * kind.itemsize > len(content):
-            return None
-        arrays.append(np.frombuffer(content, kind, length, place))
-        checksum = zlib.crc32(arrays[-1].data.cast("B"), checksum)
-        place += length * kind.itemsize
-    if place != len(content) or checksum != expected:
-        return None
+    arrays, _ = mapped
     try:
         phones = tuple(arrays[-1].tobytes().decode().split("\n"))
     except UnicodeDecodeError:
@@ -264,6 +253,7 @@ def is_sound(lexicon: SortedLexicon) -> bool:
     pronunciations, nodes = len(lexicon.firsts) - 1, len(lexicon.labels)
     return (
         are_bounds(lexicon.spellings, len(lexicon.letters))
+        and are_texts(lexicon.letters, lexicon.spellings)
         and are_bounds(lexicon.bounds, len(lexicon.codes))
         and are_bounds(lexicon.firsts, len(lexicon))
         and len(lexicon.bounds) == 1 + len(lexicon) == 1 + len(lexicon.places)
@@ -284,6 +274,15 @@ def is_sound(lexicon: SortedLexicon) -> bool:
 def are_bounds(bounds: np.ndarray, length: int) -> bool:
     """Whether ``bounds`` cut ``length`` things into one piece or more, none of them empty."""
     return len(bounds) > 1 and bounds[0] == 0 and bounds[-1] == length and bool((np.diff(bounds) > 0).all())
+
+
+def are_texts(letters: np.ndarray, bounds: np.ndarray) -> bool:
+    """Whether each piece that ``bounds`` cut is UTF-8: all together are, and no character is cut in two."""
+    try:
+        letters.tobytes().decode()
+    except UnicodeDecodeError:
+        return False
+    return not ((letters[bounds[:-1]] & 0xC0) == 0x80).any()
 
 
 def are_within(numbers: np.ndarray, least: int, end: int) -> bool:

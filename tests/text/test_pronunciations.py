@@ -141,6 +141,7 @@ def test_a_file_that_is_damaged_or_cut_off_is_none(folder):
         *(("spellings", 1, 99), ("words", 0, 5), ("words", 0, -1), ("places", 0, 2), ("codes", 0, 9)),
         *(("bounds", 2, 0), ("firsts", 1, 0), ("first_child", 1, 1), ("first_child", 1, 7), ("ends", 1, 4)),
         *(("ends", 1, -2), ("labels", 1, 9), ("first_child", 0, 0), ("first_child", 4, 4)),
+        ("spellings", 3, 7),  # in the middle of a letter
     ],
 )
 def test_a_number_that_leads_nowhere_is_refused(folder, field, place, value):

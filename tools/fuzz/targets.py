@@ -13,10 +13,12 @@ HOMES = {
     "media": "recordings.fuzz_media",
     "language-models": "language_models.fuzz_language_models",
     "model-folders": "model_folders.fuzz_model_folders",
+    "networks": "networks.fuzz_networks",
     "search-options": "searches.fuzz_searches",
     "manifests": "texts.fuzz_manifests",
     "score-files": "texts.fuzz_score_files",
     "lexicons": "texts.fuzz_lexicons",
+    "kept-lexicons": "kept_lexicons.fuzz_kept_lexicons",
 }
 
 
