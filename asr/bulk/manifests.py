@@ -92,7 +92,8 @@ def plan_shards(manifest: str, size: int) -> Plan:
             rows.append(replace(row, keys={}))
             seconds += length
             u = row.utterance
-            digest.update(json.dumps([u.id, u.audio, u.start, u.duration]).encode() + b"\n")
+            known = [u.id, row.keys["audio_filepath"], u.start, u.duration]  # the folder may be moved
+            digest.update(json.dumps(known).encode() + b"\n")
         if rows:
             shards.append(make_shard(len(shards), file, rows, seconds))
     if not shards:

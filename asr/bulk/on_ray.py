@@ -52,8 +52,15 @@ class ShardWorker:
             Shard(**{name: as_plain(value) for name, value in zip(columns, row, strict=True)})
             for row in zip(*columns.values(), strict=True)
         ]
-        summaries = [asdict(transcribe_shard(self.recognizer, shard, self.job)) for shard in shards]
+        summaries = [asdict(self.transcribe(shard)) for shard in shards]
         return {name: [summary[name] for summary in summaries] for name in summaries[0]}
+
+    def transcribe(self, shard: Shard) -> ShardSummary:
+        """Transcribe a shard; what is wrong with it, the user is told in the end."""
+        try:
+            return transcribe_shard(self.recognizer, shard, self.job)
+        except UserError as error:
+            return ShardSummary(shard.number, 0, 0, 0.0, 0.0, problem=str(error))
 
 
 def as_plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from asr.bulk.manifests import Row, Shard, read_shard
 from asr.bulk.output import Output, write_results
 from asr.core.places import PlaceError, is_url, measure_place, open_place, read_place
 from asr.data.manifest import DURATION_TOLERANCE, Utterance
+from asr.data.tars import split_member, to_source
 from asr.longform.transcripts import ChunkRecogniser, LongformConfig, transcribe_recordings
 from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.transcript.formats import make_table
@@ -48,18 +49,20 @@ class Job:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What became of a shard; ``seconds`` of audio, and ``elapsed`` ones on the clock."""
+    """What became of a shard: ``seconds`` of audio, ``elapsed`` on the clock and of the ``processor``."""
 
     number: int
     results: int
     errors: int
     seconds: float
     elapsed: float
+    processor: float = 0.0
+    problem: str = ""  # why it was not done
 
 
 def transcribe_shard(recognizer: ChunkRecogniser, shard: Shard, job: Job) -> ShardSummary:
     """Transcribe a shard's recordings and write its tables; raises ``UserError`` where that is impossible."""
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     rows = read_shard(shard)
     outcomes = transcribe_rows(recognizer, [row.utterance for row in rows], job.longform)
     results, errors = [], []
@@ -71,7 +74,8 @@ def transcribe_shard(recognizer: ChunkRecogniser, shard: Shard, job: Job) -> Sha
         else:
             errors.append({**row.keys, "id": row.utterance.id, "error": outcome})
     write_results(job.output, shard.number, results, errors)
-    return ShardSummary(shard.number, len(results), len(errors), seconds, time.monotonic() - started)
+    elapsed, processor = time.monotonic() - started, time.process_time() - worked
+    return ShardSummary(shard.number, len(results), len(errors), seconds, elapsed, processor)
 
 
 def transcribe_rows(
@@ -115,6 +119,9 @@ def find_source(utterance: Utterance, rate: int, config: LongformConfig) -> Sour
 
 def find_recording(place: str) -> Callable[[], Source]:
     """A function that gives the recording at ``place`` anew; a short one behind a URL is fetched once."""
+    if split_member(place) is not None:
+        member = to_source(place)
+        return lambda: member
     if not is_url(place):
         return lambda: place
     if measure_place(place) > MOST_BYTES:

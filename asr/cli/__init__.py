@@ -37,6 +37,7 @@ VERBS = {
     "lexicon": "Write pronunciations, also of words that no dictionary has.",
     "tune": "Find the search settings with which a model makes the fewest errors.",
     "prepare": "Turn a public corpus into manifests.",
+    "pack": "Pack a manifest's recordings into tar files, for disks that are slow or far away.",
     "validate": "Check manifests and describe what is in them.",
     "features": "Write or draw the features of a recording.",
     "inspect": "Draw what happens inside a model.",

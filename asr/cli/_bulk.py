@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from asr.cli._options import open_with_options
+from asr.core.places import is_url
 from asr.errors import UserError
 from asr.pretrained import find_model_folder
+from asr.recognition.folder import WEIGHTS_FILE
+from asr.recognition.model_files import compute_checksum
 
 if TYPE_CHECKING:
     from asr.bulk.manifests import Plan, Shard
@@ -91,8 +96,7 @@ def transcribe_manifest(request: BulkRequest) -> int:
     part = None if request.part is None else parse_part(request.part)
     address = None if request.on is None else parse_address(request.on)
     job = make_job(request)
-    find_model_folder(job.model)
-    plan = plan_shards(request.manifest, request.shard_size)
+    plan = plan_shards(make_absolute(request.manifest), request.shard_size)
     claim_output(job.output, plan, request.shard_size, describe_job(job))
     shards = list(plan.shards) if part is None else part.choose(plan.shards)
     finished = list_finished(job.output)
@@ -115,12 +119,13 @@ def transcribe_manifest(request: BulkRequest) -> int:
         click.echo(f"asr: interrupted; the same command goes on: {tally.summary}", err=True)
         return 130
     click.echo(tally.summary, err=True)
+    for problem in dict.fromkeys(tally.problems):
+        click.echo(f"asr: {problem}", err=True)
     missing = {shard.number for shard in left} - list_finished(job.output)
     if missing:
         numbers = ", ".join(map(str, sorted(missing)[:10]))
         click.echo(
-            f"asr: {len(missing)} shards were given up, their workers failed again and again: {numbers}; "
-            "the same command tries them once more",
+            f"asr: {len(missing)} shards were given up: {numbers}; the same command tries them once more",
             err=True,
         )
     if tally.errors:
@@ -140,22 +145,31 @@ def make_job(request: BulkRequest) -> Job:
     if output_format not in ("jsonl", "parquet"):
         raise UserError(f"-f {output_format}: a manifest is transcribed to jsonl or parquet")
     given = request.search
+    model = find_model_folder(request.model)
     return Job(
-        model=request.model,
-        output=Output(request.out, output_format),  # type: ignore[arg-type]
+        model=str(model.resolve()) if Path(request.model).is_dir() else request.model,
+        output=Output(make_absolute(request.out), output_format),  # type: ignore[arg-type]
         device=request.device,
         compute_type=request.compute_type,
-        lm=given["lm"],
-        hotwords=given["hotwords"],
+        lm=given["lm"] if given["lm"] in (None, "none") else make_absolute(given["lm"]),
+        hotwords=make_absolute(given["hotwords"]) if given["hotwords"].startswith("@") else given["hotwords"],
         search={key: given[key] for key in SETTINGS if given[key] is not None},
         longform=request.longform,
     )
+
+
+def make_absolute(place: str) -> str:
+    """A path, or ``@`` and a path, so that workers in other folders find it; a URL stays as it is."""
+    if place.startswith("@"):
+        return "@" + make_absolute(place[1:])
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - links keep their names
 
 
 def describe_job(job: Job) -> dict[str, Any]:
     """What the texts depend on, for ``plan.json``."""
     return {
         "model": find_model_folder(job.model).resolve().name,
+        "weights": compute_checksum(find_model_folder(job.model) / WEIGHTS_FILE),
         "compute_type": job.compute_type,
         "lm": job.lm,
         "hotwords": job.hotwords,
@@ -185,10 +199,12 @@ class BulkTally:
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
     said: float = 0.0
+    problems: list[str] = field(default_factory=list)
 
     def add(self, summary: ShardSummary) -> None:
         """Count one more shard; on a terminal every one shows, elsewhere one in ``NEWS_SECONDS``."""
-        self.done += 1
+        self.done += not summary.problem
+        self.problems += [summary.problem] if summary.problem else []
         self.results += summary.results
         self.errors += summary.errors
         self.seconds += summary.seconds

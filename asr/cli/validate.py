@@ -12,6 +12,7 @@ import click
 
 from asr.audio.reading import measure_duration, read_audio
 from asr.data.manifest import Utterance, check_manifests, read_numbered_lines
+from asr.data.tars import to_source
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK, NORMALISERS, SPACE, WORD_START, canonicalise, find_lexicon_file
 
@@ -47,7 +48,10 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
 
     vocabulary = read_characters(tokens) if tokens else None
     checked = check_manifests(
-        manifests, decode_duration if decode else measure_duration, normalise, vocabulary
+        manifests,
+        decode_duration if decode else state_duration,
+        normalise,
+        vocabulary,
     )
     for line in describe_utterances(checked.utterances, map(normalise, (u.text for u in checked.utterances))):
         click.echo(line)
@@ -58,10 +62,15 @@ def validate(manifests: tuple[Path, ...], tokens: Path | None, normaliser: str, 
         sys.exit(1)
 
 
+def state_duration(audio: str) -> float:
+    """The seconds of a recording by its header, where that tells them."""
+    return measure_duration(to_source(audio))
+
+
 def decode_duration(audio: str) -> float:
     """The seconds of a recording, all of it decoded."""
     rate = 16000
-    return len(read_audio(audio, rate)) / rate
+    return len(read_audio(to_source(audio), rate)) / rate
 
 
 def read_characters(tokens: Path) -> set[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from asr.audio import reading as audio
 from asr.data.manifest import Utterance
+from asr.data.tars import to_source
 from asr.model.features import Features, Moments, pad_batch
 from asr.text.tokenizer import NORMALISERS, TextConfig, TextError, Tokenizer
 from asr.training.augment import Augmentation
@@ -86,7 +87,7 @@ def measure_duration(utterance: Utterance) -> float:
     """Seconds of an utterance, from the manifest or else from the recording."""
     if utterance.duration is not None:
         return utterance.duration
-    return audio.measure_duration(utterance.audio) - utterance.start
+    return audio.measure_duration(to_source(utterance.audio)) - utterance.start
 
 
 def plan_epoch(
@@ -117,6 +118,41 @@ def plan_epoch(
     return [batch for i in shuffled for batch in groups[i]]
 
 
+def plan_windows(
+    durations: Sequence[float],
+    windows: Sequence[Sequence[int]],
+    batch_seconds: float,
+    seed: int,
+    epoch: int,
+    ranks: int = 1,
+    ascending: bool = False,
+) -> Plan:
+    """Plan an epoch that finishes one window of examples before it begins the next, in a drawn order.
+
+    A window is a list of indices; ``plan_epoch`` plans each. So the number of batches is the same in every
+    epoch, and what has been read for a window is read once. A pure function of its arguments.
+    """
+    order = range(len(windows))
+    if not ascending:
+        order = np.random.default_rng((seed, epoch, len(windows))).permutation(len(windows))
+    plan: Plan = []
+    for number in order:
+        window = windows[number]
+        part = plan_epoch(
+            [durations[i] for i in window], batch_seconds, seed + int(number), epoch, ranks, ascending
+        )
+        plan += [tuple(window[i] for i in batch) for batch in part]
+    return plan
+
+
+def count_batches(
+    durations: Sequence[float], windows: Sequence[Sequence[int]], batch_seconds: float, ranks: int = 1
+) -> int:
+    """The number of batches of every epoch, with ``windows`` or, where there are none, without."""
+    parts = [[durations[i] for i in window] for window in windows] or [durations]
+    return sum(len(batch_sizes(part, batch_seconds, ranks)) for part in parts)
+
+
 def batch_sizes(durations: Sequence[float], batch_seconds: float, ranks: int = 1) -> list[int]:
     """The number of examples in each batch of an epoch, from short examples to long ones.
 
@@ -140,9 +176,14 @@ def padding_share(durations: Sequence[float], plan: Plan) -> float:
     return 1 - sum(map(sum, lengths)) / paid if paid else 0.0
 
 
-def plan_by_duration(durations: Sequence[float], batch_seconds: float) -> Plan:
-    """Plan batches for evaluation: every example once, the longest first."""
-    return fill_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
+def plan_by_duration(
+    durations: Sequence[float], batch_seconds: float, windows: Sequence[Sequence[int]] = ()
+) -> Plan:
+    """Plan batches for evaluation: every example once, the longest first; one window after another."""
+    if not windows:
+        return fill_batches(durations, np.argsort(durations, kind="stable")[::-1], batch_seconds)
+    parts = [(window, plan_by_duration([durations[i] for i in window], batch_seconds)) for window in windows]
+    return [tuple(window[i] for i in batch) for window, part in parts for batch in part]
 
 
 def fill_batches(durations: Sequence[float], order: Iterable[int], batch_seconds: float) -> Plan:
@@ -163,7 +204,7 @@ def new_sample_reader(rate: int, keep: bool) -> Reader:
     """A function that reads an utterance's samples; with ``keep`` it decodes each only once."""
 
     def read(path: str, start: float, duration: float | None) -> np.ndarray:
-        return audio.read_audio(path, rate, start, duration)
+        return audio.read_audio(to_source(path), rate, start, duration)
 
     remembered = cache(read) if keep else read
 
@@ -207,11 +248,15 @@ def read_ahead(jobs: Iterable[Callable[[], Item]], workers: int, ahead: int = 8)
 
 
 def measure_speakers(
-    features: Features, examples: Sequence[Example], read: Reader, batch_seconds: float
+    features: Features,
+    examples: Sequence[Example],
+    read: Reader,
+    batch_seconds: float,
+    windows: Sequence[Sequence[int]] = (),
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Measure mean and standard deviation of each speaker's features in one pass, ``(features,)`` each."""
     moments: dict[str, Moments] = {}
-    for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
+    for indices in plan_by_duration([example.duration for example in examples], batch_seconds, windows):
         batch = load_batch([examples[i] for i in indices], read)
         device = features.window.device
         frames, lengths = features.extract(batch.samples.to(device), batch.sample_lengths.to(device))

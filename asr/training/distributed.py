@@ -2,16 +2,22 @@
 
 ``torchrun --nproc-per-node 8 -m asr train ...`` starts the same program eight times, one per GPU. Each
 reads its rank and their number from the environment, and talks to the others through ``Ranks``.
+
+Each also tells the others every few seconds that it is there. One that does not hear of another for
+``SILENCE_SECONDS``, because that hangs or the network between them is cut, ends, whatever it was waiting for:
+torchrun starts those again that it still has, and they go on from the newest checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -27,6 +33,11 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_START = timedelta(minutes=5)  # until all of them have come together
 LOOK_SECONDS = 1.0  # between two looks whether torchrun is still there
 LAST_SECONDS = 60.0  # that a process without torchrun has to save a checkpoint and end
+BEAT_SECONDS = 2.0  # between two signs of life
+SILENCE_SECONDS = 120.0  # without one, after which a process is given up
+LEAVE_SECONDS = 5.0  # to say that a process leaves
+POLL_SECONDS = 0.05
+LEFT = b"left"  # the last sign of a process that ends as it should
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    # How long another group of processes may still hold the run folder: torchrun may have given it up while
+    # it has not noticed yet that it is cut off.
+    lock_seconds: float = 0.0
 
     @property
     def is_first(self) -> bool:
@@ -84,10 +98,14 @@ class Ranks:
 
 
 @contextmanager
-def join_process_group(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, for the block; a process alone is a group of one."""
+def join_process_group(device: torch.device, silence: float = SILENCE_SECONDS) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, for the block; a process alone is a group of one.
+
+    In the block this process ends where another one is not heard of for ``silence`` seconds.
+    """
+    lock_seconds = 2 * silence if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) else 0.0
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
+        yield Ranks(lock_seconds=lock_seconds)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -96,15 +114,115 @@ def join_process_group(device: torch.device) -> Iterator[Ranks]:
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=LONGEST_START))
-    store = dist.PrefixStore("asr", store)
-    store.set(f"here/{rank}", "1")
-    store.wait([f"here/{other}" for other in range(size)], LONGEST_START)
+    name = agree_on_name(dist.PrefixStore("asr", store), rank, size)
     store.set_timeout(LONGEST_WAIT)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
+    store = dist.PrefixStore(f"asr/{name}", store)
+    with watch_others(name, rank, size, silence):
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
+        try:
+            yield Ranks(dist.get_rank(), dist.get_world_size(), lock_seconds)
+        finally:
+            dist.destroy_process_group()
+
+
+def agree_on_name(store: dist.Store, rank: int, size: int) -> str:
+    """Wait until all processes have come together, and give their group a name that no other has.
+
+    torchrun's store lives on when it starts the processes again, with all that those before have left in it.
+    So each process asks under a name of its own, and the first answers until each has said that it heard.
+
+    Raises ``torch.distributed.DistStoreError`` where one does not come within ``LONGEST_START``.
+    """
+    if rank:
+        own = uuid.uuid4().hex
+        store.set(f"ask/{rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"heard/{name}/{rank}", "")
+        store.wait([f"begun/{name}"], LONGEST_START)
+        return name
+    name = uuid.uuid4().hex
+    missing = set(range(1, size))
+    deadline = time.monotonic() + LONGEST_START.total_seconds()
+    while missing:
+        if time.monotonic() > deadline:
+            raise dist.DistStoreError(f"processes {sorted(missing)} of {size} have not come")
+        for other in sorted(missing):
+            if store.check([f"ask/{other}"]):
+                store.set(f"answer/{store.get(f'ask/{other}').decode()}", name)
+        missing -= {other for other in missing if store.check([f"heard/{name}/{other}"])}
+        time.sleep(POLL_SECONDS)
+    store.set(f"begun/{name}", "")
+    return name
+
+
+@contextmanager
+def watch_others(name: str, rank: int, size: int, silence: float) -> Iterator[None]:
+    """Tell the others of the group ``name`` that this process lives, and end it where one falls silent.
+
+    The signs go through a connection of their own, in a thread of their own, which may hang when the network
+    does; another thread has only a clock.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    heard = dict.fromkeys(set(range(size)) - {rank}, time.monotonic())
+    over = threading.Event()
+
+    def open_store() -> dist.Store:
+        store = dist.TCPStore(
+            address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=silence)
+        )
+        return dist.PrefixStore(f"asr/{name}", store)
+
+    exchange = threading.Thread(target=exchange_signs, args=(open_store, rank, heard, over), daemon=True)
+    clock = threading.Thread(target=end_in_silence, args=(heard, silence, over), daemon=True)
+    for thread in (exchange, clock):
+        thread.start()
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield
     finally:
-        dist.destroy_process_group()
+        over.set()
+        exchange.join(LEAVE_SECONDS)
+
+
+def exchange_signs(
+    open_store: Callable[[], dist.Store], rank: int, heard: dict[int, float], over: threading.Event
+) -> None:
+    """Write a new sign of life every few seconds, and note in ``heard`` when each of the others did.
+
+    When it is ``over``, the last sign says that this process has left.
+    """
+    seen: dict[int, bytes] = {}
+    count = 0
+    store: dist.Store | None = None
+    while True:
+        try:
+            store = store or open_store()
+            store.set(f"sign/{rank}", str(count))
+            count += 1
+            for other in heard:
+                if store.check([f"sign/{other}"]):
+                    sign = store.get(f"sign/{other}")
+                    if sign == LEFT or sign != seen.get(other):
+                        seen[other], heard[other] = sign, time.monotonic()
+        except RuntimeError:  # all errors of stores are
+            store = None
+        if over.wait(BEAT_SECONDS):
+            break
+    if store is not None:
+        with suppress(RuntimeError):  # where it has gone, there is nobody to tell
+            store.set(f"sign/{rank}", LEFT)
+
+
+def end_in_silence(heard: dict[int, float], silence: float, over: threading.Event) -> None:
+    """End this process at once where one of the others was not ``heard`` for ``silence`` seconds."""
+    while not over.wait(min(1.0, silence / 10)):
+        other, last = min(heard.items(), key=lambda item: item[1])
+        if time.monotonic() - last > silence:
+            sys.stderr.write(
+                f"asr: process {other} has not been heard of for {silence:g} s: it hangs, or the network is "
+                "cut; this one ends, and the run goes on from its newest checkpoint\n"
+            )
+            sys.stderr.flush()
+            os._exit(1)
 
 
 def end_with_parent(parent: int) -> None:

@@ -150,6 +150,12 @@ class TrainingConfig:
     cache_hours: float = option(
         4.0, "Without a cache folder, keep decoded samples in memory if all data is shorter than this."
     )
+    window_tars: int = option(
+        4,
+        "Of recordings in tar files (asr pack): so many tar files are read, and their utterances shuffled, "
+        "at a time; twice as many are in memory.",
+        minimum=1,
+    )
     workers: int = option(1, "Threads that read ahead of the model.", minimum=1)
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ def lock_folder(experiment: Experiment, folder: Path, ranks: Ranks) -> Iterator[
         try:
             folder.mkdir(parents=True, exist_ok=True)
             refuse_other_contents(folder)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=ranks.lock_seconds)
             claim_folder(experiment, folder)
         except filelock.Timeout:
             problem = f"{folder}: another process is training there; wait for it, or choose another --out"

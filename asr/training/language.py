@@ -31,7 +31,7 @@ from asr.training.loop import TrainingStopped
 from asr.training.monitoring import METRICS_FILE, Journal, catch_stop_signals
 from asr.training.optimisation import SCHEDULES, optimizer_tensors, restore_optimizer
 from asr.training.run import add_prefix, strip_prefix
-from asr.training.steps import step_seed
+from asr.training.steps import batch_seed
 
 POOL = 1 << 16  # sentences that are sorted by length together
 LONGEST = 128  # pieces of a sentence; what is longer is cut
@@ -298,7 +298,7 @@ def take_steps(run: LanguageRun, say: Callable[[str], None]) -> None:
 def take_step(run: LanguageRun, batch: np.ndarray) -> tuple[float, int, float]:
     """Update the weights once; returns the summed loss, its pieces and the norm of the gradient."""
     progress, training = run.progress, run.experiment.training
-    torch.manual_seed(step_seed(training.seed, progress.step, 0))
+    torch.manual_seed(batch_seed(training.seed, progress.step, 0))
     share = SCHEDULES["cosine"](progress.step, run.total_steps, training.warmup_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = training.learning_rate * share

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from asr.data.cache import make_cached_reader
 from asr.data.manifest import Utterance, read_manifest
+from asr.data.tars import TarReader, group_windows, split_member
 from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, move_to_device, new_acoustic_model
 from asr.model.engine import wrap_model
@@ -31,13 +32,14 @@ from asr.training.batching import (
     Example,
     Plan,
     Reader,
-    batch_sizes,
+    count_batches,
     evaluation_examples,
     load_batch,
     measure_speakers,
     new_sample_reader,
     plan_by_duration,
     plan_epoch,
+    plan_windows,
     training_examples,
 )
 from asr.training.checkpoints import Checkpoint, write_checkpoint
@@ -67,14 +69,14 @@ class TrainingError(UserError):
 class Progress:
     """Where a run stands; goes into every checkpoint as JSON.
 
-    It has no random states, for there are none to keep: seed, step and rank decide what a step draws, and
-    seed, epoch and utterance what augmentation draws.
+    It has no random states, for there are none to keep: seed, step and the place of a batch in its update
+    decide what dropout draws, and seed, epoch and utterance what augmentation draws.
     """
 
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
-    ranks: int = 1
+    ranks: int = 1  # processes that the run began with: they decide how many batches an update has
     epoch_loss: float = 0.0  # nats, summed over the epoch so far
     epoch_utterances: int = 0
     skipped_steps: int = 0  # gradients that were not finite
@@ -96,6 +98,7 @@ class Data:
     unalignable: list[Example]
     read: Reader
     sources: Sources
+    windows: list[list[int]] = field(default_factory=list)  # of training examples in tar files
 
     @cached_property
     def durations(self) -> list[float]:
@@ -140,8 +143,9 @@ class Run:
     @cached_property
     def steps_per_epoch(self) -> int:
         """Updates of the weights in an epoch; every epoch has the same number."""
-        sizes = batch_sizes(self.data.durations, self.experiment.training.batch_seconds, self.ranks.size)
-        return -(-len(sizes) // self.update_size)
+        seconds = self.experiment.training.batch_seconds
+        count = count_batches(self.data.durations, self.data.windows, seconds, self.progress.ranks)
+        return -(-count // self.update_size)
 
     @property
     def total_steps(self) -> int:
@@ -150,21 +154,19 @@ class Run:
 
     @property
     def update_size(self) -> int:
-        """Batches in an update, over all processes."""
-        return self.ranks.size * self.experiment.training.accumulate
+        """Batches in an update, over all processes, however many there are now."""
+        return self.progress.ranks * self.experiment.training.accumulate
 
 
 def epoch_updates(run: Run) -> list[Plan]:
     """The batches of each update of the present epoch, for all processes."""
     training, epoch = run.experiment.training, run.progress.epoch
-    plan = plan_epoch(
-        run.data.durations,
-        training.batch_seconds,
-        training.seed,
-        epoch,
-        run.ranks.size,
-        ascending=training.sorted_first_epoch and epoch == 0,
-    )
+    ascending = training.sorted_first_epoch and epoch == 0
+    rest = (training.batch_seconds, training.seed, epoch, run.progress.ranks, ascending)
+    if run.data.windows:
+        plan = plan_windows(run.data.durations, run.data.windows, *rest)
+    else:
+        plan = plan_epoch(run.data.durations, *rest)
     return [plan[i : i + run.update_size] for i in range(0, len(plan), run.update_size)]
 
 
@@ -243,7 +245,7 @@ def assemble_run(
         averages=averages if training.average_decay else {},
         data=data,
         progress=Progress(ranks=ranks.size, data=data.digest),
-        statistics=measure_statistics(experiment, model, data.train, data.read, ranks),
+        statistics=measure_statistics(experiment, model, data.train, data.read, ranks, data.windows),
         valid_statistics=measure_statistics(experiment, model, data.valid, data.read, ranks),
     )
     if checkpoint is not None:
@@ -350,19 +352,44 @@ def prepare_data(
     if not usable:
         raise TrainingError("no training utterance is long enough for its text; try less subsampling")
     validation = evaluation_examples(valid, tokenizer, text)
-    read = choose_reader(experiment, model, usable + validation)
+    windows = group_windows([example.utterance for example in usable], experiment.training.window_tars)
+    if windows:
+        check_tars(experiment)
+    read = choose_reader(experiment, model, usable, validation)
     if can_keep_states(experiment, usable + validation):
         keep_states(experiment, model, usable + validation, read)
     voices = [example.utterance for example in usable]
     sources = find_sources(experiment.augment, model.sample_rate, voices, read)
-    return Data(usable, validation, unalignable, read, sources)
+    return Data(usable, validation, unalignable, read, sources, windows)
 
 
-def choose_reader(experiment: Experiment, model: AcousticModel, examples: list[Example]) -> Reader:
-    """A reader of samples: from the cache on disk if the recipe names one, else from the recordings."""
+def check_tars(experiment: Experiment) -> None:
+    """Raise ``TrainingError`` for options that read recordings in another order than tar files have them."""
+    augment, training = experiment.augment, experiment.training
+    for key, asked in {
+        "training.cache": bool(training.cache),
+        "augment.noise_kinds = babble": augment.noise_share > 0 and "babble" in augment.noise_kinds,
+        "features.kind = states": experiment.features.kind == "states",
+    }.items():
+        if asked:
+            raise TrainingError(f"'{key}': cannot be used with recordings in tar files")
+
+
+def choose_reader(
+    experiment: Experiment, model: AcousticModel, train: list[Example], valid: list[Example]
+) -> Reader:
+    """A reader of samples: from the cache on disk if the recipe names one, else from the recordings.
+
+    Of recordings in tar files two windows are kept in memory, for the next one is begun before the last one
+    is done, and those of validation.
+    """
     data, training = experiment.data, experiment.training
     if training.cache:
         return make_cached_reader(Path(training.cache), manifest_paths(data), model.sample_rate)
+    examples = train + valid
+    if any(split_member(example.utterance.audio) for example in train):
+        tars = {place[0] for example in valid if (place := split_member(example.utterance.audio))}
+        return TarReader(model.sample_rate, 2 * training.window_tars + len(tars))
     hours = sum(example.duration for example in examples) / 3600
     return new_sample_reader(model.sample_rate, keep=hours <= training.cache_hours)
 
@@ -398,7 +425,7 @@ def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks
     if experiment.features.normalisation != "global":
         return
     if ranks.is_first:
-        plan = plan_by_duration(data.durations, experiment.training.batch_seconds)
+        plan = plan_by_duration(data.durations, experiment.training.batch_seconds, data.windows)
         batches = (load_batch([data.train[i] for i in indices], data.read) for indices in plan)
         moved = (batch.to(model.device) for batch in batches)
         model.features.fit((batch.samples, batch.sample_lengths) for batch in moved)
@@ -408,13 +435,18 @@ def fit_features(experiment: Experiment, model: AcousticModel, data: Data, ranks
 
 
 def measure_statistics(
-    experiment: Experiment, model: AcousticModel, examples: list[Example], read: Reader, ranks: Ranks
+    experiment: Experiment,
+    model: AcousticModel,
+    examples: list[Example],
+    read: Reader,
+    ranks: Ranks,
+    windows: Sequence[Sequence[int]] = (),
 ) -> Statistics:
     """Measure the speakers' statistics for normalisation ``speaker``; empty for any other."""
     if experiment.features.normalisation != "speaker":
         return {}
     seconds = experiment.training.batch_seconds
-    measured = measure_speakers(model.features, examples, read, seconds) if ranks.is_first else {}
+    measured = measure_speakers(model.features, examples, read, seconds, windows) if ranks.is_first else {}
     return ranks.broadcast(measured)
 
 
@@ -422,6 +454,11 @@ def describe_run(run: Run) -> Iterator[str]:
     """Describe a run before its training begins, in lines of news."""
     parameters = sum(p.numel() for p in run.model.ctc.parameters())
     processes = f" in {run.ranks.size} processes" if run.ranks.size > 1 else ""
+    if run.ranks.size != run.progress.ranks:
+        processes = (
+            f" in {run.ranks.size} processes, where the run began with {run.progress.ranks}: an update has "
+            f"{run.update_size} batches as before"
+        )
     yield (
         f"{len(run.data.train)} training utterances, {run.data.hours:.2f} hours; "
         f"{len(run.data.valid)} validation utterances; {len(run.tokenizer)} tokens; "
@@ -481,12 +518,6 @@ def state_tensors(run: Run) -> dict[str, Tensor]:
 
 def restore_run(run: Run, checkpoint: Checkpoint) -> None:
     """Put the state of a checkpoint into ``run``; raises ``TrainingError`` when it does not fit."""
-    ranks = checkpoint.progress.get("ranks")
-    if ranks != run.ranks.size:
-        raise TrainingError(
-            f"{checkpoint.path}: is of a run in {ranks} processes, and now there are {run.ranks.size}; "
-            "start the same number, or choose another --out"
-        )
     # Runs from before digests were kept have none.
     if checkpoint.progress.get("data", run.data.digest) != run.data.digest:
         raise TrainingError(

@@ -26,8 +26,8 @@ DETAIL_STEPS = 20  # the gradient of each layer is logged once in so many steps
 
 
 def own_share(run: Run, update: Plan) -> Plan:
-    """The batches of an update that this process works on."""
-    return update[run.ranks.rank :: run.ranks.size]
+    """The batches of an update that this process works on; an empty one where there are too few for it."""
+    return update[run.ranks.rank :: run.ranks.size] or [()]
 
 
 def load_own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
@@ -56,7 +56,6 @@ def take_step(
     the mean loss over all their utterances.
     """
     progress, training = run.progress, run.experiment.training
-    torch.manual_seed(step_seed(training.seed, progress.step, run.ranks.rank))
     rate = compute_learning_rate(progress.step, run.total_steps, training)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -89,9 +88,12 @@ def take_step(
     return metrics, stopping > 0
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of the random draws (dropout) of one step in one process."""
-    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+def batch_seed(seed: int, step: int, place: int) -> int:
+    """The seed of the random draws (dropout) for the batch with this place in the update of a step.
+
+    It does not depend on which process computes it, so that a run may go on with another number of them.
+    """
+    digest = hashlib.sha256(f"{seed}/{step}/{place}".encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
 
@@ -103,9 +105,11 @@ def accumulate_gradient(run: Run, update: Plan, batches: list[Batch]) -> list[fl
     run.parallel.train()
     utterances = sum(map(len, update))
     own = own_share(run, update)
+    seed, ranks = run.experiment.training.seed, run.ranks
     sums = [torch.zeros(4)]
-    for number, (indices, batch) in enumerate(zip(own, batches, strict=True), start=1):
-        with nullcontext() if number == len(own) else without_sync(run):
+    for number, (indices, batch) in enumerate(zip(own, batches, strict=True)):
+        torch.manual_seed(batch_seed(seed, run.progress.step, ranks.rank + number * ranks.size))
+        with nullcontext() if number == len(own) - 1 else without_sync(run):
             result = compute_losses(run, batch.to(run.model.device))
             # Among several processes gradients are averaged, but the sum over all of them is wanted.
             share = run.ranks.size / utterances if indices else 0.0

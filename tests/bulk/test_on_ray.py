@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,30 +74,34 @@ def test_the_cause_of_an_error_is_what_is_told():
 # --- kills ----------------------------------------------------------------------------------------
 
 
+# A busy machine may take minutes to start what Ray waits half a minute for.
+PATIENT = {"RAY_agent_register_timeout_ms": "300000", "RAY_raylet_start_wait_time_s": "300"}
+# A raylet waits for ports that its helpers choose, and that for half a minute at most: these are given.
+PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch) -> Iterator[Any]:
     """A head without cores and three nodes with one each."""
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
     pytest.importorskip("ray.data", reason="needs Ray, part of [cluster]")
     from ray.cluster_utils import Cluster
 
     made = Cluster()
     try:
         for cores in (0, 1, 1, 1):
-            add_node(made, cores)
+            ports = {name: free_port() for name in PORTS}
+            made.add_node(num_cpus=cores, include_dashboard=False, **ports)
         yield made
     finally:
         made.shutdown()
-
-
-def add_node(cluster: Any, cores: int) -> None:
-    """Add a node; a busy machine may take longer than the half minute that Ray waits for one."""
-    for attempt in range(5):
-        try:
-            cluster.add_node(num_cpus=cores, include_dashboard=False)
-            return
-        except Exception as error:
-            if "timed out" not in str(error) or attempt == 4:
-                raise
 
 
 def list_workers(node: Any) -> list[int]:

@@ -183,9 +183,8 @@ def test_torchrun_starts_a_run_in_two_processes(experiment, tmp_path):
     assert "in 2 processes" in done.stderr
     command = [sys.executable, "-m", "asr", "train", str(recipe), "--device", "cpu", "--out"]
     alone = subprocess.run([*command, str(tmp_path / "run")], capture_output=True, text=True)
-    assert alone.returncode == 1
-    assert alone.stderr.startswith("asr: ")
-    assert "2 processes" in alone.stderr
+    assert alone.returncode == 0, alone.stderr
+    assert "in 1 processes, where the run began with 2: an update has 6 batches as before" in alone.stderr
     assert len(list_checkpoints(tmp_path / "run")) == 2
 
 

@@ -7,8 +7,8 @@
 A bidirectional 3x320 LSTM takes the same steps, over the same sequence of shapes,
 
 - on resident tensors: features made beforehand, nothing to read, augment or compute but the step;
-- through the whole pipeline: samples read ahead from the cache on disk or from Opus files, then
-  augmented (or not) and made into features on the model's device.
+- through the whole pipeline: samples read ahead from the cache on disk, from Opus files or from tar files
+  of these, then augmented (or not) and made into features on the model's device.
 
 All take turns in every round, so that other work on the machine affects all alike; the ratios are
 medians over the rounds. Where other programs take processor time, the ratio of processor time (all
@@ -40,7 +40,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.data.manifest import Utterance, write_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.tars import pack_utterances
 from asr.model.encoders import EncoderConfig
 from asr.model.precision import choose_device, describe_device
 from asr.training.augment import (
@@ -85,7 +86,7 @@ USED = {
     "cache, augmented": (CACHE, DRAW, TREAT, FEATURES, MASKS),
     "Opus files": (FILES, FEATURES),
 }
-BARS = {"cache": 0.95, "cache, augmented": 0.95, "Opus files": 0.80}
+BARS = {"cache": 0.95, "cache, augmented": 0.95, "Opus files": 0.80, "tar files": 0.80}
 
 
 @dataclass
@@ -146,10 +147,10 @@ def prepare_ways(manifest: Path, folder: Path, options: argparse.Namespace) -> d
     """Prepare all ways to take the steps, by name."""
     device = choose_device(options.device)
 
-    def prepared(name: str, augment: AugmentConfig, **training: Any) -> Run:
+    def prepared(name: str, augment: AugmentConfig, data: Path = manifest, **training: Any) -> Run:
         experiment = Experiment(
             encoder=EncoderConfig(layers=3, size=320),
-            data=DataConfig(str(manifest.parent), (manifest.name,), ()),
+            data=DataConfig(str(data.parent), (data.name,), ()),
             augment=augment,
             training=TrainingConfig(batch_seconds=options.batch_seconds, cache_hours=0.0, **training),
         )
@@ -161,12 +162,21 @@ def prepare_ways(manifest: Path, folder: Path, options: argparse.Namespace) -> d
         "cache": Way(prepared("cache", plain, cache=cache)),
         "cache, augmented": Way(prepared("augmented", augmented, cache=cache)),
         "Opus files": Way(prepared("files", plain)),
+        "tar files": Way(prepared("tars", plain, pack_recordings(manifest, folder / "packed"))),
     }
     found["resident"] = make_resident(found["cache"].run, options.batches)
     found["resident, augmented"] = make_resident(found["cache, augmented"].run, options.batches)
     lower = prepared("bfloat16", plain, cache=cache, precision="bfloat16")
     found["resident, bfloat16"] = make_resident(lower, options.batches)
     return found
+
+
+def pack_recordings(manifest: Path, folder: Path) -> Path:
+    """Pack the recordings of a manifest in tar files of ten, three in a window; their manifest."""
+    packed = pack_utterances(read_manifest(manifest), str(folder), "packed", 10)
+    rows = [replace(u, audio=str(folder / u.audio)) for tar in packed for u in tar]
+    write_manifest(folder / "packed.jsonl", rows)
+    return folder / "packed.jsonl"
 
 
 def make_resident(run: Run, batches: int) -> Way:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from asr.data.corpora import commonvoice, folder, fsdd, huggingface, kaldi, librispeech, ljspeech, table
+from asr.data.corpora import (
+    commonvoice,
+    folder,
+    fsdd,
+    huggingface,
+    kaldi,
+    librispeech,
+    ljspeech,
+    table,
+    webdataset,
+)
 from asr.data.corpora.recordings import fill_in_durations
 from asr.data.manifest import Utterance
 
@@ -18,6 +28,7 @@ LAYOUTS: dict[str, Callable[[Path, Path], dict[str, list[Utterance]]]] = {
     "folder": folder.prepare,
     "csv": table.prepare,
     "huggingface": huggingface.prepare,
+    "webdataset": webdataset.prepare,
 }
 
 

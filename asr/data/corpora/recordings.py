@@ -13,6 +13,7 @@ from tqdm import tqdm
 from asr.audio.reading import measure_duration
 from asr.audio.sources import AudioError, is_recording
 from asr.data.manifest import Utterance
+from asr.data.tars import to_source
 from asr.errors import UserError
 
 MOST_NAMES = 10  # of missing recordings in a message
@@ -72,7 +73,7 @@ def measure_recordings(names: Iterable[str]) -> tuple[dict[str, float], list[Aud
     # disable=None: a bar only on a terminal
     for name in tqdm(sorted(names), desc="durations", unit=" recordings", leave=False, disable=None):
         try:
-            lengths[name] = measure_duration(name)
+            lengths[name] = measure_duration(to_source(name))
         except AudioError as error:
             faults.append(error)
     return lengths, faults
