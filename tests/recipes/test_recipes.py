@@ -144,6 +144,7 @@ def scripted(folder: Path, *command: str, **variables: str) -> Path:
     return folder / "recipes"
 
 
+@pytest.mark.slow
 def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
     write_prose(tmp_path / "text")
     recipes = scripted(tmp_path, "recipes/mini_librispeech/run.sh", "text", "dictionary", "corpus")
@@ -158,6 +159,7 @@ def test_the_script_of_mini_librispeech_goes_from_a_corpus_to_a_table(tmp_path):
     assert "| pieces | dev-report |" in (results.parent / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_path):
     write_prose(tmp_path / "text")
     command = ["recipes/family/run.sh", "mini", "corpus", "text", "dictionary", "1", "2"]
@@ -172,6 +174,7 @@ def test_the_script_of_the_family_goes_from_a_corpus_to_a_table_of_seeds(tmp_pat
     assert (recipes / "family" / "results" / "dev-report.png").exists()
 
 
+@pytest.mark.slow
 def test_the_script_of_the_learning_curve_goes_from_a_corpus_to_points_of_it(tmp_path):
     (tmp_path / "text").mkdir()
     write_prose(tmp_path / "text" / "prose.txt")
