@@ -37,7 +37,9 @@ from asr.cli import cli
 from asr.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+# Pages in Japanese have the blocks of those in English, which stand for them.
+TRANSLATIONS = [ROOT / "README.ja.md", ROOT / "docs/family.ja.md"]
+PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md")} - {*TRANSLATIONS})
 BLOCK = re.compile(
     r"(?:^<!-- (?P<note>not run: [^\n]+|fails) -->\n)?"
     r"^```(?P<language>\w*)(?: title=\"(?P<title>[^\"\n]+)\")?\n(?P<body>.*?)^```$",

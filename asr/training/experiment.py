@@ -85,6 +85,11 @@ class TrainingConfig:
         minimum=0,
         below=1,
     )
+    choose_by: Literal["wer", "cer"] = option(
+        "wer",
+        "The errors by which validation tells good weights from better ones; cer where texts have no spaces, "
+        "as in Japanese: there a sentence is one word.",
+    )
     average_best: int = option(
         1,
         "At the end, average the weights of this many best validations and keep the average if it is "

@@ -43,7 +43,7 @@ def select_weights(run: Run, metrics: dict[str, Any]) -> bool:
     Returns whether they were saved.
     """
     progress = run.progress
-    present, measured = rank_metrics(metrics)
+    present, measured = rank_metrics(metrics, run.experiment.training.choose_by)
     if run.experiment.training.average_best > 1:
         remember_best(run, present)
     if progress.best and measured and present >= progress.best:
@@ -64,16 +64,18 @@ def save_model(run: Run) -> None:
     write_checksums(run.folder)
 
 
-def rank_metrics(metrics: dict[str, Any]) -> tuple[list[float], bool]:
+def rank_metrics(metrics: dict[str, Any], choose_by: str = "wer") -> tuple[list[float], bool]:
     """The WER, CER and loss that weights are compared by, and whether any of them was measured.
 
     A metric that could not be measured decides nothing; without any, the newest weights win. While at least
-    as many words are wrong as there are, neither WER nor CER tells models apart, and the loss decides.
+    as many words are wrong as there are, neither WER nor CER tells models apart, and the loss decides. By
+    ``"cer"``, the WER decides nothing at all.
 
     The CTC-CRF loss of a run that minimises it comes first: greedy search has no language model, and without
     one the errors of such a network say little about a search that has one.
     """
-    values = [metrics.get(key) for key in ("valid_wer", "valid_cer", "valid_loss")]
+    wer = metrics.get("valid_wer") if choose_by == "wer" else None
+    values = [wer, metrics.get("valid_cer"), metrics.get("valid_loss")]
     if values[0] is not None and values[0] >= 1:
         values[:2] = [1.0, 1.0]
     if "valid_criterion" in metrics:
@@ -125,7 +127,7 @@ def average_best(run: Run, journal: Journal) -> str:
     own = {name: value.clone() for name, value in run.model.modules.state_dict().items()}
     run.model.modules.load_state_dict(average_weights(several))
     evaluation = validate(run)
-    ranking, _ = rank_metrics(evaluation.metrics)
+    ranking, _ = rank_metrics(evaluation.metrics, run.experiment.training.choose_by)
     better = ranking <= progress.best
     if better:
         progress.best = ranking

@@ -9,6 +9,7 @@ import pytest
 from tools.examples import (
     PAGES,
     ROOT,
+    TRANSLATIONS,
     Block,
     ExampleError,
     is_alike,
@@ -52,6 +53,20 @@ def test_every_fence_is_one_that_the_runner_sees(page):
     assert text.count("```") == 2 * len(read_blocks(text)), "an indented or unfinished block"
     for block in read_blocks(text):
         assert block.language in ("sh", "python", "text", "toml", "json", "jsonl", "mermaid"), block
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=relative_name)
+def test_a_translation_has_the_commands_of_the_page(page):
+    original = page.with_name(page.name.replace(".ja.md", ".md"))
+    translated, blocks = (read_blocks(path.read_text(encoding="utf-8")) for path in (page, original))
+    assert [leave_out_remarks(block) for block in translated] == [
+        leave_out_remarks(block) for block in blocks
+    ]
+
+
+def leave_out_remarks(block: Block) -> tuple[str, list[str]]:
+    """The lines of a block without what stands behind a #, which is translated."""
+    return block.language, [line.partition(" #")[0].rstrip() for line in block.body.splitlines()]
 
 
 # --- the runner itself ----------------------------------------------------------------------------

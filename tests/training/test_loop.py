@@ -180,6 +180,8 @@ def test_where_no_word_is_right_the_loss_decides():
     by_criterion = rank_metrics({"valid_criterion": 3.0, "valid_wer": 1.2, "valid_loss": 7.0})
     assert by_criterion == ([3.0, 1.0, 1.0, 7.0], True)
     assert rank_metrics({}) == ([math.inf] * 3, False)
+    unspaced = {"valid_wer": 1.0, "valid_cer": 0.2, "valid_loss": 7.0}  # every sentence has an error
+    assert rank_metrics(unspaced, "cer") == ([math.inf, 0.2, 7.0], True)
 
 
 def test_a_warm_up_without_an_end_is_told(tones, tmp_path):
