@@ -18,8 +18,9 @@ from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.g2p.graphones import MOST_PHONES, Graphone, align_letters
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
+from asr.lm.look_up import score_word
 from asr.lm.model import NgramModel
-from asr.lm.packed import Trie, score_word
+from asr.lm.packed import Trie
 from asr.lm.vocabulary import FNV_BASIS, FNV_PRIME
 from asr.text.lexicon import Lexicon, Pronunciation, Pronunciations, derive_pronunciations
 

@@ -1,7 +1,7 @@
 """Language models: word n-grams, and recurrent networks over pieces of words.
 
-In: text, or a model in ARPA or binary form. Out: log probabilities of words (``model``: arrays and look-up
-from compiled code), perplexities (``perplexity``), sampled sentences (``sampling``).
+In: text, or a model in ARPA or binary form. Out: log probabilities of words (``model``: arrays;
+``look_up`` from compiled code), perplexities (``perplexity``), sampled sentences (``sampling``).
 
 From low to high: ``vocabulary`` (words as numbers), ``packed`` (the trie), ``model``, ``arpa``, ``storage``
 (the binary file), ``text`` and ``counting`` (text to n-gram counts), ``estimation``; ``pieces``,

@@ -25,16 +25,8 @@ from asr.lm.digits import WIDTH, parse_decimal, write_decimal
 from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel
 from asr.lm.packed import pack_nodes, unpack_nodes
 from asr.lm.text import NEWLINE, SPACE, TAB, is_space, open_text
-from asr.lm.vocabulary import (
-    UNKNOWN,
-    WordTable,
-    build_vocabulary,
-    list_table_words,
-    look_up,
-    look_up_or_add,
-    make_room,
-    make_table,
-)
+from asr.lm.vocabulary import UNKNOWN, build_vocabulary
+from asr.lm.word_table import WordTable, list_table_words, look_up, look_up_or_add, make_room, make_table
 
 LN10 = float(np.log(10))
 BACKSLASH = ord("\\")

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from asr.core.compiled import compile_function
-
-
-class Nodes(NamedTuple):
-    """The n-grams of a model, numbered as in ``asr.lm.packed``, in arrays that are easily made.
-
-    first_child: ``(inner + 1,)`` int32; node ``n`` has children ``first_child[n]:first_child[n + 1]``.
-    words: ``(nodes,)`` int32, the last word of each n-gram; -1 for node 0.
-    log_probs: ``(nodes,)`` float32, natural logarithm of P(last word | the words before); 0 for node 0.
-    backoffs: ``(inner,)`` float32, natural logarithm of the back-off weight; 0 where there is none.
-    suffixes: ``(nodes,)`` int32, the n-gram without its first word.
-    """
-
-    first_child: np.ndarray
-    words: np.ndarray
-    log_probs: np.ndarray
-    backoffs: np.ndarray
-    suffixes: np.ndarray
+from asr.lm.packed import Nodes
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,8 @@ import numpy as np
 from asr.core.compiled import compile_function
 from asr.lm.building import find_word
 from asr.lm.text import NEWLINE, is_space
-from asr.lm.vocabulary import (
-    BEGIN,
-    END,
-    UNKNOWN,
-    Vocabulary,
-    WordTable,
-    build_vocabulary,
-    list_table_words,
-    look_up,
-    look_up_or_add,
-    make_room,
-    make_table,
-)
+from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
+from asr.lm.word_table import WordTable, list_table_words, look_up, look_up_or_add, make_room, make_table
 
 KEY_BITS = 63
 

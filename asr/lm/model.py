@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from asr.errors import UserError
-from asr.lm.packed import Trie, read_unigrams, score_word
+from asr.lm.packed import Trie, read_unigrams, score_words
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 
 MAX_ORDER = 6
@@ -55,7 +55,7 @@ class NgramModel:
     def begin(self) -> int:
         """The state at the beginning of a sentence."""
         number = self.vocabulary.find(BEGIN)
-        return 0 if number < 0 else int(score_word(self.trie, 0, number)[1])
+        return 0 if number < 0 else self.score_word(0, number)[1]
 
     @cached_property
     def unigrams(self) -> np.ndarray:
@@ -67,6 +67,11 @@ class NgramModel:
         number = self.vocabulary.find(word)
         return self.unknown if number < 0 else number
 
+    def score_word(self, state: int, word: int) -> tuple[float, int]:
+        """Return natural log P(word | state) of the word with this number, and the state after it."""
+        log_probs, states = score_words(self.trie, np.array([state]), np.array([word]))
+        return float(log_probs[0]), int(states[0])
+
     def score_words(self, words: Sequence[str], state: int = 0) -> tuple[list[float], int]:
         """Return natural log P(word | state and the words before it) of each word, and the last state.
 
@@ -74,6 +79,6 @@ class NgramModel:
         """
         log_probs = []
         for word in words:
-            log_prob, state = score_word(self.trie, state, self.find_number(word))
+            log_prob, state = self.score_word(state, self.find_number(word))
             log_probs.append(log_prob)
         return log_probs, state

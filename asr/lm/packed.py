@@ -19,9 +19,12 @@ of Heafield 2011, "KenLM: Faster and smaller language model queries"):
 So every n-gram has its suffix in the model: ``asr.lm.building`` puts in those that are missing.
 
 A *state*, what a model remembers of the words so far, is the number of an inner node (an int; 0 remembers
-nothing). From compiled code::
+nothing)::
 
-    log_prob, state = score_word(trie, state, word)          # natural logarithm
+    log_probs, states = score_words(trie, states, words)     # arrays; natural logarithms
+
+``asr.lm.look_up`` does the same for one word from compiled code. Nothing here is compiled, so that a short
+recording need not wait for a compiler.
 """
 
 from __future__ import annotations
@@ -29,12 +32,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from asr.core.compiled import compile_function, compile_inline, compile_no_alloc
-from asr.lm.building import Nodes
 
 # Columns of ``Trie.layout``, a row for each order: its first node and the number of its nodes; where each
 # column begins in the bits and how many it has for a node; where tables of values begin, how long they are.
@@ -75,150 +72,144 @@ class Trie(NamedTuple):
     values: np.ndarray
 
 
-@intrinsic
-def _load(typing_context, bits, place):  # type: ignore[no-untyped-def]
-    """The 64 bits that begin at byte ``place`` of an array, which need not be a multiple of 8."""
+class Nodes(NamedTuple):
+    """The n-grams of a model, in arrays that are easily made.
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        bytes_ = builder.bitcast(array.data, ir.IntType(8).as_pointer())
-        address = builder.bitcast(builder.gep(bytes_, [arguments[1]]), ir.IntType(64).as_pointer())
-        return builder.load(address, align=1)
+    first_child: ``(inner + 1,)`` int32; node ``n`` has children ``first_child[n]:first_child[n + 1]``.
+    words: ``(nodes,)`` int32, the last word of each n-gram; -1 for node 0.
+    log_probs: ``(nodes,)`` float32, natural logarithm of P(last word | the words before); 0 for node 0.
+    backoffs: ``(inner,)`` float32, natural logarithm of the back-off weight; 0 where there is none.
+    suffixes: ``(nodes,)`` int32, the n-gram without its first word.
+    """
 
-    return types.uint64(bits, types.int64), generate
-
-
-@compile_inline
-def unpack(bits: np.ndarray, begin: int, width: int, place: int) -> int:
-    """Number ``place`` of a column of ``width`` bits each (at most 56) that begins at bit ``begin``."""
-    first = begin + place * width
-    word = _load(bits, first >> 3) >> np.uint64(first & 7)  # type: ignore[call-arg]
-    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    return np.int64(word & mask)
+    first_child: np.ndarray
+    words: np.ndarray
+    log_probs: np.ndarray
+    backoffs: np.ndarray
+    suffixes: np.ndarray
 
 
-@compile_inline
-def find_rank(trie: Trie, row: int, low: int, high: int, rank: int) -> int:
-    """The node of order ``row`` among the sorted ``low:high`` with ``rank``, or -1."""
-    begin, width = trie.layout[row, RANKS], trie.layout[row, RANK_BITS]
-    end = high
-    while low < high:
-        middle = (low + high) >> 1
-        if unpack(trie.bits, begin, width, middle) < rank:
-            low = middle + 1
-        else:
-            high = middle
-    if low < end and unpack(trie.bits, begin, width, low) == rank:
-        return low + trie.layout[row, FIRST]
-    return -1
+# --- columns of bits --------------------------------------------------------------------------------
 
 
-@compile_inline
-def find_order(trie: Trie, node: int) -> int:
-    """How many words the n-gram of ``node`` has."""
-    order = 0
-    while order + 1 < len(trie.layout) and node >= trie.layout[order + 1, FIRST]:
-        order += 1
-    return order
+def write_column(bits: np.ndarray, begin: int, width: int, numbers: np.ndarray) -> None:
+    """Write ``numbers`` as a column of ``width`` bits each from bit ``begin`` on, where all bits are 0."""
+    for first in range(min(64, len(numbers))):  # every 64th begins at the same bit of its word
+        bit = begin + first * width
+        shift = np.uint64(bit & 63)
+        part = numbers[first::64].astype(np.uint64)
+        words = (bit >> 6) + width * np.arange(len(part))
+        bits[words] |= part << shift
+        bits[words + 1] |= (part >> np.uint64(1)) >> (np.uint64(63) - shift)
 
 
-@compile_inline
-def find_child(trie: Trie, order: int, node: int) -> int:
-    """The first child of an inner node of ``order``; that of the next node is where its children end."""
-    layout = trie.layout
-    place = node - layout[order, FIRST]
-    return unpack(trie.bits, layout[order, CHILDREN], layout[order, CHILD_BITS], place)
+def read_column(bits: np.ndarray, begin: int, width: int, count: int) -> np.ndarray:
+    """Read a column of bits, int32 where that is wide enough, else int64."""
+    numbers = np.zeros(count, np.int32 if width < 31 else np.int64)
+    mask = np.uint64((1 << width) - 1)
+    for first in range(min(8, count)):  # every 8th begins at the same bit of its byte
+        bit = begin + first * width
+        part = numbers[first::8]
+        words = np.ndarray(len(part), np.uint64, bits, bit >> 3, (width,))
+        part[:] = (words >> np.uint64(bit & 7)) & mask
+    return numbers
 
 
-@compile_inline
-def find_log_prob(trie: Trie, order: int, node: int) -> float:
-    """Natural log P(last word | the words before) of a node of ``order``."""
-    layout = trie.layout
-    place = node - layout[order, FIRST]
-    code = unpack(trie.bits, layout[order, PROBS], layout[order, PROB_BITS], place)
-    return trie.values[layout[order, PROB_VALUES] + code]
+def pick(bits: np.ndarray, begin: int, width: int, places: np.ndarray) -> np.ndarray:
+    """Read numbers ``places`` of a column of ``width`` bits each that begins at bit ``begin``; int64."""
+    first = places * width + begin
+    every = np.ndarray(8 * len(bits) - 7, np.int64, bits, 0, (1,))  # the 64 bits that begin at each byte
+    return (every[first >> 3] >> (first & 7)) & ((1 << width) - 1)
 
 
-@compile_inline
-def find_backoff(trie: Trie, order: int, node: int) -> float:
-    """The natural log of the back-off weight of an inner node of ``order``."""
-    layout = trie.layout
-    place = node - layout[order, FIRST]
-    code = unpack(trie.bits, layout[order, BACKOFFS], layout[order, BACKOFF_BITS], place)
-    return trie.values[layout[order, BACKOFF_VALUES] + code]
+# --- look-up ----------------------------------------------------------------------------------------
 
 
-@compile_inline
-def find_suffix(trie: Trie, order: int, node: int) -> int:
-    """The node of an inner n-gram of ``order`` without its first word."""
-    layout = trie.layout
+def _pick_field(trie: Trie, field: int, order: int, nodes: np.ndarray) -> np.ndarray:
+    """Read a field of nodes of ``order``."""
+    begin, width = trie.layout[order, field : field + 2].tolist()
+    return pick(trie.bits, begin, width, nodes - int(trie.layout[order, FIRST]))
+
+
+def _pick_values(trie: Trie, field: int, table: int, order: int, nodes: np.ndarray) -> np.ndarray:
+    """Read log-probs or back-offs of nodes of ``order``."""
+    return trie.values[_pick_field(trie, field, order, nodes) + int(trie.layout[order, table])]
+
+
+def _find_suffixes(trie: Trie, order: int, nodes: np.ndarray) -> np.ndarray:
+    """Find the nodes of inner n-grams of ``order`` without their first word."""
     if order < 2:
-        return 0
-    place = node - layout[order, FIRST]
-    if order == 2:
-        return 1 + unpack(trie.bits, layout[order, RANKS], layout[order, RANK_BITS], place)
-    return unpack(trie.bits, layout[order, SUFFIXES], layout[order, SUFFIX_BITS], place)
+        return np.zeros(len(nodes), np.int64)
+    return 1 + _pick_field(trie, RANKS, 2, nodes) if order == 2 else _pick_field(trie, SUFFIXES, order, nodes)
 
 
-@compile_no_alloc
-def score_word(trie: Trie, state: int, word: int) -> tuple[float, int]:
-    """Natural log P(word | state) and the state after it.
+def _find_ranks(trie: Trie, order: int, low: np.ndarray, high: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Find the places of nodes of ``order`` among the sorted ``low:high`` with ``ranks``, or -1."""
+    begin, width = trie.layout[order, RANKS : RANKS + 2].tolist()
+    place, left = low.copy(), high - low  # the place sought is in ``place:place + left`` or behind it
+    while (left > 0).any():
+        half = left >> 1
+        is_before = pick(trie.bits, begin, width, place + half) < ranks
+        is_before &= left > 0
+        place += np.where(is_before, half + 1, 0)
+        left = np.where(is_before, left - half - 1, half)
+    is_there = (place < high) & (pick(trie.bits, begin, width, place) == ranks)
+    return np.where(is_there, place, -1)
 
-    ``word`` is a number of the vocabulary; the caller turns others into ``<unk>``. The product of back-off
-    weights and the probability of the longest n-gram that is there (Katz 1987). The new state is the longest
+
+def score_words(trie: Trie, states: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Score each of ``words`` after its state: natural log P(word | state), float64, and the states after.
+
+    ``words`` are numbers of the vocabulary; the caller turns others into ``<unk>``. The product of back-off
+    weights and the probability of the longest n-gram that is there (Katz 1987). A new state is the longest
     n-gram that has children or a back-off: contexts between which the model cannot tell are one state.
     """
     highest = len(trie.layout) - 1
-    longest = find_order(trie, state)
-    order, node, shorter, rank = 1, 1 + word, 0, word
-    while order <= longest:
-        context, length = state, longest
-        while length > order:
-            context, length = find_suffix(trie, length, context), length - 1
-        start = trie.layout[order + 1, FIRST]
-        low = find_child(trie, order, context) - start
-        found = find_rank(trie, order + 1, low, find_child(trie, order, context + 1) - start, rank)
-        if found < 0:
+    states, words = np.asarray(states, np.int64), np.asarray(words, np.int64)
+    longest = np.searchsorted(trie.layout[:, FIRST], states, "right") - 1
+    contexts = np.zeros((highest + 1, len(states)), np.int64)  # of each length, where the state has it
+    for length in range(highest - 1, 0, -1):
+        at = np.flatnonzero(longest == length)
+        contexts[length, at] = states[at]
+        at = np.flatnonzero(longest >= length)
+        contexts[length - 1, at] = _find_suffixes(trie, length, contexts[length, at])
+    orders, nodes, shorter, ranks = np.ones_like(states), 1 + words, np.zeros_like(states), words.copy()
+    for order in range(1, highest):
+        at = np.flatnonzero((orders == order) & (longest >= order))
+        if not len(at):
             break
-        shorter, node, order, rank = node, found, order + 1, found - start - low
-    log_prob, context, length = 0.0, state, longest
-    while length >= order:
-        log_prob += find_backoff(trie, length, context)
-        context, length = find_suffix(trie, length, context), length - 1
-    log_prob += find_log_prob(trie, order, node)
-    if order == highest:
-        node, order = shorter, order - 1
-    while order > 0 and not is_live(trie, order, node):
-        node, order = find_suffix(trie, order, node), order - 1
-    return log_prob, node
+        start = int(trie.layout[order + 1, FIRST])
+        low = _pick_field(trie, CHILDREN, order, contexts[order, at]) - start
+        high = _pick_field(trie, CHILDREN, order, contexts[order, at] + 1) - start
+        places = _find_ranks(trie, order + 1, low, high, ranks[at])
+        is_there = places >= 0
+        at, places, low = at[is_there], places[is_there], low[is_there]
+        shorter[at], nodes[at], orders[at], ranks[at] = nodes[at], start + places, order + 1, places - low
+    log_probs = np.zeros(len(states))
+    for length in range(highest - 1, 0, -1):
+        at = np.flatnonzero((longest >= length) & (orders <= length))
+        log_probs[at] += _pick_values(trie, BACKOFFS, BACKOFF_VALUES, length, contexts[length, at])
+    for order in range(1, highest + 1):
+        at = np.flatnonzero(orders == order)
+        log_probs[at] += _pick_values(trie, PROBS, PROB_VALUES, order, nodes[at])
+    is_whole = orders == highest
+    nodes, orders = np.where(is_whole, shorter, nodes), orders - is_whole
+    for length in range(highest - 1, 0, -1):
+        at = np.flatnonzero(orders == length)
+        at = at[~_are_live(trie, length, nodes[at])]
+        nodes[at] = _find_suffixes(trie, length, nodes[at])
+        orders[at] -= 1
+    return log_probs, nodes
 
 
-@compile_inline
-def is_live(trie: Trie, order: int, node: int) -> bool:
-    """Whether an inner node has children or a back-off; only then it matters that a state is this one."""
-    if find_backoff(trie, order, node) != 0.0:
-        return True
-    return find_child(trie, order, node) < find_child(trie, order, node + 1)
+def _are_live(trie: Trie, order: int, nodes: np.ndarray) -> np.ndarray:
+    """Say which inner nodes have children or a back-off; only then it matters that a state is this one."""
+    children = _pick_field(trie, CHILDREN, order, nodes), _pick_field(trie, CHILDREN, order, nodes + 1)
+    is_discounted = _pick_values(trie, BACKOFFS, BACKOFF_VALUES, order, nodes) != 0.0
+    return is_discounted | (children[0] < children[1])
 
 
-@compile_function
-def fill_column(bits: np.ndarray, begin: int, width: int, numbers: np.ndarray) -> None:
-    """Write ``numbers`` as a column of ``width`` bits each from bit ``begin`` on, where all bits are 0."""
-    for place in range(len(numbers)):
-        first = begin + place * width
-        word, shift = first >> 6, np.uint64(first & 63)
-        number = np.uint64(numbers[place])
-        bits[word] |= number << shift
-        bits[word + 1] |= (number >> np.uint64(1)) >> (np.uint64(63) - shift)
-
-
-@compile_function
-def read_column(bits: np.ndarray, begin: int, width: int, count: int) -> np.ndarray:
-    """A column of bits as int64."""
-    numbers = np.empty(count, np.int64)
-    for place in range(count):
-        numbers[place] = unpack(bits, begin, width, place)
-    return numbers
+# --- packing ----------------------------------------------------------------------------------------
 
 
 def tabulate(values: np.ndarray, bits: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +290,7 @@ def pack_nodes(nodes: Nodes, counts: tuple[int, ...], bits: int | None = None) -
     packed = np.zeros(place // 64 + 2, np.uint64)
     for order, field, numbers in columns:
         if layout[order, field + 1]:
-            fill_column(packed, layout[order, field], layout[order, field + 1], numbers.astype(np.int64))
+            write_column(packed, int(layout[order, field]), int(layout[order, field + 1]), numbers)
     return _freeze(Trie(packed, layout, np.concatenate(tables).astype(np.float32)))
 
 
@@ -342,8 +333,8 @@ def unpack_nodes(trie: Trie) -> Nodes:
 
 
 def _read_column(trie: Trie, order: int, field: int, more: int = 0) -> np.ndarray:
-    begin, width = trie.layout[order, field : field + 2]
-    return read_column(trie.bits, begin, width, trie.layout[order, COUNT] + more)
+    begin, width = trie.layout[order, field : field + 2].tolist()
+    return read_column(trie.bits, begin, width, int(trie.layout[order, COUNT]) + more)
 
 
 def _read_values(trie: Trie, order: int, field: int, table: int) -> np.ndarray:
@@ -358,7 +349,7 @@ def read_unigrams(trie: Trie) -> np.ndarray:
 def is_sound(trie: Trie, words: int) -> bool:
     """Whether every number of the trie leads to a place that is there, so that ``score_word`` stays inside.
 
-    ``words`` is how many the vocabulary has. Reads all of it: some ten milliseconds for a million n-grams.
+    ``words`` is how many the vocabulary has. Reads all of it: some twenty milliseconds for a million n-grams.
     """
     bits, layout, values = trie
     highest = len(layout) - 1
@@ -379,63 +370,48 @@ def is_sound(trie: Trie, words: int) -> bool:
                 return False
     if not (np.abs(values) <= LARGEST_VALUE).all():  # in this form NaN is refused, too
         return False
-    return bool(_is_sound(trie))
+    return all(_is_order_sound(trie, order) for order in range(highest + 1))
 
 
-@compile_no_alloc
-def _is_sound(trie: Trie) -> bool:
-    bits, layout = trie.bits, trie.layout
-    highest = len(layout) - 1
-    for order in range(highest + 1):
-        count = layout[order, COUNT]
-        if order > 0 and not _are_below(
-            trie, layout[order, PROBS], layout[order, PROB_BITS], count, layout[order, NUM_PROB_VALUES]
-        ):
-            return False
-        if order == highest:
-            break
-        width = layout[order, BACKOFF_BITS]
-        if not _are_below(trie, layout[order, BACKOFFS], width, count, layout[order, NUM_BACKOFF_VALUES]):
-            return False
-        start = layout[order + 1, FIRST]
-        before = find_child(trie, order, layout[order, FIRST])
-        if before != start:
-            return False
-        for node in range(layout[order, FIRST], layout[order, FIRST] + count):
-            after = find_child(trie, order, node + 1)
-            if after < before or after > start + layout[order + 1, COUNT]:
-                return False
-            if order > 0 and before < after:
-                suffix = find_suffix(trie, order, node)
-                if suffix < layout[order - 1, FIRST] or suffix >= layout[order, FIRST]:
-                    return False
-                limit = layout[1, COUNT]
-                if order > 1:
-                    limit = find_child(trie, order - 1, suffix + 1) - find_child(trie, order - 1, suffix)
-                last = -1
-                for child in range(before - start, after - start):
-                    rank = unpack(bits, layout[order + 1, RANKS], layout[order + 1, RANK_BITS], child)
-                    if rank <= last:
-                        return False
-                    last = rank
-                if last >= limit:
-                    return False
-            elif order > 2:
-                suffix = find_suffix(trie, order, node)
-                if suffix < layout[order - 1, FIRST] or suffix >= layout[order, FIRST]:
-                    return False
-            before = after
-        if before != start + layout[order + 1, COUNT]:
-            return False
-    return True
-
-
-@compile_no_alloc
-def _are_below(trie: Trie, begin: int, width: int, count: int, limit: int) -> bool:
-    """Whether all numbers of a column are below ``limit``."""
-    if count == 0 or 1 << width <= limit:
+def _is_order_sound(trie: Trie, order: int) -> bool:
+    """Whether all numbers of an order, and the ranks of the children of its nodes, are within bounds."""
+    layout, highest = trie.layout, len(trie.layout) - 1
+    if order > 0 and not _are_below(trie, order, PROBS, layout[order, NUM_PROB_VALUES]):
+        return False
+    if order == highest:
         return True
-    largest = 0
-    for place in range(count):
-        largest = max(largest, unpack(trie.bits, begin, width, place))
-    return largest < limit
+    if not _are_below(trie, order, BACKOFFS, layout[order, NUM_BACKOFF_VALUES]):
+        return False
+    start, count = layout[order + 1, [FIRST, COUNT]]
+    children = _read_column(trie, order, CHILDREN, 1) - start
+    families = np.diff(children)
+    if children[0] != 0 or children[-1] != count or (families < 0).any():
+        return False
+    has_children = np.flatnonzero(families)
+    limits = np.full(len(families), layout[1, COUNT])
+    if order > 1:
+        below, end = layout[order - 1, FIRST], layout[order, FIRST]
+        suffixes = _read_suffixes(trie, order)
+        checked = suffixes if order > 2 else suffixes[has_children]
+        if len(checked) and (checked.min() < below or checked.max() >= end):
+            return False
+        shorter = np.diff(_read_column(trie, order - 1, CHILDREN, 1))
+        limits[has_children] = shorter[suffixes[has_children] - below]
+    if order == 0:
+        return True  # the ranks of unigrams are their places
+    ranks = _read_column(trie, order + 1, RANKS)
+    begins = children[:-1][has_children]
+    is_behind = ranks[1:] > ranks[:-1]
+    is_behind[begins[1:] - 1] = True  # the first child of a node follows another's
+    return bool(is_behind.all() and (ranks[children[1:][has_children] - 1] < limits[has_children]).all())
+
+
+def _read_suffixes(trie: Trie, order: int) -> np.ndarray:
+    return 1 + _read_column(trie, order, RANKS) if order == 2 else _read_column(trie, order, SUFFIXES)
+
+
+def _are_below(trie: Trie, order: int, field: int, limit: int) -> bool:
+    """Whether all numbers of a column are below ``limit``."""
+    if 1 << int(trie.layout[order, field + 1]) <= limit:
+        return True
+    return int(_read_column(trie, order, field).max(initial=-1)) < limit

@@ -11,11 +11,12 @@ import numpy as np
 from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.lm.counting import number_words
+from asr.lm.look_up import score_word
 from asr.lm.model import NgramModel
-from asr.lm.packed import Trie, score_word
+from asr.lm.packed import Trie
 from asr.lm.recurrent import RecurrentModel
 from asr.lm.text import SPACES
-from asr.lm.vocabulary import build_table
+from asr.lm.word_table import build_table
 
 SENTENCE, SENTENCE_END = -2, -3  # in place of words, where a sentence begins and ends
 SENTENCES_AT_ONCE = 256  # that a recurrent model scores

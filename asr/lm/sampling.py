@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.core.compiled import compile_function
+from asr.lm.look_up import score_word
 from asr.lm.model import NgramModel
-from asr.lm.packed import Trie, score_word
+from asr.lm.packed import Trie
 from asr.lm.pieces import END_PIECE, UNKNOWN_PIECE
 from asr.lm.recurrent import RecurrentModel
 from asr.lm.vocabulary import BEGIN

@@ -18,8 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from asr.core.files import map_arrays, map_file, replace_file, write_arrays
-from asr.lm.arpa import read_arpa
-from asr.lm.building import complete_nodes
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
 from asr.lm.packed import COUNT, FIELDS, LARGEST_VALUE, Trie, is_sound, pack_nodes, unpack_nodes
 from asr.lm.vocabulary import UNKNOWN, Vocabulary, is_ascending
@@ -71,7 +69,11 @@ def load_model(path: str | Path) -> NgramModel:
     except OSError as error:
         raise LanguageModelError(f"{path}: cannot be read: {error.strerror}") from error
     refuse_foreign(begin, path)
-    return open_model(path) if begin.startswith(MAGIC) else read_arpa(path)
+    if begin.startswith(MAGIC):
+        return open_model(path)
+    from asr.lm.arpa import read_arpa  # imports numba, which a mapped file does without
+
+    return read_arpa(path)
 
 
 def quantise(model: NgramModel, bits: int) -> NgramModel:
@@ -193,6 +195,8 @@ def _convert_first_version(content: mmap.mmap) -> NgramModel | None:
         or not _are_bounds(bounds, blob)
     ):
         return None
+    from asr.lm.building import complete_nodes  # imports numba
+
     arrays = [array.copy() for array in (first_child, words, log_probs, backoffs)]
     completed, counts = complete_nodes(arrays[0], arrays[1], arrays[2], arrays[3], counts)
     trie = pack_nodes(completed, counts)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compile_function
 from asr.errors import UserError
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer, canonicalise
 from asr.transcript.values import AlignedWord, Word
 
 IMPOSSIBLE = -1e5  # log-probs below this are all alike
+MOST_UNCOMPILED = 1 << 22  # scores; more of them are worth loading a compiler
 MOST_STEPS = 1 << 25  # bytes; the steps of a longer path are computed again block by block
 
 
@@ -187,7 +187,6 @@ def choose_block(frames: int, states: int) -> int:
     return max(1, round((2 * states * frames) ** (1 / 3)))
 
 
-@compile_function
 def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np.ndarray:
     """Find the state of every frame: ``2 * i`` is the blank before token ``i``, ``2 * i + 1`` the token.
 
@@ -199,12 +198,20 @@ def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np
     path = np.zeros(frames, np.int32)
     if frames == 0:
         return path
-    blocks = (frames + block - 1) // block
+    symbols = np.full(states, BLANK_TOKEN)
+    symbols[1::2] = tokens
+    # What is added to a path that skips the blank between two tokens: nothing where they differ.
+    skips = np.full(states, -np.inf)
+    skips[3::2][tokens[1:] != tokens[:-1]] = 0.0
+    advance = _advance
+    if frames * states > MOST_UNCOMPILED:
+        from asr.search.alignment_kernel import advance  # imports numba
+    unkept = np.zeros((1, states), np.uint8)
+    blocks = -(-frames // block)
     before = np.full((blocks, states), -np.inf)
     scores = before[0].copy()
-    unkept = np.zeros((1, states), np.uint8)
     for number in range(blocks - 1):
-        _advance(log_probs, tokens, scores, unkept, number * block, (number + 1) * block, 0)
+        advance(log_probs, symbols, skips, scores, unkept, number * block, (number + 1) * block, 0)
         before[number + 1] = scores
     state = -1
     steps = np.zeros((block, min(states, 2 * block + 2)), np.uint8)
@@ -212,7 +219,7 @@ def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np
         begin, end = number * block, min(frames, (number + 1) * block)
         low = max(0, (states - 2 if state < 0 else state) - 2 * (end - begin))
         scores = before[number][: low + steps.shape[1]]
-        _advance(log_probs, tokens, scores, steps, begin, end, low)
+        advance(log_probs, symbols, skips, scores, steps, begin, end, low)
         if state < 0:
             state = states - 1
             if states > 1 and scores[states - 2] > scores[states - 1]:
@@ -223,10 +230,10 @@ def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np
     return path
 
 
-@compile_function
 def _advance(
     log_probs: np.ndarray,
-    tokens: np.ndarray,
+    symbols: np.ndarray,
+    skips: np.ndarray,
     scores: np.ndarray,
     steps: np.ndarray,
     begin: int,
@@ -239,22 +246,26 @@ def _advance(
     frame; once the rows are used up, the last one is overwritten. Of the states from ``low`` on, the first
     two per frame have no valid scores: paths to them from below ``low`` are left out.
     """
-    frames, states = len(log_probs), 2 * len(tokens) + 1
+    frames, states = len(log_probs), len(symbols)
     for frame in range(begin, end):
         # States that the beginning reaches and from which the end is still reached.
         last = min(len(scores) - 1, 2 * frame + 1)
         first = max(low, states - 2 * (frames - frame))
-        row = min(frame - begin, len(steps) - 1)
-        for state in range(last, first - 1, -1):  # downwards, so that earlier scores are those of before
-            best, step = scores[state], 0
-            if frame == 0:
-                best = 0.0 if state < 2 else -np.inf
-            else:
-                if state > 0 and scores[state - 1] > best:
-                    best, step = scores[state - 1], 1
-                skips = state > 2 and state % 2 == 1 and tokens[state // 2] != tokens[state // 2 - 1]
-                if skips and scores[state - 2] > best:
-                    best, step = scores[state - 2], 2
-            token = tokens[state // 2] if state % 2 == 1 else BLANK_TOKEN
-            scores[state] = best + log_probs[frame, token]
-            steps[row, state - low] = step
+        if first > last:
+            continue
+        here = slice(first, last + 1)
+        best = scores[here].copy()
+        step = np.zeros(len(best), np.uint8)
+        if frame == 0:
+            best[:] = 0.0  # only the first two states are reached
+        else:
+            for back in (1, 2):
+                earlier = max(back, first)  # the first state that has one so far before it
+                other = scores[earlier - back : last + 1 - back]
+                if back == 2:
+                    other = other + skips[earlier : last + 1]
+                is_better = other > best[earlier - first :]
+                best[earlier - first :][is_better] = other[is_better]
+                step[earlier - first :][is_better] = back
+        scores[here] = best + log_probs[frame, symbols[here]]
+        steps[min(frame - begin, len(steps) - 1), first - low : last + 1 - low] = step

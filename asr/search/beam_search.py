@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from asr.lm.model import NgramModel
 from asr.search.config import Phrases, SearchConfig
 from asr.search.lexicon_beam import LexiconBeamSearch
-from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.tokenizer import Tokenizer
 
-BeamSearch = PrefixBeamSearch | LexiconBeamSearch
+if TYPE_CHECKING:
+    from asr.search.prefix_beam import PrefixBeamSearch
+
+BeamSearch: TypeAlias = "PrefixBeamSearch | LexiconBeamSearch"
 
 
 def make_beam_search(
@@ -23,5 +27,7 @@ def make_beam_search(
     Raises ``SearchError`` for a language model or a hot word that the vocabulary cannot write.
     """
     if tokenizer.lexicon is None:
+        from asr.search.prefix_beam import PrefixBeamSearch  # imports numba
+
         return PrefixBeamSearch(config, tokenizer, model, phrases)
     return LexiconBeamSearch(config, tokenizer, model, phrases)

@@ -1,6 +1,7 @@
 """Lexicon beam search for tokens that are phones: words by their pronunciations.
 
 ``LexiconBeamSearch`` has the methods of ``PrefixBeamSearch``; the algorithm is in ``lexicon_beam_kernel``.
+The first recordings are searched by ``lexicon_beam_arrays`` instead, which compiles nothing.
 """
 
 from __future__ import annotations
@@ -11,25 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.g2p.model import G2PError, add_pronunciations
 from asr.lm.model import NgramModel
-from asr.lm.packed import score_word
+from asr.lm.packed import make_empty_model, score_words
+from asr.search import lexicon_beam_arrays
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
 from asr.search.config import OTHER_FORM, Phrases, SearchConfig, SearchError
 from asr.search.hotwords import HotWordAutomaton, build_word_automaton
-from asr.search.lexicon_beam_kernel import (
+from asr.search.lexicon_beam_tables import (
     SIZE,
     LexiconBeamState,
     Limits,
     PronunciationTable,
-    advance,
     count_ways_on,
     make_room,
     make_state,
 )
 from asr.search.lexicon_trie import ROOT, LexiconTrie, look_ahead
-from asr.search.prefix_beam_tables import NO_TRIE
 from asr.search.priors import take_off_priors
 from asr.search.threads import search_on_threads
 from asr.text.pronunciations import SortedLexicon
@@ -37,6 +36,8 @@ from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word
 
 MOST_CANDIDATES = 1 << 22  # in a frame, 100 bytes each
+UNCOMPILED_ROWS = 500  # that are searched before it pays to load a compiler
+NO_TRIE = make_empty_model()  # stands for a language model that is not there
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,7 @@ class LexiconBeamSearch:
             recombine=config.recombine,
         )
         self.phrases = phrases
+        self._rows_left = UNCOMPILED_ROWS
         self.description = {
             "language_model": None if model is None else list(model.counts),
             "pronunciations": len(self.entries),
@@ -158,6 +160,7 @@ class LexiconBeamSearch:
 
     def start_stream(self, frame_seconds: float) -> LexiconBeamStream:
         """Start to search a recording of which the log-probs come block by block."""
+        self._rows_left = 0  # a stream goes on, and must keep up
         return LexiconBeamStream(self, frame_seconds)
 
     def _make_state(self) -> LexiconBeamState:
@@ -168,6 +171,10 @@ class LexiconBeamSearch:
         """Read log-probs ``(frames, vocabulary)``; the state given is used up."""
         trie = NO_TRIE if self.model is None else self.model.trie
         rows = take_off_priors(log_probs, self.config, self.vocabulary)
+        advance = lexicon_beam_arrays.advance
+        if self._rows_left < len(rows):
+            from asr.search.lexicon_beam_kernel import advance  # imports numba
+        self._rows_left -= min(len(rows), self._rows_left)
         frame = advance(self.table, trie, limits, state, rows, 0)
         while frame < len(rows):
             state = make_room(state)
@@ -188,20 +195,22 @@ class LexiconBeamSearch:
         if not len(whole):  # the last word is not finished: it is left out
             best = int(beam["rank"].argmax())
             whole = beam[best : best + 1]
-        scores: dict[int, float] = {}
-        firsts: dict[int, np.void] = {}
-        for one in whole[np.argsort(-whole["rank"], kind="stable")]:
-            words = int(one["words_hash"])
-            firsts.setdefault(words, one)
-            score = np.logaddexp(one["blank"], one["token"])
-            scores[words] = float(np.logaddexp(scores.get(words, -np.inf), score))
+        endings = np.zeros(len(whole))
         if self.model is not None:
-            for words, one in firsts.items():
-                end, _ = score_word(self.model.trie, one["state"], self.model.end)
-                scores[words] += self.limits.lm_weight * end
+            end = np.full(len(whole), self.model.end)
+            endings = self.limits.lm_weight * score_words(self.model.trie, whole["state"], end)[0]
+        scores: dict[int, float] = {}
+        firsts: dict[int, int] = {}
+        for place in np.argsort(-whole["rank"], kind="stable").tolist():
+            words = int(whole["words_hash"][place])
+            firsts.setdefault(words, place)
+            score = np.logaddexp(whole["blank"][place], whole["token"][place])
+            scores[words] = float(np.logaddexp(scores.get(words, -np.inf), score))
+        for words, place in firsts.items():
+            scores[words] += float(endings[place])
         best_first = sorted(scores, key=lambda words: -scores[words])[:n_best]
         return [
-            ScoredWords(self._trace_back(state, int(firsts[words]["history"])), scores[words])
+            ScoredWords(self._trace_back(state, int(whole["history"][firsts[words]])), scores[words])
             for words in best_first
         ]
 
@@ -289,10 +298,15 @@ def gather_entries(
     pays no fee for its letters.
     """
     assert tokenizer.lexicon is not None
-    try:
-        lexicon = add_pronunciations(tokenizer.lexicon, hot_symbols).by_sound
-    except G2PError as error:
-        raise SearchError(f"hot words: {error}") from error
+    spoken = tokenizer.lexicon
+    if any(word not in spoken for word in hot_symbols):
+        from asr.g2p.model import G2PError, add_pronunciations  # imports numba
+
+        try:
+            spoken = add_pronunciations(spoken, hot_symbols)
+        except G2PError as error:
+            raise SearchError(f"hot words: {error}") from error
+    lexicon = spoken.by_sound
     tokens = number_phones(tokenizer, lexicon)[lexicon.codes]
     # What belongs to a word is found once, then given to its entries.
     words = len(lexicon.spellings) - 1

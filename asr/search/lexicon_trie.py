@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.compiled import compile_inline
 from asr.text.pronunciations import grow_trie
 
 OUT = -1  # the place of a prefix whose letters begin no known word
@@ -74,21 +73,3 @@ def look_ahead(first_child: np.ndarray, ends: np.ndarray, log_probs: np.ndarray)
             best = np.maximum.reduceat(below, first_child[inner] - firsts[0])
             ahead[inner] = np.maximum(ahead[inner], best)
     return ahead
-
-
-@compile_inline
-def find_child(lexicon: LexiconTrie, node: int, letter: int) -> int:
-    """Find the child of ``node`` by ``letter``, or ``OUT``."""
-    if node < 0:
-        return OUT
-    low, high = lexicon.first_child[node], lexicon.first_child[node + 1]
-    end = high
-    while high - low > 4:
-        middle = (low + high) >> 1
-        if lexicon.letters[middle] <= letter:
-            low = middle
-        else:
-            high = middle
-    while low < end and lexicon.letters[low] < letter:
-        low += 1
-    return low if low < end and lexicon.letters[low] == letter else OUT

@@ -28,9 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.compiled import compile_inline, compile_no_alloc
-from asr.lm.packed import Trie, score_word
+from asr.lm.look_up import score_word
+from asr.lm.packed import Trie
 from asr.search.hotwords import SPACE, HotWordAutomaton
-from asr.search.lexicon_trie import OUT, ROOT, LexiconTrie, find_child
+from asr.search.lexicon_trie import OUT, ROOT, LexiconTrie
 from asr.text.tokenizer import BLANK_TOKEN
 
 NONE = -1
@@ -155,6 +156,24 @@ class PrefixBeamState(NamedTuple):
 
 
 SIZE, FREE, ROOT_NODE, SKIPPED = 0, 1, 2, 3
+
+
+@compile_inline
+def find_child(lexicon: LexiconTrie, node: int, letter: int) -> int:
+    """Find the child of ``node`` by ``letter``, or ``OUT``."""
+    if node < 0:
+        return OUT
+    low, high = lexicon.first_child[node], lexicon.first_child[node + 1]
+    end = high
+    while high - low > 4:
+        middle = (low + high) >> 1
+        if lexicon.letters[middle] <= letter:
+            low = middle
+        else:
+            high = middle
+    while low < end and lexicon.letters[low] < letter:
+        low += 1
+    return low if low < end and lexicon.letters[low] == letter else OUT
 
 
 @compile_inline

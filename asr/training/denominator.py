@@ -25,8 +25,9 @@ from asr.core.compiled import compile_function, compile_no_alloc
 from asr.errors import UserError
 from asr.lm.building import Nodes, find_word
 from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
+from asr.lm.look_up import score_word
 from asr.lm.model import NgramModel
-from asr.lm.packed import Trie, score_word, unpack_nodes
+from asr.lm.packed import Trie, unpack_nodes
 
 MIN_PROBABILITY = 1e-8  # of a token after a state that does not back off
 

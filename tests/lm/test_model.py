@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from asr.errors import UserError
 from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.look_up import score_word, unpack
 from asr.lm.model import NgramModel
-from asr.lm.packed import FIELDS, RANKS, fill_column, is_sound, read_column, score_word, unpack_nodes
+from asr.lm.packed import FIELDS, RANKS, is_sound, pick, read_column, score_words, unpack_nodes, write_column
 from asr.lm.storage import FIRST_HEADER, HEADER, MAGIC, load_model, open_model, quantise, save_model
-from asr.lm.vocabulary import UNKNOWN, build_vocabulary
+from asr.lm.vocabulary import UNKNOWN, build_vocabulary, is_ascending
 from tests.reference import Ngrams, backoff_log_prob
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "lm"
@@ -141,6 +142,42 @@ def test_contexts_between_which_a_model_cannot_tell_are_one_state(tmp_path_facto
 
 @UNHURRIED
 @given(back_off_models())
+def test_arrays_are_looked_up_as_single_words_are(tmp_path_factory, model):
+    trie = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model)).trie
+    states, words = np.arange(trie.layout[-1, 0]), np.arange(trie.layout[1, 1])
+    pairs = np.repeat(states, len(words)), np.tile(words, len(states))
+    log_probs, after = score_words(trie, *pairs)
+    for pair, log_prob, state in zip(zip(*pairs, strict=True), log_probs, after, strict=True):
+        assert score_word(trie, *pair) == (log_prob, state)  # to the last bit
+
+
+@UNHURRIED
+@given(st.data(), st.integers(0, 40), st.integers(0, 150), st.integers(0, 130))
+def test_a_column_of_bits_holds_its_numbers(data, width, count, begin):
+    numbers = np.array(data.draw(st.lists(st.integers(0, (1 << width) - 1), min_size=count, max_size=count)))
+    bits = np.zeros((begin + width * count) // 64 + 2, np.uint64)
+    write_column(bits, begin, width, numbers)
+    assert read_column(bits, begin, width, count).tolist() == numbers.tolist()
+    places = np.arange(count)[::-1]
+    picked = pick(bits, begin, width, places)
+    assert picked.tolist() == numbers[::-1].tolist()
+    assert [unpack(bits, begin, width, place) for place in range(count)] == numbers.tolist()
+    is_ours = np.zeros(64 * len(bits), bool)
+    is_ours[begin : begin + width * count] = True
+    assert not np.unpackbits(bits.view(np.uint8), bitorder="little")[~is_ours].any()
+
+
+@UNHURRIED
+@given(st.lists(st.binary(max_size=20) | st.binary(max_size=2).map(b"alphabet".__add__), min_size=1))
+def test_words_are_ascending_when_sorting_changes_nothing(words):
+    for listed in (words, sorted(words), sorted(set(words) - {b""})):
+        letters = np.frombuffer(b"".join(listed), np.uint8)
+        bounds = np.cumsum([0, *map(len, listed)])
+        assert is_ascending(letters, bounds) == (listed == sorted(set(listed)) and b"" not in listed)
+
+
+@UNHURRIED
+@given(back_off_models())
 def test_every_ngram_has_its_suffix_and_its_rank_there(tmp_path_factory, model):
     read = read_text(tmp_path_factory.mktemp("arpa"), arpa_text(*model))
     nodes = unpack_nodes(read.trie)
@@ -220,10 +257,11 @@ def test_no_number_in_a_file_leads_outside_the_arrays(tmp_path, version):
             refused += 1
             continue
         assert is_sound(model.trie, len(model.vocabulary))
-        for word in range(len(model.vocabulary)):
-            for state in range(1 + sum(model.counts[:-1])):
-                _, after = score_word(model.trie, state, word)
-                assert 0 <= after < 1 + sum(model.counts[:-1])
+        states, words = np.arange(1 + sum(model.counts[:-1])), np.arange(len(model.vocabulary))
+        pairs = np.repeat(states, len(words)), np.tile(words, len(states))
+        _, after = score_words(model.trie, *pairs)
+        assert ((after >= 0) & (after < len(states))).all()
+        assert after.tolist() == [score_word(model.trie, *pair)[1] for pair in zip(*pairs, strict=True)]
     assert refused > 100
 
 
@@ -237,7 +275,7 @@ def test_children_out_of_order_twice_or_of_no_word_are_not_sound(tmp_path, wrong
     cleared = trie.bits.copy()
     for place in range(4 * width):
         cleared[(begin + place) >> 6] &= ~(np.uint64(1) << np.uint64((begin + place) & 63))
-    fill_column(cleared, begin, width, np.array(wrong))
+    write_column(cleared, begin, width, np.array(wrong))
     assert not is_sound(trie._replace(bits=cleared), 5)
 
 

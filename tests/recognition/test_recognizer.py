@@ -52,6 +52,12 @@ def test_no_exported_name_imports_torch():
     assert loaded.isdisjoint({"torch", "torchaudio", "numba", "librosa"})
 
 
+def test_a_short_recording_takes_no_compiler():
+    loaded = list_imports(f"import asr; print(asr.load().transcribe({str(ENGLISH[0])!r}).text)")
+    assert "asr.search.lexicon_beam_arrays" in loaded
+    assert loaded.isdisjoint({"torch", "numba", "llvmlite", "scipy"})
+
+
 def test_importing_the_package_is_cheap():
     loaded = list_imports("import asr; asr.load, asr.UserError, asr.__version__")
     assert {name for name in loaded if name.startswith("asr")} == {"asr", "asr.errors", "asr.pretrained"}

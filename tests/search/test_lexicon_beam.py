@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import replace
 
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 
 from asr.errors import UserError
 from asr.lm.model import NgramModel
-from asr.search import SearchConfig, search_greedily
+from asr.search import SearchConfig, lexicon_beam_arrays, search_greedily
 from asr.search.beam_search import make_beam_search
-from asr.search.lexicon_beam import LexiconBeamSearch
+from asr.search.lexicon_beam import NO_TRIE, LexiconBeamSearch
+from asr.search.lexicon_beam_tables import make_room
 from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, Tokenizer
@@ -125,6 +128,64 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
         log_probs
     )[0]
     assert scores[0] - 0.7 < quick.score < scores[0] + 1e-4  # what is lost is at most a rival's paths
+
+
+@UNHURRIED
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(0, 30),
+    beam_size=st.sampled_from([1, 2, 5, 50, 500]),
+    recombine=st.booleans(),
+    with_model=st.booleans(),
+    phrases=st.sampled_from([[], ["two"], ["u tea", "tea", "tea u to"]]),
+    parts=st.integers(1, 3),
+)
+def test_compiled_code_and_numpy_search_alike(seed, frames, beam_size, recombine, with_model, phrases, parts):
+    from asr.search import lexicon_beam_kernel  # imports numba, which a test below looks for
+
+    config = replace(WIDE, beam_size=beam_size, recombine=recombine, blank_threshold=0.8)
+    search = LexiconBeamSearch(config, TOKENIZER, MODEL if with_model else None, phrases)
+    trie = NO_TRIE if search.model is None else search.model.trie
+    log_probs = draw_log_probs(seed, frames)
+    states = []
+    for advance in (lexicon_beam_arrays.advance, lexicon_beam_kernel.advance):
+        state, frame = search._make_state(), 0
+        for rows in np.array_split(log_probs, parts):
+            frame = advance(search.table, trie, search.limits, state, rows, 0)
+            while frame < len(rows):
+                state = make_room(state)
+                frame = advance(search.table, trie, search.limits, state, rows, frame)
+        states.append(state)
+    ours, compiled = states
+    assert ours.numbers.tolist() == compiled.numbers.tolist()
+    size, histories = ours.numbers
+    for name in ("blank", "token", "rank"):
+        np.testing.assert_allclose(ours.beam[name][:size], compiled.beam[name][:size], atol=1e-9)
+    for name in ("words_hash", "history", "node", "last", "state", "hot", "entry"):
+        assert ours.beam[name][:size].tolist() == compiled.beam[name][:size].tolist()
+    assert ours.parents[:histories].tolist() == compiled.parents[:histories].tolist()
+    assert ours.entries[:histories].tolist() == compiled.entries[:histories].tolist()
+
+
+def test_a_long_recording_goes_to_compiled_code_and_a_short_one_needs_none():
+    program = """
+import sys
+import numpy as np
+from asr.search import lexicon_beam
+from tests.search.test_lexicon_beam import MODEL, TOKENIZER, WIDE, draw_log_probs
+from dataclasses import replace
+lexicon_beam.UNCOMPILED_ROWS = 60
+search = lexicon_beam.LexiconBeamSearch(replace(WIDE, beam_size=20), TOKENIZER, MODEL)
+before = {"asr.search.lexicon_beam_kernel"} & set(sys.modules)
+short = draw_log_probs(1, 40)
+texts = [search.find_best(short)[0].tokens]
+between = {"asr.search.lexicon_beam_kernel"} & set(sys.modules)
+texts.append(search.find_best(short)[0].tokens)
+after = {"asr.search.lexicon_beam_kernel"} & set(sys.modules)
+print(len(before), len(between), len(after), texts[0] == texts[1])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0", "1", "True"]
 
 
 @UNHURRIED

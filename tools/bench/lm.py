@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from asr.core.compiled import compile_function
-from asr.lm.packed import Trie, score_word, unpack_nodes
+from asr.lm.look_up import score_word
+from asr.lm.packed import Trie, unpack_nodes
 from asr.lm.storage import load_model
 from asr.lm.text import open_text
 from asr.model.precision import describe_device
