@@ -12,9 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
 from asr.scoring.counts import Operation
+from asr.scoring.distributions import (
+    compute_heads_share,
+    compute_normal_share,
+    compute_student_share,
+    find_student_quantile,
+)
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -79,7 +84,7 @@ def draw_sums(rows: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 def widen_tail(tail: float, units: int) -> float:
     """Return the percentile at which an interval of ``units`` drawn units ends instead of at ``tail``."""
-    return float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, tail)))
+    return compute_normal_share(math.sqrt(units / (units - 1)) * find_student_quantile(units - 1, tail))
 
 
 def sum_by_label(values: np.ndarray, labels: Sequence[str]) -> np.ndarray:
@@ -116,7 +121,7 @@ def run_segment_test(differences: np.ndarray) -> SegmentTest:
     if deviation == 0:  # the same difference everywhere: as likely as heads every time
         return SegmentTest(count, math.copysign(math.inf, differences[0]), 2 * 0.5**count)
     z = float(differences.mean()) / (deviation / math.sqrt(count))
-    return SegmentTest(count, z, 2 * float(stdtr(count - 1, -abs(z))))
+    return SegmentTest(count, z, 2 * compute_student_share(count - 1, -abs(z)))
 
 
 def find_segment_differences(pairs: Iterable[tuple[Sequence[Operation], Sequence[Operation]]]) -> np.ndarray:
@@ -180,7 +185,7 @@ class SentenceTest:
 def run_sentence_test(first_wrong: np.ndarray, second_wrong: np.ndarray) -> SentenceTest:
     """Run the test on which sentences either system has wrong, ``(sentences,)`` booleans each."""
     first, second = int((~first_wrong & second_wrong).sum()), int((first_wrong & ~second_wrong).sum())
-    p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5))) if first + second else 1.0
+    p = min(1.0, 2 * compute_heads_share(min(first, second), first + second)) if first + second else 1.0
     return SentenceTest(first, second, p)
 
 

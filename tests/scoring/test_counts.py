@@ -32,6 +32,7 @@ from asr.scoring.counts import (
     split_words,
     squeeze_spaces,
 )
+from asr.scoring.jiwer_results import from_jiwer, to_jiwer
 from tests.reference import edit_distance
 
 # Few different items, so that sequences have something in common.
@@ -501,3 +502,39 @@ def test_each_pair_is_aligned_once(monkeypatch):
         assert comparison.count_confusions().substitutions == {("two", "three"): 1}
         assert [step.kind for step in comparison.align("b")] == ["equal", "equal"]
     assert calls == [["one", "two"]]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from("abcd"), min_size=1, max_size=8),
+            st.lists(st.sampled_from("abcd"), max_size=8),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_results_of_jiwer_and_ours_turn_into_each_other(pairs):
+    references, hypotheses = ([" ".join(words) for words in side] for side in zip(*pairs, strict=True))
+    theirs = jiwer.process_words(references, hypotheses)
+    comparison = from_jiwer(theirs, [f"utterance {number}" for number in range(len(pairs))])
+    assert comparison.hypotheses["utterance 0"] == hypotheses[0]
+    ours = vars(to_jiwer(comparison))
+    rates = ("wer", "mer", "wil", "wip")
+    assert [ours.pop(name) for name in rates] == pytest.approx([getattr(theirs, name) for name in rates])
+    assert ours == {name: getattr(theirs, name) for name in ours}
+    assert jiwer.visualize_alignment(to_jiwer(comparison)) == jiwer.visualize_alignment(theirs)
+    assert from_jiwer(theirs).words == comparison.words
+
+
+def test_a_result_of_jiwer_needs_as_many_names_as_texts_and_words():
+    theirs = jiwer.process_words(["a b"], ["a"])
+    for names in ([], ["x", "y"]):
+        with pytest.raises(ScoringError, match="1 texts"):
+            from_jiwer(theirs, names)
+    with pytest.raises(ScoringError, match="more than one"):
+        from_jiwer(jiwer.process_words(["a", "b"], ["a", "b"]), ["x", "x"])
+    with pytest.raises(ScoringError, match="are empty"):
+        to_jiwer(compare_texts({"x": ""}, {"x": "a"}))
+    with pytest.raises(ScoringError, match="left out"):
+        to_jiwer(compare_texts({"x": "a"}, {"x": "a"}, {"x": "b"}))
