@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -105,17 +106,21 @@ def transcribe_on_ray(shards: Sequence[Shard], job: Job, config: RayConfig) -> I
             logging.getLogger(name).setLevel(logging.ERROR)
         job = replace(job, threads=max(1, int(config.cpus)))
         rows = [asdict(shard) for shard in shards]
-        summaries = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            ShardWorker,
-            fn_constructor_args=(job,),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=IN_FLIGHT
-            ),
-            num_cpus=config.cpus,
-            num_gpus=config.gpus,
-            ray_remote_args_fn=lambda: {"max_task_retries": MOST_RETRIES},
-        )  # fmt: skip
+        actors = ray.data.ActorPoolStrategy(
+            min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=IN_FLIGHT
+        )
+        with warnings.catch_warnings():
+            # The limit of retries has no other way in; pyproject.toml keeps out the Ray that takes it away.
+            warnings.simplefilter("ignore")
+            summaries = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                ShardWorker,
+                fn_constructor_args=(job,),
+                batch_size=1,
+                compute=actors,
+                num_cpus=config.cpus,
+                num_gpus=config.gpus,
+                ray_remote_args_fn=lambda: {"max_task_retries": MOST_RETRIES},
+            )
         for row in summaries.iter_rows():
             yield ShardSummary(**{name: as_plain(value) for name, value in row.items()})
     except Fault as error:

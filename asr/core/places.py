@@ -84,9 +84,9 @@ def write_place(place: str | Path, content: bytes) -> None:
         system, path = find_system(str(place))
         folder, _, name = path.rpartition("/")
         system.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/{TEMPORARY}{make_mark()}-{name}"
-        system.pipe_file(temporary, content)
-        system.mv(temporary, path)
+        part = f"{folder}/{TEMPORARY}{make_mark()}-{name}"
+        system.pipe_file(part, content)
+        system.mv(part, path)
 
 
 def delete_place(place: str | Path) -> None:

@@ -132,14 +132,14 @@ def plan_windows(
     A window is a list of indices; ``plan_epoch`` plans each. So the number of batches is the same in every
     epoch, and what has been read for a window is read once. A pure function of its arguments.
     """
-    order = range(len(windows))
+    order = list(range(len(windows)))
     if not ascending:
-        order = np.random.default_rng((seed, epoch, len(windows))).permutation(len(windows))
+        np.random.default_rng((seed, epoch, len(windows))).shuffle(order)
     plan: Plan = []
     for number in order:
         window = windows[number]
         part = plan_epoch(
-            [durations[i] for i in window], batch_seconds, seed + int(number), epoch, ranks, ascending
+            [durations[i] for i in window], batch_seconds, seed + number, epoch, ranks, ascending
         )
         plan += [tuple(window[i] for i in batch) for batch in part]
     return plan
@@ -149,7 +149,7 @@ def count_batches(
     durations: Sequence[float], windows: Sequence[Sequence[int]], batch_seconds: float, ranks: int = 1
 ) -> int:
     """The number of batches of every epoch, with ``windows`` or, where there are none, without."""
-    parts = [[durations[i] for i in window] for window in windows] or [durations]
+    parts = [[durations[i] for i in window] for window in windows] or [list(durations)]
     return sum(len(batch_sizes(part, batch_seconds, ranks)) for part in parts)
 
 

@@ -37,7 +37,7 @@ BEAT_SECONDS = 2.0  # between two signs of life
 SILENCE_SECONDS = 120.0  # without one, after which a process is given up
 LEAVE_SECONDS = 5.0  # to say that a process leaves
 POLL_SECONDS = 0.05
-LEFT = b"left"  # the last sign of a process that ends as it should
+LEFT = "left"  # the last sign of a process that ends as it should
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def exchange_signs(
 
     When it is ``over``, the last sign says that this process has left.
     """
-    seen: dict[int, bytes] = {}
+    seen: dict[int, str] = {}
     count = 0
     store: dist.Store | None = None
     while True:
@@ -200,7 +200,7 @@ def exchange_signs(
             count += 1
             for other in heard:
                 if store.check([f"sign/{other}"]):
-                    sign = store.get(f"sign/{other}")
+                    sign = store.get(f"sign/{other}").decode()
                     if sign == LEFT or sign != seen.get(other):
                         seen[other], heard[other] = sign, time.monotonic()
         except RuntimeError:  # all errors of stores are
