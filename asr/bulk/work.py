@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class ShardSummary:
     elapsed: float
     processor: float = 0.0
     problem: str = ""  # why it was not done
+    worker: int = 0  # the process that did it
 
 
 def transcribe_shard(recognizer: ChunkRecogniser, shard: Shard, job: Job) -> ShardSummary:
@@ -75,7 +77,9 @@ def transcribe_shard(recognizer: ChunkRecogniser, shard: Shard, job: Job) -> Sha
             errors.append({**row.keys, "id": row.utterance.id, "error": outcome})
     write_results(job.output, shard.number, results, errors)
     elapsed, processor = time.monotonic() - started, time.process_time() - worked
-    return ShardSummary(shard.number, len(results), len(errors), seconds, elapsed, processor)
+    return ShardSummary(
+        shard.number, len(results), len(errors), seconds, elapsed, processor, worker=os.getpid()
+    )
 
 
 def transcribe_rows(

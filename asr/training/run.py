@@ -76,7 +76,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
-    ranks: int = 1  # processes that the run began with: they decide how many batches an update has
+    ranks: int = 1  # processes at the first checkpoint: they decide how many batches an update has
     epoch_loss: float = 0.0  # nats, summed over the epoch so far
     epoch_utterances: int = 0
     skipped_steps: int = 0  # gradients that were not finite

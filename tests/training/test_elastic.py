@@ -35,7 +35,9 @@ __all__ = ["warm_server"]  # for the processes of Life
 
 CPU = torch.device("cpu")
 BEGAN = 3  # processes
-TOLERANCE = 2e-3  # of a step's loss, relative; sums of gradients are rounded in another order
+TOLERANCE = (
+    1e-4  # of a step's loss, relative; sums of gradients are rounded in another order, which made 1e-7
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +188,12 @@ def test_ten_kills_with_three_two_and_three_processes(experiment, undisturbed, t
     folder, moments = tmp_path / "run", random.Random(1)
     sizes = [3, 2, 3, 2, 2, 3, 1, 3, 2, 3]
     for size in sizes:
-        kill_at_random(Life(experiment, folder, size), moments)
+        life = Life(experiment, folder, size)
+        wait_for(lambda: bool(list_checkpoints(folder)))  # before that a run begins anew, with other batches
+        kill_at_random(life, moments)
     Life(experiment, folder, 2).end()
     resumed = [record["step"] for record in records(folder) if record.get("event") == "resumed"]
-    assert len(resumed) >= 8, "a kill before the first checkpoint begins anew"
+    assert len(resumed) == len(sizes)
     assert 0 < compare_curves(folder, undisturbed) < TOLERANCE
     assert (folder / "model.safetensors").exists()
 

@@ -6,7 +6,7 @@
 
 The recordings of the model in ``samples/`` are taken again and again, transcribed by one recogniser with all
 its threads, by the shards of a batch system (``--shard 1/1``), and on a local Ray cluster with so many
-workers. ``clock`` is from the first shard that ends to the last one, so that the start of a cluster does not
+workers. ``clock`` is from the first shards that end to the last one, so that the start of a cluster does not
 count, ``processor`` what the cores did for it; the ratios are shares of the first way's speed. On a machine
 that others use, the ratio by processor time tells more.
 """
@@ -29,7 +29,7 @@ from asr.bulk.batch_system import transcribe_part
 from asr.bulk.manifests import Shard, plan_shards
 from asr.bulk.on_ray import RayConfig, transcribe_on_ray
 from asr.bulk.output import Output
-from asr.bulk.work import Job
+from asr.bulk.work import Job, ShardSummary
 from asr.core.cores import count_cores
 from asr.longform.transcripts import transcribe_recordings
 from asr.recognition.recognizer import open_recognizer
@@ -68,13 +68,18 @@ def measure_transcribe(model: str, samples: list[str], threads: int) -> Speed:
 
 
 def measure_shards(summaries: Any) -> Speed:
-    """Shards as they end; the first is left out, which the start of workers is part of."""
-    next(summaries)
-    started = time.monotonic()
-    rest = list(summaries)
-    return Speed(
-        sum(part.seconds for part in rest), time.monotonic() - started, sum(part.processor for part in rest)
-    )
+    """Shards as they end; the first of each worker is left out, in which it compiles and takes memory."""
+    workers: set[int] = set()
+    rest: list[ShardSummary] = []
+    started = last = 0.0
+    for part in summaries:
+        last = time.monotonic()
+        if part.worker in workers:
+            rest.append(part)
+        elif not rest:
+            started = last  # all that ends from here on counts
+        workers.add(part.worker)
+    return Speed(sum(part.seconds for part in rest), last - started, sum(part.processor for part in rest))
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -111,8 +116,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="english")
-    parser.add_argument("--copies", type=int, default=40, help="of each sample")
-    parser.add_argument("--shard-size", type=int, default=8)
+    parser.add_argument("--copies", type=int, default=60, help="of each sample")
+    parser.add_argument("--shard-size", type=int, default=10)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
