@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -264,6 +265,11 @@ def list_children(parent: int) -> list[int]:
     return found
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def new_hosts(experiment: Experiment, folder: Path, nodes: str, silence: float = 20.0) -> Iterator[Hosts]:
     hosts = Hosts(experiment, folder, nodes, silence)
@@ -288,7 +294,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /
 def test_hosts_of_torchrun_die_and_come_back(experiment, undisturbed, tmp_path):
     """Three hosts; a process of one dies, then a whole host, which comes back; the run ends by itself."""
     with new_hosts(experiment, tmp_path, "2:3") as hosts:
-        first, *others = [hosts.start() for _ in range(3)]
+        first = hosts.start()
+        wait_long(lambda: is_listening(hosts.port))  # it is the one at which the others meet
+        others = [hosts.start() for _ in range(2)]
         wait_long(lambda: hosts.steps() >= 3)
         (victim,) = list_children(others[1].pid)
         os.kill(victim, signal.SIGKILL)
