@@ -18,6 +18,9 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device("cpu")
     with join_process_group(device, float(silence)) as ranks:
+        if ranks.is_first:
+            with Path(folder).with_name("worlds.txt").open("a") as file:
+                file.write(f"{ranks.size}\n")
         try:
             train(from_table(Experiment, read_toml(recipe)), Path(folder), device, print, ranks=ranks)
         except TrainingStopped as stopped:
