@@ -214,6 +214,7 @@ class Hosts:
         """Start a host with an ``address``, behind the words of ``prefix``; ``first`` is the first one's."""
         worker = Path(__file__).with_name("elastic_worker.py")
         settings = "join_timeout=300,last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=5"
+        settings += f",is_host={int(not self.agents)}"  # the first one is that at which the others meet
         command = [
             *prefix, sys.executable, "-m", "torch.distributed.run", f"--nnodes={self.nodes}",
             "--nproc-per-node=1", "--max-restarts=100", "--rdzv-backend=c10d", "--rdzv-id=run",
@@ -307,7 +308,7 @@ def test_hosts_of_torchrun_die_and_come_back(experiment, undisturbed, tmp_path):
             wait_long(lambda: hosts.lines() > before + 2)
 
         first = hosts.start()
-        wait_long(lambda: is_listening(hosts.port))  # it is the one at which the others meet
+        wait_long(lambda: is_listening(hosts.port))
         others = [hosts.start() for _ in range(2)]
         wait_for_world(3)
         groups = len(hosts.worlds())
