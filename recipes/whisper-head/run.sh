@@ -26,6 +26,6 @@ asr tune "$data/dev-tune.jsonl" --model exp/whisper-head-words
 measured() { # MODEL SYSTEM [OPTION...]
     asr evaluate "$data/dev-report.jsonl" --model "$1" --threads 1 "${@:3}" --json > "$results/$2.dev-report.json"
 }
-measured exp/whisper-head head-phones --lm none --beam-size 1
+measured exp/whisper-head-words head-phones --lm none --beam-size 1
 measured exp/whisper-head-words head
 python tools/results.py
