@@ -24,6 +24,7 @@ from asr.core.files import replace_file
 from asr.model.folder import load_acoustic_model, save_weights
 from asr.pretrained import CONFIG_FILE, SHIPPED
 from asr.recognition.folder import LANGUAGE_MODEL_FILE
+from asr.recognition.model_files import write_checksums
 from asr.text.lexicon import read_lexicon
 from asr.text.tokenizer import (
     LEXICON_FILE,
@@ -76,6 +77,7 @@ def main() -> None:
         export_folder(folder, options.int8)
     if options.lm is not None:
         shutil.copy(options.lm, folder / LANGUAGE_MODEL_FILE)
+    write_checksums(folder)
     print(folder)
 
 

@@ -35,12 +35,11 @@ def to_wav(samples: np.ndarray, rate: int | None) -> bytes:
         )
     if samples.dtype.kind not in "if":
         raise AudioError(f"audio samples: they cannot be of type {samples.dtype}; use float32 or int16")
-    samples = scale_samples(samples)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    content = np.ascontiguousarray(samples, "<f4").tobytes()
+    channels = 1 if samples.ndim == 1 else samples.shape[1]  # mixed like those of any file
+    content = np.ascontiguousarray(scale_samples(samples), "<f4").tobytes()
     if len(content) >= 1 << 32:
         raise AudioError("audio samples: too many for one array; write them to a file")
-    layout = struct.pack("<IHHIIHH", 16, IEEE_FLOAT, 1, rate, 4 * rate, 4, 32)
+    size = 4 * channels
+    layout = struct.pack("<IHHIIHH", 16, IEEE_FLOAT, channels, rate, size * rate, size, 32)
     head = b"WAVEfmt " + layout + struct.pack("<4sI", b"data", len(content))
     return struct.pack("<4sI", b"RIFF", min(len(head) + len(content), (1 << 32) - 1)) + head + content

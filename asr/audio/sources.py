@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, cast
 
+from asr.core.files import quote_path
 from asr.errors import UserError
 
 Source = str | Path | bytes | IO[bytes]  # a path, the bytes of a whole file, or an open file
@@ -50,13 +51,23 @@ def is_recording(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
+def find_name(source: Source) -> str | None:
+    """Find the path of a source, or the name that an open file tells; ``None`` where there is none.
+
+    Files that the system names have numbers for names.
+    """
+    if isinstance(source, str | Path):
+        return str(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else None
+
+
 def name_source(source: Source) -> str:
     """What messages call the source, on one line."""
-    if isinstance(source, bytes):
-        return "audio bytes"
-    if not isinstance(source, str | Path):
-        return "audio stream"
-    return str(source) if str(source).isprintable() else repr(str(source))
+    name = find_name(source)
+    if name is None:
+        return "audio bytes" if isinstance(source, bytes) else "audio stream"
+    return quote_path(name)
 
 
 def open_source(source: Source) -> AbstractContextManager[IO[bytes]]:

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.cli._options import open_with_options
+from asr.cli._options import Opening
 from asr.core.places import is_url
 from asr.errors import UserError
 from asr.pretrained import find_model_folder
@@ -78,12 +77,8 @@ class BulkRequest:
     worker_cpus: float
     worker_gpus: float
     output_format: str | None
-    model: str
-    device: str
-    compute_type: str
-    threads: int | None
+    opening: Opening
     longform: LongformConfig
-    search: dict[str, Any]
 
 
 def transcribe_manifest(request: BulkRequest) -> int:
@@ -105,10 +100,7 @@ def transcribe_manifest(request: BulkRequest) -> int:
     tally = BulkTally(len(left), sum(shard.seconds for shard in left))
     summaries: Iterable[ShardSummary] = ()
     if left and part is not None:
-        new_recognizer = partial(
-            open_with_options, job.model, job.device, job.compute_type, request.threads, request.search
-        )
-        summaries = transcribe_part(left, job, new_recognizer)
+        summaries = transcribe_part(left, job, request.opening.open)
     elif left:
         config = RayConfig(address, request.workers, request.worker_cpus, request.worker_gpus)
         summaries = transcribe_on_ray(left, job, config)
@@ -144,13 +136,13 @@ def make_job(request: BulkRequest) -> Job:
     output_format = request.output_format or "jsonl"
     if output_format not in ("jsonl", "parquet"):
         raise UserError(f"-f {output_format}: a manifest is transcribed to jsonl or parquet")
-    given = request.search
-    model = find_model_folder(request.model)
+    given = request.opening.search
+    model = find_model_folder(request.opening.model)
     return Job(
-        model=str(model.resolve()) if Path(request.model).is_dir() else request.model,
+        model=str(model.resolve()) if Path(request.opening.model).is_dir() else request.opening.model,
         output=Output(make_absolute(request.out), output_format),  # type: ignore[arg-type]
-        device=request.device,
-        compute_type=request.compute_type,
+        device=request.opening.device,
+        compute_type=request.opening.compute_type,
         lm=given["lm"] if given["lm"] in (None, "none") else make_absolute(given["lm"]),
         hotwords=make_absolute(given["hotwords"]) if given["hotwords"].startswith("@") else given["hotwords"],
         search={key: given[key] for key in SETTINGS if given[key] is not None},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +119,36 @@ def search_options(command: Command) -> Command:
     for option in reversed(SEARCH_OPTIONS):
         command = option(command)
     return command
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a command line says of the recogniser that is to be opened; ``search`` has ``SEARCH_OPTIONS``."""
+
+    model: str
+    device: str
+    compute_type: str
+    threads: int | None
+    search: dict[str, Any]
+
+    def open(self) -> Recognizer:
+        """Open it as ``open_with_options`` does."""
+        return open_with_options(self.model, self.device, self.compute_type, self.threads, self.search)
+
+
+def recognizer_options(command: Command) -> Command:
+    """Add the options of a recogniser to a command, which takes them as one ``Opening`` named ``opening``."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        own = {key: options.pop(key) for key in ("model", "device", "compute_type", "threads")}
+        search = {key: options.pop(key) for key in (*SETTINGS, "lm", "hotwords")}
+        return command(*arguments, opening=Opening(**own, search=search), **options)
+
+    added = search_options(run)
+    for option in (threads_option, compute_type_option, device_option, model_option):
+        added = option(added)
+    return cast(Command, added)
 
 
 def open_with_options(

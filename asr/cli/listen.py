@@ -14,14 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from asr.cli._options import (
-    compute_type_option,
-    device_option,
-    model_option,
-    open_with_options,
-    search_options,
-    threads_option,
-)
+from asr.cli._options import Opening, recognizer_options
 from asr.errors import UserError
 from asr.longform.live import Endpoint, Event, Final, LiveStream, Partial
 from asr.transcript.formats import Layout, format_srt, format_vtt
@@ -45,7 +38,7 @@ class ListenError(UserError):
 
 @click.command()
 @click.argument("source", default=MICROPHONE, type=click.Choice([MICROPHONE, STDIN]))
-@model_option
+@recognizer_options
 @click.option(
     "-f", "--output-format", default="txt", type=click.Choice(["txt", "jsonl", "srt", "vtt"]),
     help="What is written while somebody speaks; jsonl has partial results, too.",
@@ -67,23 +60,15 @@ class ListenError(UserError):
     metavar="S",
     help="A pause that ends a segment.",
 )
-@device_option
-@compute_type_option
-@threads_option
-@search_options
 def listen(
+    opening: Opening,
     source: str,
-    model: str,
     output_format: str,
     out: Path | None,
     rate: int | None,
     input_name: str | None,
     list_inputs: bool,
     pause: float,
-    device: str,
-    compute_type: str,
-    threads: int | None,
-    **search: Any,
 ) -> None:
     """Write down what is being said until Ctrl-C: from the microphone, or SOURCE -, a pipe of samples.
 
@@ -92,7 +77,7 @@ def listen(
     if list_inputs:
         click.echo(str(import_sounddevice().query_devices()))
         return
-    recognizer = open_with_options(model, device, compute_type, threads, search)
+    recognizer = opening.open()
     with open_output(out) as file:
         writer = EventWriter(output_format, file, recognizer.name)
         partial_seconds = {} if writer.wants_partials else {"partial_seconds": NEVER}

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from asr.cli._options import (
-    compute_type_option,
-    device_option,
-    model_option,
-    open_with_options,
-    search_options,
-    threads_option,
-)
+from asr.cli._options import Opening, recognizer_options
 from asr.core.files import read_text
 from asr.errors import UserError
 from asr.pretrained import list_shipped_models
@@ -23,6 +15,7 @@ MISSING = "this needs libraries that are not installed: pip install 'asr[serve]'
 ENGLISH = "en"
 SHORTEST_KEY = 8
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+OPEN = "asr: whoever reaches {host} can use this server: --api-key-file asks for a key{wyoming}"
 
 
 class ServeError(UserError):
@@ -30,7 +23,7 @@ class ServeError(UserError):
 
 
 @click.command()
-@model_option
+@recognizer_options
 @click.option("--host", default="127.0.0.1", help="Address to listen at; 0.0.0.0 for other machines, too.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Of HTTP and WebSocket; 0: any.")
 @click.option(
@@ -60,12 +53,8 @@ class ServeError(UserError):
 @click.option(
     "--streams", default=10, type=click.IntRange(0), metavar="N", help="Live streams at the same time."
 )
-@device_option
-@compute_type_option
-@threads_option
-@search_options
 def serve(
-    model: str,
+    opening: Opening,
     host: str,
     port: int,
     wyoming_port: int,
@@ -77,10 +66,6 @@ def serve(
     jobs: int,
     queue: int,
     streams: int,
-    device: str,
-    compute_type: str,
-    threads: int | None,
-    **search: Any,
 ) -> None:
     """Serve transcripts until Ctrl-C: over HTTP as OpenAI's clients ask for them, live as vosk's clients do.
 
@@ -96,11 +81,14 @@ def serve(
             f"--wyoming-port: Wyoming knows no keys, so that everybody who reaches {host} could use it; "
             f"leave --api-key-file or --wyoming-port out, or listen at {LOOPBACK[0]}"
         )
+    if api_key_file is None and host not in LOOPBACK:
+        wyoming = ", but Wyoming knows none: leave --wyoming-port out" if wyoming_port >= 0 else ""
+        click.echo(OPEN.format(host=host, wyoming=wyoming), err=True)
     settings = ServerSettings(
         host=host,
         port=port,
         wyoming_port=wyoming_port,
-        language=choose_language(model) if language is None else language.lower(),
+        language=choose_language(opening.model) if language is None else language.lower(),
         api_key="" if api_key_file is None else read_key(api_key_file),
         allowed_origins=allowed_origins,
         upload_mib=max_upload,
@@ -109,8 +97,7 @@ def serve(
         queue=queue,
         streams=streams,
     )
-    recognizer = open_with_options(model, device, compute_type, threads, search)
-    run_server(recognizer, settings, lambda address: click.echo(f"asr serves at {address}", err=True))
+    run_server(opening.open(), settings, lambda address: click.echo(f"asr serves at {address}", err=True))
 
 
 def choose_language(model: str) -> str:

@@ -15,21 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
 from asr.audio.reading import make_wav_header
 from asr.audio.sources import AudioError, is_recording
 from asr.cli._bulk import BulkRequest, bulk_options, transcribe_manifest
-from asr.cli._options import (
-    compute_type_option,
-    device_option,
-    model_option,
-    open_with_options,
-    search_options,
-    threads_option,
-)
+from asr.cli._options import Opening, recognizer_options
 from asr.cli._progress import new_audio_bar
 from asr.core.files import quote_path, write_text
 from asr.errors import UserError
@@ -58,7 +51,7 @@ class Recording:
 
 @click.command()
 @click.argument("audio", nargs=-1, required=True, type=click.Path())
-@model_option
+@recognizer_options
 @click.option(
     "-o", "--out", metavar="DIR|FILE", type=click.Path(),
     help="Write a file per recording there, instead of to stdout; of one recording, write this file, whose "
@@ -77,8 +70,6 @@ class Recording:
 @click.option("--word-timestamps", is_flag=True, help="In srt, vtt and tsv: one entry per word.")
 @click.option("--max-line-width", default=42, type=click.IntRange(1), help="Characters in a subtitle's line.")
 @click.option("--max-line-count", default=2, type=click.IntRange(1), help="Lines in a subtitle.")
-@device_option
-@compute_type_option
 @click.option(
     "--vad/--no-vad",
     default=LongformConfig.vad,
@@ -97,16 +88,14 @@ class Recording:
     type=click.IntRange(1),
     help="Segments that the network gets at once.",
 )
-@threads_option
 @click.option(
     "--rate", type=click.IntRange(1000, 1_000_000),
     help="Hertz of bare samples on stdin: 16-bit, little-endian, one channel.",
 )  # fmt: skip
 @bulk_options
-@search_options
 def transcribe(
+    opening: Opening,
     audio: tuple[str, ...],
-    model: str,
     out: str | None,
     output_format: str | None,
     n_best: int | None,
@@ -114,13 +103,10 @@ def transcribe(
     word_timestamps: bool,
     max_line_width: int,
     max_line_count: int,
-    device: str,
-    compute_type: str,
     vad: bool,
     channels: Literal["mix", "left", "right", "each"],
     strict: bool,
     batch_size: int,
-    threads: int | None,
     rate: int | None,
     part: str | None,
     on: str | None,
@@ -128,7 +114,6 @@ def transcribe(
     workers: int,
     worker_cpus: float,
     worker_gpus: float,
-    **search: Any,
 ) -> None:
     """Turn AUDIO into text: files, folders (and all below them), patterns like 'talks/*.mp3', - for stdin.
 
@@ -151,7 +136,7 @@ def transcribe(
         longform = LongformConfig(vad, batch_size, channels, strict)
         request = BulkRequest(
             audio[0], out, part, on, shard_size, workers, worker_cpus, worker_gpus, output_format,
-            model, device, compute_type, threads, longform, search,
+            opening, longform,
         )  # fmt: skip
         sys.exit(transcribe_manifest(request))
     if output_format == "parquet":
@@ -186,7 +171,7 @@ def transcribe(
     is_live = False
     try:
         if recordings:
-            recognizer = open_for_transcription(model, device, compute_type, threads, search)
+            recognizer = open_for_transcription(opening)
             if n_best is not None:
                 tally.failed += print_alternatives(recognizer, recordings, n_best, rate, several)
                 recordings = []
@@ -320,14 +305,12 @@ def make_distinct_names(recordings: Sequence[Recording]) -> dict[str, Path]:
 # --- transcribing ---------------------------------------------------------------------------------
 
 
-def open_for_transcription(
-    model: str, device: str, compute_type: str, threads: int | None, search: dict[str, Any]
-) -> Recognizer:
+def open_for_transcription(opening: Opening) -> Recognizer:
     """Open a recogniser for the whole run of the program."""
     # At its end Python would search all objects for garbage, which with torch takes half a second. Only
     # here: training must release what its processes share before they end.
     atexit.register(gc.freeze)
-    recognizer = open_with_options(model, device, compute_type, threads, search)
+    recognizer = opening.open()
     if recognizer.unit == "phones":
         click.echo("greedy search finds phones, not words: --beam-size 2 or more finds words", err=True)
     return recognizer

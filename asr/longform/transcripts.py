@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
 from asr.audio.reading import AudioError, Source, count_channels, refuse, stream_audio
+from asr.audio.sources import find_name, name_source
 from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
@@ -299,9 +299,9 @@ def make_segments(speech: SpeechSegment, hypothesis: Hypothesis, rate: int) -> l
     return [Segment(begin, end, hypothesis.text, moved)]
 
 
-def name_source(source: Source) -> str:
-    """Return what a transcript calls its recording: the path, or ``-`` for bytes and files without one."""
-    return str(source) if isinstance(source, str | Path) else "-"
+def name_recording(source: Source) -> str:
+    """Return what a transcript calls its recording: its name, or ``-`` for bytes and files without one."""
+    return find_name(source) or "-"
 
 
 # --- chunks and batches -----------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def read_chunks(
 
 def read_recording(take: Take, rate: int, frame: int, vad: bool) -> Iterator[Chunk | RecordingEnd]:
     """Read a recording and yield its chunks, then its end."""
-    name = name_source(take.source)
+    name = name_recording(take.source)
     faults: list[str] = []
     notes: list[str] = []
     report = refuse if take.is_strict else faults.append

@@ -18,7 +18,7 @@ from asr.longform.live import LiveConfig, LiveStream, SearchStream
 from asr.longform.transcripts import (
     LongformConfig,
     compute_whole_log_probs,
-    name_source,
+    name_recording,
     transcribe_recordings,
 )
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
@@ -113,8 +113,8 @@ class Recognizer:
         """Transcribe a recording of any length; with ``vad``, only the parts with speech in them.
 
         An array of samples, ``(samples,)`` or ``(samples, channels)``, goes with its ``rate`` in hertz;
-        floats have full scale 1, integers that of their type. Raises ``AudioError`` when the recording cannot
-        be read.
+        floats have full scale 1, integers that of their type, and channels are mixed like those of a file.
+        Raises ``AudioError`` when the recording cannot be read.
         """
         if isinstance(source, np.ndarray):
             source = to_wav(source, rate)
@@ -219,7 +219,7 @@ class Recognizer:
         duration = samples / self.sample_rate
         words = align_text(log_probs, spoken, tokenizer, self.frame_seconds, duration)
         return AlignedText(
-            name_source(source),
+            name_recording(source),
             duration,
             join_spoken_words(words, [(one.text, len(one.spoken)) for one in placed]),
             tokenizer.unit,

@@ -55,7 +55,8 @@ class ChunkDispatcher:
 
     def lend(self, is_urgent: bool = False) -> BatchedNetwork:
         """Return a network of which the chunks go through this queue, before others if they are urgent."""
-        return BatchedNetwork(self._network, self, is_urgent)
+        network = self._network
+        return BatchedNetwork(self, is_urgent, network.sample_rate, network.frame_samples, network.settings)
 
     def submit(self, chunks: Sequence[np.ndarray], is_urgent: bool) -> list[Future[np.ndarray]]:
         """Put chunks in the queue; raises ``RuntimeError`` after ``close``."""
@@ -129,31 +130,14 @@ def pick_batch(queue: Sequence[WaitingChunk], rate: int) -> list[WaitingChunk]:
 
 @dataclass(frozen=True, eq=False)
 class BatchedNetwork:
-    """A ``Network`` that sends its chunks through a dispatcher."""
+    """A ``Network`` that sends its chunks through a dispatcher; a request is searched in its own thread."""
 
-    network: Network
     dispatcher: ChunkDispatcher
     is_urgent: bool
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.network.sample_rate
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples from one row of log-probs to the next."""
-        return self.network.frame_samples
-
-    @property
-    def threads(self) -> int:
-        """One: each request is searched in the thread that serves it."""
-        return 1
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Those of the network."""
-        return self.network.settings
+    sample_rate: int  # hertz
+    frame_samples: int  # from one row of log-probs to the next
+    settings: dict[str, object]
+    threads: int = 1
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""

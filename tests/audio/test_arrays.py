@@ -30,6 +30,11 @@ def test_an_array_is_the_sound_that_it_holds(samples, expected, tolerance):
     np.testing.assert_allclose(read_audio(to_wav(samples, 8000), 8000), expected, atol=tolerance)
 
 
+def test_channels_that_cancel_each_other_are_heard_as_in_a_file():
+    both = np.stack([NOISE, -NOISE], axis=1)
+    np.testing.assert_allclose(read_audio(to_wav(both, 8000), 8000), NOISE, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "said"),
     [

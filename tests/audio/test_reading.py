@@ -636,6 +636,20 @@ def test_a_source_that_is_no_file(function, source, says):
     check_message(raised.value, source, says)
 
 
+def test_an_open_file_is_named_as_it_names_itself(tmp_path):
+    path = tmp_path / "a\nb.wav"
+    path.write_bytes(b"no sound")
+    with path.open("rb") as file, pytest.raises(AudioError) as raised:
+        read_audio(file)
+    check_message(raised.value, path, "format")
+    nameless = io.BytesIO(b"no sound")
+    with pytest.raises(AudioError, match=r"^audio stream: "):
+        read_audio(nameless)
+    nameless.name = "upload.wav"
+    with pytest.raises(AudioError, match=r"^upload\.wav: "):
+        read_audio(nameless)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
     with pytest.raises(AudioError, match=r"pipe\.wav: is a directory or a device"):

@@ -16,6 +16,7 @@ from asr.errors import UserError
 from asr.model.engine import unwrap_model
 from asr.model.folder import load_acoustic_model, read_model_config, save_weights
 from asr.pretrained import DEFAULT_MODEL, SHIPPED, find_model_folder, list_shipped_models
+from asr.recognition.model_files import CHECKSUMS_FILE, HASHED, compute_checksum, write_checksums
 from asr.recognition.recognizer import open_recognizer
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -31,6 +32,15 @@ SAID = {
     },
 }
 LARGEST = {"digits": 5e6, "english": 45e6}  # bytes
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_checksums_are_those_of_the_files(name):
+    """After a change: ``asr.recognition.model_files.write_checksums(folder)``."""
+    lines = (SHIPPED / name / CHECKSUMS_FILE).read_text().splitlines()
+    listed = {file: checksum for checksum, _, file in (line.partition("  ") for line in lines)}
+    there = {file for file in HASHED if (SHIPPED / name / file).exists()}
+    assert listed == {file: compute_checksum(SHIPPED / name / file) for file in there}
 
 
 def test_every_shipped_model_is_tested_here():
@@ -96,6 +106,7 @@ def test_weights_stored_in_fewer_bits_are_nearly_the_same(dtype, tmp_path):
     for path in (SHIPPED / "digits").iterdir():
         shutil.copy(path, tmp_path)
     save_weights(model, tmp_path, dtype)
+    write_checksums(tmp_path)
     again = load_acoustic_model(tmp_path)
     size = (tmp_path / "model.safetensors").stat().st_size
     parameters = sum(value.numel() for value in model.modules.state_dict().values())

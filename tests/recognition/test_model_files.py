@@ -24,7 +24,8 @@ def folder(tmp_path) -> Path:
     """A copy of the smallest model, opened with torch."""
     copy = tmp_path / "model"
     shutil.copytree(SHIPPED / "digits", copy)
-    (copy / "model.onnx").unlink(missing_ok=True)
+    for name in ("model.onnx", "SHA256SUMS"):
+        (copy / name).unlink()
     return copy
 
 

@@ -9,12 +9,32 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from asr.cli.serve import serve
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 OPTIONS = {name for parameter in serve.params for name in parameter.opts}
+
+
+def start_nothing(monkeypatch, *options: str) -> str:
+    """What ``asr serve`` says before it would open a model."""
+    monkeypatch.setattr("asr.cli._options.Opening.open", lambda self: None)
+    monkeypatch.setattr("asr.server.running.run_server", lambda *arguments: None)
+    result = CliRunner().invoke(serve, list(options))
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+def test_a_public_address_without_a_key_is_told(monkeypatch, tmp_path):
+    assert start_nothing(monkeypatch) == start_nothing(monkeypatch, "--host", "localhost") == ""
+    assert start_nothing(monkeypatch, "--wyoming-port", "0") == ""
+    said = start_nothing(monkeypatch, "--host", "0.0.0.0")
+    assert "whoever reaches 0.0.0.0" in said and "--api-key-file" in said and "Wyoming" not in said
+    assert "Wyoming" in start_nothing(monkeypatch, "--host", "0.0.0.0", "--wyoming-port", "0")
+    (tmp_path / "key").write_text("a-long-enough-key")
+    assert start_nothing(monkeypatch, "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "key")) == ""
 
 
 def list_options(text: str) -> set[str]:

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,15 @@ def join_recordings(utterances: Sequence[Utterance], pause: float) -> tuple[np.n
 
 
 @contextlib.contextmanager
-def run_server(options: argparse.Namespace, *more: str) -> Iterator[tuple[str, int]]:
-    """Run `asr serve` for the block; hand out its address and its process."""
+def run_server(
+    options: argparse.Namespace, *more: str, report_log: Callable[[str], object] = lambda log: None
+) -> Iterator[tuple[str, int]]:
+    """Run `asr serve` for the block; hand out its address and its process.
+
+    ``report_log`` is told at the end what it has written to stderr.
+    """
     command = [sys.executable, "-m", "asr", "serve", "--model", options.model, "--port", "0", *more]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", newline="") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
             address = None
@@ -108,6 +113,8 @@ def run_server(options: argparse.Namespace, *more: str) -> Iterator[tuple[str, i
         finally:
             process.terminate()
             process.wait()
+            log.seek(0)
+            report_log(log.read())
 
 
 def read_counter(address: str, name: str) -> float:

@@ -11,7 +11,8 @@ Throughput is seconds of audio by the clock from the first request to the last a
 the moment at which a request should have been sent.
 
 `--hostile` sends damaged, huge, slow, half-closed and wrong requests and media, and asks after each
-hundred whether the server still answers within a second; memory is compared before and after.
+hundred whether the server still answers within a second; memory is measured before and after each fifth, and
+the log is read for lines that are no JSON or not escaped.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r
 CHECK_EVERY = 100  # hostile requests
 PATIENCE_SECONDS = 3.0
 AT_ONCE = 16
+PARTS = 5  # of an attack, after each of which memory is measured
 
 
 def write_recordings(utterances: Sequence[Utterance], folder: Path) -> list[Path]:
@@ -196,9 +198,9 @@ async def send_bytes(port: int, content: bytes, pause: float, is_left: bool) -> 
         pass
 
 
-async def attack(address: str, count: int) -> tuple[float, int]:
+async def attack(address: str, count: int, seed: int = 1) -> tuple[float, int]:
     """Send hostile requests; return the longest answer of `/healthz` and how many of them failed."""
-    port, draw = int(address.rpartition(":")[2]), random.Random(1)
+    port, draw = int(address.rpartition(":")[2]), random.Random(seed)
     slowest, failures = 0.0, 0
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -220,21 +222,41 @@ async def attack(address: str, count: int) -> tuple[float, int]:
 
 
 def measure_attack(options: argparse.Namespace) -> dict[str, Any]:
-    """Attack a server; report whether it still answers, and its memory."""
-    with run_server(options) as (address, _):
-        asyncio.run(attack(address, CHECK_EVERY))  # libraries are loaded
-        before = read_counter(address, "process_resident_memory_bytes")
-        slowest, failures = asyncio.run(attack(address, options.hostile))
-        time.sleep(2 * PATIENCE_SECONDS)
-        after = read_counter(address, "process_resident_memory_bytes")
-        return {
-            "requests": options.hostile,
-            "unanswered_checks": failures,
-            "slowest_check": round(slowest, 3),
-            "megabytes_before": round(before / 1e6, 1),
-            "megabytes_after": round(after / 1e6, 1),
-            "killed_decoders": read_counter(address, "asr_decoders_killed_total"),
-        }
+    """Attack a server; report whether it still answers, its memory after each fifth, and its log."""
+    logs: list[str] = []
+    slowest, failures, sizes = 0.0, 0, []
+    with run_server(options, report_log=logs.append) as (address, _):
+        asyncio.run(attack(address, CHECK_EVERY, 0))  # libraries are loaded
+        sizes.append(read_counter(address, "process_resident_memory_bytes"))
+        for part in range(1, PARTS + 1):
+            slow, failed = asyncio.run(attack(address, options.hostile // PARTS, part))
+            slowest, failures = max(slowest, slow), failures + failed
+            time.sleep(2 * PATIENCE_SECONDS)
+            sizes.append(read_counter(address, "process_resident_memory_bytes"))
+        killed = read_counter(address, "asr_decoders_killed_total")
+    return {
+        "requests": options.hostile,
+        "unanswered_checks": failures,
+        "slowest_check": round(slowest, 3),
+        "megabytes": [round(size / 1e6, 1) for size in sizes],
+        "killed_decoders": killed,
+        "log_lines": logs[0].count("\n"),
+        "unescaped_log_lines": count_unescaped(logs[0]),
+    }
+
+
+def count_unescaped(log: str) -> int:
+    """Count the lines of a log that are no JSON object, or hold what a terminal would obey."""
+    lines = [line for line in log.split("\n")[:-1] if not line.startswith("asr serves at ")]
+    return sum(not (line.isascii() and line.isprintable() and is_object(line)) for line in lines)
+
+
+def is_object(line: str) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def main() -> None:
