@@ -3,10 +3,10 @@
     python tools/g2p.py ../shared/text/cmudict.dict
 
 One word in twenty, drawn with a seed, is held out with all its pronunciations; the model learns from the
-rest. A word is wrong when its best pronunciation is none of the dictionary's; phone errors are counted
-against the nearest of these. For comparison: the joint-sequence model of Bisani & Ney 2008, whose
-implementation is Sequitur, gets 24.5 % of words and 5.9 % of phones wrong on an older CMUdict with another
-split.
+rest. With --attention DIR, so does a network, which is kept there. A word is wrong when its best
+pronunciation is none of the dictionary's; phone errors are counted against the nearest of these. For
+comparison: the joint-sequence model of Bisani & Ney 2008, whose implementation is Sequitur, gets 24.5 % of
+words and 5.9 % of phones wrong on an older CMUdict with another split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from asr.g2p.model import BY_RULE, G2PError, Pronouncer
+from asr.g2p.model import BY_RULE, G2P, G2PError, Pronouncer
 from asr.scoring.counts import count_pair
 from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 
@@ -28,7 +28,13 @@ from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 @click.option("--share", default=0.05, type=click.FloatRange(0, 1, min_open=True), help="Held out.")
 @click.option("--seed", default=0, help="Of the draw.")
 @click.option("--variants", default=4, type=click.IntRange(1), help="For the last column.")
-def main(dictionary: Path, share: float, seed: int, variants: int) -> None:
+@click.option(
+    "--attention",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Also measure a network, trained in DIR.",
+)
+def main(dictionary: Path, share: float, seed: int, variants: int, attention: Path | None) -> None:
     """Print word and phone error rates on held-out words of DICTIONARY."""
     known, unseen = split_dictionary(read_dictionary(dictionary), share, seed)
     pronouncer = Pronouncer(known, variants)
@@ -54,6 +60,22 @@ def main(dictionary: Path, share: float, seed: int, variants: int) -> None:
     print_row("with an English ending, by model", unseen, sorted(by_rule), by_model)
     print_row("with an English ending, by rules", unseen, sorted(by_rule), by_both)
     print_row("the others, by the model", unseen, rest, by_model)
+    if attention is not None:
+        print_network_rows(known, unseen, attention, g2p, variants)
+
+
+def print_network_rows(known: Lexicon, unseen: Lexicon, folder: Path, g2p: G2P, variants: int) -> None:
+    """Print the rows of a network with attention: alone, with the n-gram model, and with the rules, too."""
+    from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
+    from asr.training.spelling import train_speller
+
+    network = NetworkPronouncer(train_speller(known, folder))
+    joined = JoinedPronouncers(g2p, network)
+    pronouncer = Pronouncer(known, variants, joined)
+    words = list(unseen.words)
+    print_row("all, by attention", unseen, words, lambda word: network.pronounce(word, variants))
+    print_row("all, by both models", unseen, words, lambda word: joined.pronounce(word, variants))
+    print_row("all, by rules and both models", unseen, words, lambda word: pronouncer.pronounce(word)[0])
 
 
 def split_dictionary(dictionary: Lexicon, share: float, seed: int) -> tuple[Lexicon, Lexicon]:

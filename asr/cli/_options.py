@@ -104,6 +104,10 @@ SEARCH_OPTIONS = [
     click.option(
         "--word-bonus", type=float, help="Added to the score for every word.  [default: the model's]"
     ),
+    click.option(
+        "--ctc-weight", type=click.FloatRange(0, 1), metavar="X",
+        help="Of a model with an attention decoder: the share of CTC; 1: CTC alone.  [default: the model's]",
+    ),
     click.option("--hotwords", default="", metavar='"A, B C"',
         help="Words and phrases to expect; @FILE has one a line, perhaps with a tab and a weight."),
     click.option(
@@ -111,7 +115,7 @@ SEARCH_OPTIONS = [
         help="Added for each of their words.  [default: the model's]",
     ),
 ]  # fmt: skip
-SETTINGS = ("beam_size", "lm_weight", "word_bonus", "hotword_weight")
+SETTINGS = ("beam_size", "lm_weight", "word_bonus", "ctc_weight", "hotword_weight")
 
 
 def search_options(command: Command) -> Command:
@@ -189,6 +193,8 @@ def set_torch_threads(threads: int) -> None:
 def note_differences(recognizer: Recognizer, given: dict[str, Any]) -> Iterator[str]:
     """Note where the search differs from the options ``given``."""
     decoder = recognizer.decoder
+    if "ctc_weight" in given and not recognizer.spells and given["ctc_weight"] < 1:
+        yield "--ctc-weight does nothing: the model has no attention decoder"
     if decoder is None:
         for key in ("lm_weight", "word_bonus"):
             if key in given:

@@ -7,13 +7,20 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli._options import INSTALL_TORCH
 from asr.errors import UserError
 from asr.text.normalise import NORMALISERS, normalise_letters
+
+if TYPE_CHECKING:
+    from asr.g2p.model import PronouncingModel
+    from asr.text.lexicon import Lexicon
 
 SUSPECTS = re.compile(rb"\S*[0-9\x80-\xff]\S*")  # words of a text that may lose something
 
@@ -37,6 +44,16 @@ SUSPECTS = re.compile(rb"\S*[0-9\x80-\xff]\S*")  # words of a text that may lose
     help="Pronunciations of a word that the dictionary lacks, at most.",
 )  # fmt: skip
 @click.option(
+    "--g2p", type=click.Choice(["ngram", "attention", "both"]), default="ngram",
+    help="The model for words that the dictionary lacks: n-grams of letters with phones, learned within a "
+    "minute; a network with attention, kept in --g2p-model, which takes far longer and torch; or both.",
+)  # fmt: skip
+@click.option(
+    "--g2p-model", "g2p_folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    help="The network's folder. Where none is there, it is learned from the dictionary; stopped, the same "
+    "command goes on.",
+)  # fmt: skip
+@click.option(
     "--normaliser", type=click.Choice(list(NORMALISERS)), default="letters-v1",
     help="Applied to words and texts, but not to a language model's vocabulary.",
 )  # fmt: skip
@@ -46,6 +63,8 @@ def lexicon(
     dictionary: Path,
     out: Path | None,
     variants: int,
+    g2p: str,
+    g2p_folder: Path | None,
     normaliser: str,
 ) -> None:
     """Write a lexicon: the pronunciations of every WORD, and of every word in FILE.
@@ -63,7 +82,11 @@ def lexicon(
     from asr.scoring.counts import list_names
     from asr.text.lexicon import Lexicon, format_lexicon, read_dictionary, write_lexicon
 
-    pronouncer = Pronouncer(read_dictionary(dictionary), variants)
+    if g2p != "ngram" and g2p_folder is None:
+        raise click.UsageError(f"--g2p {g2p} needs --g2p-model, the folder of the network.")
+    known = read_dictionary(dictionary)
+    model = None if g2p_folder is None or g2p == "ngram" else open_network(known, g2p_folder, g2p == "both")
+    pronouncer = Pronouncer(known, variants, model)
     normalise = NORMALISERS[normaliser]
     every = set(" ".join(map(normalise, words)).split())
     unwritten = {word for word in words if is_unwritten(word, normalise(word))}
@@ -95,6 +118,23 @@ def lexicon(
     click.echo(f"{len(found):,} words: {summary}", err=True)
     if failed:
         click.echo(f"left out, because they cannot be pronounced: {list_names(failed)}", err=True)
+
+
+def open_network(dictionary: Lexicon, folder: Path, is_joined: bool) -> PronouncingModel:
+    """Open the network that pronounces, or train it; ``is_joined``, together with the n-gram model."""
+    if find_spec("torch") is None:
+        raise UserError(f"asr lexicon --g2p attention needs torch: {INSTALL_TORCH}")
+    import torch
+
+    from asr.core.cores import choose_threads
+    from asr.g2p.model import learn_g2p
+    from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
+    from asr.training.spelling import train_speller
+
+    torch.set_num_threads(choose_threads(None))
+    speller = train_speller(dictionary, folder, say=lambda line: click.echo(line, err=True))
+    network = NetworkPronouncer(speller)
+    return JoinedPronouncers(learn_g2p(dictionary), network) if is_joined else network
 
 
 def is_unwritten(word: str, normalised: str) -> bool:

@@ -79,6 +79,10 @@ def tune(
         model, device, lm="none", beam_size=1, threads=cores, engine="torch"
     )  # the task searches
     set_torch_threads(cores)
+    if recognizer.spells:
+        raise UserError(
+            f"{model}: the search of a model with an attention decoder is not tuned; set its keys by hand"
+        )
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -199,19 +200,31 @@ def keep_best(
 BY_DICTIONARY, BY_RULE, BY_MODEL = "from the dictionary", "by the rules of endings", "by the model"
 
 
+class PronouncingModel(Protocol):
+    """A model of spelling and sound; ``G2P`` is one."""
+
+    def pronounce(self, word: str, count: int = 1) -> Pronunciations:
+        """Return the most probable pronunciations, best first; there may be fewer than ``count``.
+
+        Raises ``G2PError`` for a word that cannot be pronounced.
+        """
+
+
 @dataclass(frozen=True)
 class Pronouncer:
     """Pronounces any word: by the dictionary, else by the rules of English endings, else by the model.
 
-    ``variants`` is how many pronunciations the model may give a word; from the others come all.
+    ``variants`` is how many pronunciations the model may give a word; from the others come all. ``model`` is
+    taken in the place of the n-gram model.
     """
 
     dictionary: Lexicon
     variants: int = 1
+    model: PronouncingModel | None = None
 
     @cached_property
     def g2p(self) -> G2P:
-        """The model, learned when the first word needs it."""
+        """The n-gram model, learned when the first word needs it."""
         return learn_g2p(self.dictionary)
 
     @cached_property
@@ -230,7 +243,7 @@ class Pronouncer:
         # The rules use the usual phones of English, which another dictionary need not have.
         if variants := tuple(said for said in variants if self.phones.issuperset(said)):
             return variants, BY_RULE
-        return self.g2p.pronounce(word, self.variants), BY_MODEL
+        return (self.model or self.g2p).pronounce(word, self.variants), BY_MODEL
 
 
 def add_pronounceable(lexicon: Lexicon, words: Iterable[str]) -> tuple[Lexicon, set[str]]:

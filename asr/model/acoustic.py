@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.core.config import option, section
+from asr.model.attention import DecoderConfig
 from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.model.features import FeatureConfig, Features
@@ -24,6 +25,7 @@ class ModelConfig:
     features: FeatureConfig = section(FeatureConfig)
     text: TextConfig = section(TextConfig)
     encoder: EncoderConfig = section(EncoderConfig)
+    decoder: DecoderConfig = section(DecoderConfig)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +86,28 @@ class AcousticModel:
     @torch.no_grad()
     def run_network(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Compute log-probs of features, ``(batch, frames, features)`` and ``(batch,)``, as ``log_probs``."""
+        _, log_probs, frames = self.run_encoder(features, frames)
+        return log_probs, frames
+
+    @torch.no_grad()
+    def run_encoder(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``run_network``, but first what a decoder looks at, ``(batch, frames, size)``."""
         training = self.ctc.training
         self.ctc.eval()
         try:
             with autocast(self.device, self.compute_type):
-                log_probs, frames = self.ctc(features, frames)
+                states, log_probs, frames = self.ctc.encode(features, frames)
         finally:
             self.ctc.train(training)
-        return log_probs, frames
+        return states.float(), log_probs, frames
 
 
 def new_acoustic_model(config: ModelConfig, vocabulary_size: int, name: str = "") -> AcousticModel:
     """Make a model with fresh weights, drawn from torch's random state."""
     features = config.features
     encoder = ENCODERS[config.encoder.kind](config.encoder, features.size, features.planes)
-    return AcousticModel(name, config, Features(features), CTCModel(encoder, vocabulary_size))
+    network = CTCModel(encoder, vocabulary_size, config.decoder)
+    return AcousticModel(name, config, Features(features), network)
 
 
 def move_to_device(model: AcousticModel, device: torch.device) -> AcousticModel:
@@ -115,4 +124,6 @@ def convert_precision(model: AcousticModel, compute_type: str) -> AcousticModel:
     """
     compute_type = choose_compute_type(compute_type, model.device)
     ctc = quantise(model.ctc) if compute_type == "int8" else model.ctc
+    if ctc is not model.ctc:
+        ctc.decoder = model.ctc.decoder  # too small to gain, and its steps need their weights as they are
     return replace(model, ctc=ctc, compute_type=compute_type)

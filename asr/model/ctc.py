@@ -1,4 +1,7 @@
-"""The CTC model: an encoder, a projection to tokens and the loss (Graves et al. 2006)."""
+"""The CTC model: an encoder, a projection to tokens and the loss (Graves et al. 2006).
+
+Beside the projection there may be a decoder with attention, which looks at the same states.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.model.attention import AttentionDecoder, DecoderConfig
 from asr.model.encoders import Encoder
 from asr.text.tokenizer import BLANK_TOKEN
 
@@ -15,15 +19,28 @@ from asr.text.tokenizer import BLANK_TOKEN
 class CTCModel(nn.Module):
     """An encoder and a linear projection: log-probs over the vocabulary for every frame."""
 
-    def __init__(self, encoder: Encoder, vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        vocabulary_size: int,
+        decoder: DecoderConfig = DecoderConfig(),  # noqa: B008 - a frozen value
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = nn.Linear(encoder.output_size, vocabulary_size)
+        self.decoder: AttentionDecoder | None = None
+        if decoder.kind == "attention":
+            self.decoder = AttentionDecoder(decoder, encoder.output_size, vocabulary_size)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features to float32 log-probs ``(batch, frames', vocabulary)`` and lengths."""
+        _, log_probs, lengths = self.encode(features, lengths)
+        return log_probs, lengths
+
+    def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``forward``, but first the encoder's states, ``(batch, frames', size)``."""
         states, lengths = self.encoder(features, lengths)
-        return F.log_softmax(self.projection(states).float(), dim=2), lengths
+        return states, F.log_softmax(self.projection(states).float(), dim=2), lengths
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -333,7 +333,7 @@ class RecurrentEncoder(Encoder):
         after = []
         for layer, norm, carried in zip(self.layers, self.norms, before, strict=True):
             inputs = self.drop_inputs(blocks.flatten(1, 2)).view(blocks.shape)
-            heard, state = layer.hear_blocks(inputs, inside, self.chunk, carried)
+            heard, state = cast(RecurrentLayer, layer).hear_blocks(inputs, inside, self.chunk, carried)
             blocks = add_residual(blocks, self.dropout(norm(heard)), self.residual)
             after.append(state)
         return blocks[:, :, : self.chunk], tuple(after)
@@ -358,7 +358,8 @@ class RecurrentEncoder(Encoder):
                 rest = {"rest": states[:, whole:]}
                 states = states[:, :whole].reshape(len(states), -1, 2 * states.shape[2])
             state = {name: value for name, value in carried.items() if name != "rest"}
-            heard, state = advance_cell(layer.ahead, states, state, layer.zoneout)
+            recurrent = cast(RecurrentLayer, layer)
+            heard, state = advance_cell(recurrent.ahead, states, state, recurrent.zoneout)
             states = add_residual(states, self.dropout(norm(heard)), self.residual)
             after.append(state | rest)
         return states, states[:, :0].new_zeros(len(states), 0, self.layer_input), tuple(after)
@@ -561,7 +562,7 @@ class TDNNEncoder(Encoder):
         for layer, norm, activation, carried in zip(
             self.layers, self.norms, self.activations, before, strict=True
         ):
-            heard, seen = layer.advance(states, carried.get("seen"))
+            heard, seen = cast(DelayLayer, layer).advance(states, carried.get("seen"))
             states = add_residual(states, self.dropout(activation(norm(heard))), self.residual)
             after.append({"seen": seen})
         return states, states.new_zeros(len(states), 0, self.layer_input), tuple(after)

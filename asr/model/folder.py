@@ -96,7 +96,7 @@ def list_shapes(config: ModelConfig, vocabulary_size: int) -> dict[str, tuple[in
     size = config.features.size
     with torch.device("meta"):
         encoder = ENCODERS[config.encoder.kind](config.encoder, size, config.features.planes)
-        network = CTCModel(encoder, vocabulary_size)
+        network = CTCModel(encoder, vocabulary_size, config.decoder)
     shapes = {f"model.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     if config.features.normalisation == "global":
         shapes |= {"features.mean": (size,), "features.std": (size,)}

@@ -44,6 +44,12 @@ def read_text_config(folder: Path) -> TextConfig:
         raise ModelFolderError(f"{path}: {error}") from error
 
 
+def has_decoder(folder: Path) -> bool:
+    """Whether the model has an attention decoder beside CTC."""
+    table = read_config_table(folder).get("decoder", {})
+    return isinstance(table, dict) and table.get("kind", "none") != "none"
+
+
 def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConfig:
     """Read what ``asr tune`` wrote into a model folder; the defaults where it wrote nothing.
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from asr.errors import UserError
-from asr.recognition.folder import ONNX_FILE
+from asr.recognition.folder import ONNX_FILE, has_decoder
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from asr.search.spelling_beam import StepScorer
 
 COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")  # what a network can compute in
 ENGINES = ("auto", "onnx", "torch")  # libraries that compute it
@@ -43,6 +45,20 @@ class Network(Protocol):
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
 
 
+class SpellingNetwork(Network, Protocol):
+    """A network that also has a decoder with attention."""
+
+    @property
+    def knows_ctc(self) -> bool:
+        """Whether its log-probs mean something: a decoder may have learned alone."""
+
+    def reveal_states(self) -> Network:
+        """Return the same network with what its decoder looks at behind the log-probs of each row."""
+
+    def start_spelling(self, states: np.ndarray) -> StepScorer:
+        """Start the decoder on the states of a recording, ``(frames, size)``, at least one frame."""
+
+
 def open_network(
     folder: Path, device: str, compute_type: str, threads: int | None = None, engine: str = "auto"
 ) -> Network:
@@ -62,6 +78,10 @@ def open_network(
     if engine == "auto":
         engine = choose_engine(folder, device, compute_type)
     if engine == "onnx":
+        if has_decoder(folder):
+            raise UserError(
+                f"{folder}: has an attention decoder, which ONNX Runtime cannot run: engine='torch'"
+            )
         from asr.recognition.onnx_network import open_onnx_network
 
         return open_onnx_network(folder, threads)
@@ -73,7 +93,8 @@ def open_network(
 def choose_engine(folder: Path, device: str, compute_type: str) -> str:
     """Choose ``onnx`` where the folder has the file, unless a GPU or another precision is asked for."""
     is_usual = device in ("auto", "cpu") and compute_type in ("auto", "float32")
-    return "onnx" if is_usual and (folder / ONNX_FILE).exists() else "torch"
+    is_there = (folder / ONNX_FILE).exists() and not has_decoder(folder)
+    return "onnx" if is_usual and is_there else "torch"
 
 
 def explain_torch(folder: Path, device: str, compute_type: str) -> str:
@@ -83,6 +104,8 @@ def explain_torch(folder: Path, device: str, compute_type: str) -> str:
         return f"--device {device} {install}"
     if compute_type not in ("auto", "float32"):
         return f"--compute-type {compute_type} {install}"
+    if has_decoder(folder):
+        return f"{folder}: its attention decoder {install}"
     if (folder / ONNX_FILE).exists():
         return f"{folder}: to open the weights {install}"
     return f"{folder}: has no {ONNX_FILE}; to write it, asr export --model {folder} {install}"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from asr.longform.transcripts import (
     transcribe_recordings,
 )
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
-from asr.recognition.folder import find_language_model, read_search_config, read_text_config
+from asr.recognition.folder import find_language_model, has_decoder, read_search_config, read_text_config
 from asr.recognition.model_files import check_model_folder
-from asr.recognition.network import Network, open_network
+from asr.recognition.network import Network, SpellingNetwork, open_network
 from asr.search import SearchConfig, search_greedily
 from asr.search.config import Phrases
 from asr.search.greedy import GreedyStream
@@ -35,6 +35,7 @@ from asr.transcript.values import AlignedText, Hypothesis, Transcript
 if TYPE_CHECKING:
     from asr.search.beam_search import BeamSearch
 
+NO_HOTWORDS = "hot words: an attention decoder does not know them; --ctc-weight 1 transcribes with CTC alone"
 USUAL_BEAM = 64  # where a language model or hot words need a beam search and the config asks for none
 
 
@@ -49,6 +50,10 @@ class Recognizer:
     search_config: SearchConfig = field(default_factory=SearchConfig)  # as asked for
     # Its beam may be wider than asked; without a decoder the search is greedy.
     decoder: BeamSearch | None = None
+    # Of a model that spells with attention, whose rows of log-probs have what its decoder looks at behind
+    # them: the same model without the decoder, where it learned CTC, too.
+    spells: bool = False
+    ctc: Recognizer | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -80,22 +85,40 @@ class Recognizer:
         """How it searches, for people and result files; ``"greedy"`` or the settings of the beam search."""
         if self.decoder is None:
             return "greedy"
-        settings = asdict(self.decoder.config) | self.decoder.description
+        settings = {**asdict(self.decoder.config), **self.decoder.description}
         del settings["log_priors"]  # a number for each token, measured, not chosen
         return settings
 
     @property
     def unit(self) -> str:
         """What hypotheses consist of, ``words`` or ``phones``: greedy search over phones finds no words."""
-        return "phones" if self.tokenizer.lexicon is not None and self.decoder is None else "words"
+        has_words = self.decoder is not None and not self.spells
+        return "phones" if self.tokenizer.lexicon is not None and not has_words else "words"
 
     def to_reference(self, text: str) -> str:
         """Convert a normalised text to the unit of hypotheses, so that they can be compared with it."""
         return self.tokenizer.to_phones(text) if self.unit == "phones" else text
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
+        """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order.
+
+        Where the model ``spells``, rows are longer.
+        """
         return self.network.log_probs(batches)
+
+    def without_decoder(self) -> Recognizer:
+        """Return the same model without its attention decoder, for what takes log-probs of every frame.
+
+        Raises ``UserError`` where it learned no CTC.
+        """
+        if not self.spells:
+            return self
+        if self.ctc is None:
+            raise UserError(
+                f"{self.name}: learned without CTC (decoder.ctc_weight = 0), which live transcripts and "
+                "alignment need"
+            )
+        return self.ctc
 
     def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
         """Find the best hypothesis for each array of log-probs."""
@@ -146,13 +169,15 @@ class Recognizer:
         The beam may hold fewer, and greedy search finds one. Meant for a sentence: the best texts of a
         long recording differ in a word or two. Raises ``AudioError`` when the recording cannot be read.
         """
-        log_probs, _ = compute_whole_log_probs(self, source)
+        log_probs, _ = compute_whole_log_probs(self, source, vad=not self.spells)
         if self.decoder is None:
             return self.search([log_probs])
         return self.decoder.find_hypotheses(log_probs, self.frame_seconds, count)
 
     def start_search(self) -> SearchStream:
         """Start a search that reads the log-probs of one recording block by block."""
+        if self.spells:
+            return self.without_decoder().start_search()
         if self.decoder is not None:
             return self.decoder.start_stream(self.frame_seconds)
         return GreedyStream(self.tokenizer, self.frame_seconds)
@@ -164,9 +189,10 @@ class Recognizer:
             rate: hertz of the samples, mono; ``None`` means ``sample_rate``.
             live: keys of ``asr.longform.live.LiveConfig``: ``pause_seconds``, ``partial_seconds``, ...
 
-        Raises ``ConfigError`` for a key that does not exist or a value out of bounds.
+        A model with an attention decoder hears with CTC alone here. Raises ``ConfigError`` for a key that
+        does not exist or a value out of bounds.
         """
-        return LiveStream(self, rate, from_table(LiveConfig, live))
+        return LiveStream(self.without_decoder(), rate, from_table(LiveConfig, live))
 
     def add_hotwords(self, hotwords: Sequence[str]) -> Recognizer:
         """Return a recogniser that expects these words and phrases, too; both share the network.
@@ -176,6 +202,8 @@ class Recognizer:
         """
         from asr.search.beam_search import make_beam_search  # imports numba
 
+        if self.spells:
+            raise UserError(NO_HOTWORDS)
         added = dict.fromkeys(normalise_phrases(hotwords, self.text), self.search_config.hotword_weight)
         if self.decoder is None:
             config, model = replace(self.search_config, beam_size=USUAL_BEAM), None
@@ -205,6 +233,8 @@ class Recognizer:
         """
         from asr.search.alignment import AlignmentError, align_text, join_spoken_words  # imports numba
 
+        if self.spells:
+            return self.without_decoder().align(source, text, progress)
         normalise = NORMALISERS[self.text.normaliser]
         written, remarks = split_written(text, lambda word: canonicalise(normalise(word)))
         tokenizer, unknown = self._extend_tokenizer({word for one in written for word in one.spoken})
@@ -284,8 +314,35 @@ def open_recognizer(
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | search)
     language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
     phrases = normalise_phrases(parse_hotwords(hotwords, config.hotword_weight), text)
+    spells = has_decoder(folder) and config.ctc_weight < 1
+    if spells and phrases:
+        raise UserError(NO_HOTWORDS)
     decoder = _make_decoder(config, tokenizer, language_model, phrases, is_binary=lm is None)
-    return Recognizer(folder.resolve().name, tokenizer, text, network, config, decoder)
+    recognizer = Recognizer(folder.resolve().name, tokenizer, text, network, config, decoder)
+    if not spells:
+        return recognizer
+    return add_decoder(recognizer)
+
+
+def add_decoder(recognizer: Recognizer) -> Recognizer:
+    """Let a recogniser of CTC spell with the attention decoder of its model, too.
+
+    Raises ``SearchError`` for a language model where tokens are phones.
+    """
+    from asr.search.spelling_search import SpellingSearch  # imports numba
+
+    network = cast(SpellingNetwork, recognizer.network)
+    fused = None if recognizer.decoder is None else recognizer.decoder.model
+    search = SpellingSearch(
+        recognizer.search_config, recognizer.tokenizer, network.start_spelling, network.knows_ctc, fused
+    )
+    return replace(
+        recognizer,
+        network=network.reveal_states(),
+        decoder=search,
+        spells=True,
+        ctc=recognizer if network.knows_ctc else None,
+    )
 
 
 def _make_decoder(

@@ -62,6 +62,25 @@ class SearchConfig:
     hotword_weight: float = option(
         8.0, "Added for every word of a hot word or phrase that was found.", minimum=0, maximum=HIGHEST
     )
+    ctc_weight: float = option(
+        0.3,
+        "Share of CTC's scores where a model has an attention decoder; 1: CTC alone, frame by frame, as in "
+        "models without a decoder.",
+        minimum=0,
+        maximum=1,
+    )
+    length_bonus: float = option(
+        0.0,
+        "Added for every token that an attention decoder spells; without CTC it is inclined to stop early.",
+        minimum=-HIGHEST,
+        maximum=HIGHEST,
+    )
+    coverage_weight: float = option(
+        0.0,
+        "Added for every frame that an attention decoder has looked at (Chorowski & Jaitly 2016).",
+        minimum=-HIGHEST,
+        maximum=HIGHEST,
+    )
     beam_threshold: float = option(
         12.0, "Prefixes so much worse than the best of their frame are dropped.", above=0, maximum=1000
     )

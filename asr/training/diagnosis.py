@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from asr.data.manifest import Utterance
+from asr.errors import UserError
 from asr.model.acoustic import AcousticModel, new_acoustic_model
 from asr.model.ctc import frames_needed
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonicalise, learn_tokenizer
 from asr.training.augment import AugmentConfig
 from asr.training.batching import Example, Reader, training_examples
-from asr.training.evaluation import is_alignable
+from asr.training.evaluation import Evaluation, is_alignable
 from asr.training.experiment import Experiment
 from asr.training.run import Run, assemble_run, epoch_updates, read_manifests
 from asr.training.selection import validate
@@ -62,6 +63,8 @@ def diagnose(experiment: Experiment, device: torch.device, say: Say, steps: int 
 
     ``say`` gets lines of news. Raises ``UserError`` for what makes it impossible to start.
     """
+    if experiment.training.objective != "tokens":
+        raise UserError("asr doctor looks at recipes that learn to transcribe: training.objective = 'tokens'")
     train = read_manifests(experiment.data, experiment.data.train)
     valid = read_manifests(experiment.data, experiment.data.valid)
     normalise = NORMALISERS[experiment.text.normaliser]
@@ -120,12 +123,14 @@ def overfit(run: Run, steps: int, say: Say) -> OverfitResult:
             losses.append(metrics["loss"])
             if len(losses) % LOOK_STEPS == 0:
                 evaluation = validate(run)
+                assert isinstance(evaluation, Evaluation)
                 say(f"step {len(losses)}: loss {losses[-1]:.3f}, {evaluation.summary}")
         done = evaluation is not None and (evaluation.comparison.rates["cer"] or 0.0) <= OVERFIT_CER / 10
         if done or not math.isfinite(losses[-1]):
             break
         run.progress.epoch += 1
     evaluation = validate(run)
+    assert isinstance(evaluation, Evaluation)
     return OverfitResult(
         losses=losses,
         blank_rate=float(metrics["blank_rate"]),

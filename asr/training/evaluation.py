@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.model.ctc import ctc_loss, frames_needed
-from asr.model.engine import unwrap_model
+from asr.model.engine import unwrap_model, unwrap_network
 from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
@@ -152,19 +152,20 @@ def evaluate_batches(
     denominator: DenominatorGraph | None = None,
 ) -> Share:
     """Transcribe the batches of ``plan`` and measure their losses."""
-    share, model = Share(), unwrap_model(recognizer)
+    share, network, model = Share(), unwrap_network(recognizer), unwrap_model(recognizer)
     jobs = (partial(load_batch, [examples[i] for i in indices], read) for indices in plan)
     for indices, batch in zip(plan, read_ahead(jobs, workers=1), strict=True):
         started = time.monotonic()
-        log_probs, frames = model.log_probs(
+        rows, frames = network.compute_rows(
             batch.samples, batch.sample_lengths, batch_statistics(statistics, batch, model.device)
         )
-        found = recognizer.search(unpad(log_probs, frames))
+        found = recognizer.search(unpad(rows, frames))
         share.hypotheses |= dict(zip(batch.ids, found, strict=True))
         share.compute_seconds += time.monotonic() - started
         share.audio_seconds += float(batch.sample_lengths.sum()) / model.sample_rate
         tokens, token_lengths = batch.tokens.to(model.device), batch.token_lengths.to(model.device)
         usable = [is_alignable(examples[i], count) for i, count in zip(indices, frames.tolist(), strict=True)]
+        log_probs = rows[:, :, : len(recognizer.tokenizer)]
         batch_loss = ctc_loss(log_probs, frames, tokens, token_lengths)
         share.losses += batch_loss[usable].tolist()
         if denominator is not None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from asr.core.config import ConfigError, check_bounds, option, section
 from asr.model.acoustic import ModelConfig
+from asr.model.attention import DecoderConfig
 from asr.model.encoders import EncoderConfig
 from asr.model.features import FeatureConfig
 from asr.recognition.folder import FORMAT_VERSION
@@ -99,6 +100,18 @@ class TrainingConfig:
     patience: int = option(
         0, "Stop after this many epochs in a row without improvement; 0: never.", minimum=0
     )
+    objective: Literal["tokens", "predict"] = option(
+        "tokens",
+        "tokens: learn to transcribe; predict: learn to foresee features, without texts (autoregressive "
+        "predictive coding, Chung et al. 2019), for an encoder that reads from the start. The model that "
+        "comes out is for 'initial'.",
+    )
+    predict_frames: tuple[int, ...] = option(
+        (3,),
+        "How many of the encoder's frames ahead it is to foresee, all of them at once.",
+        minimum=1,
+        maximum=1000,
+    )
     criterion: Literal["ctc", "ctc-crf"] = option(
         "ctc",
         "ctc-crf (Xiang & Ou 2019) makes the reference more probable than all other token sequences under an "
@@ -136,6 +149,20 @@ class TrainingConfig:
         minimum=0,
         maximum=100,
     )
+    label_smoothing: float = option(
+        0.1,
+        "Share of the probability that an attention decoder is taught to give to all tokens alike; nothing "
+        "else has any.",
+        minimum=0,
+        below=1,
+    )
+    scheduled_sampling: float = option(
+        0.0,
+        "Share of the tokens that an attention decoder sees as it drew them itself instead of the right ones "
+        "(Bengio et al. 2015).",
+        minimum=0,
+        maximum=1,
+    )
     truncate_seconds: float = option(
         0.0,
         "Cut back-propagation through time at this interval in longer utterances (Williams & Peng 1990); "
@@ -172,6 +199,12 @@ class TrainingConfig:
                 f"'training.crf_prune' = {list(self.crf_prune)}: up to {self.crf_order} numbers are needed, "
                 "none smaller than the one before it"
             )
+        if not self.predict_frames or len(set(self.predict_frames)) < len(self.predict_frames):
+            raise ConfigError("'training.predict_frames' needs one number or more, each once")
+        if self.objective == "predict":
+            for key in ("criterion", "intermediate_layer", "consistency_weight", "take_over"):
+                if getattr(self, key) != getattr(TrainingConfig, key):
+                    raise ConfigError(f"'training.objective' = 'predict' does not go with 'training.{key}'")
         if self.consistency_shift_ms and not self.consistency_weight:
             raise ConfigError("'training.consistency_shift_ms' needs a 'training.consistency_weight' above 0")
 
@@ -184,6 +217,7 @@ class Experiment:
     features: FeatureConfig = section(FeatureConfig)
     text: TextConfig = section(TextConfig)
     encoder: EncoderConfig = section(EncoderConfig)
+    decoder: DecoderConfig = section(DecoderConfig)
     data: DataConfig = section(DataConfig)
     augment: AugmentConfig = section(AugmentConfig)
     training: TrainingConfig = section(TrainingConfig)
@@ -197,7 +231,7 @@ class Experiment:
     @property
     def model(self) -> ModelConfig:
         """The part that the model folder needs."""
-        return ModelConfig(self.format_version, self.features, self.text, self.encoder)
+        return ModelConfig(self.format_version, self.features, self.text, self.encoder, self.decoder)
 
 
 def with_data_folder(experiment: Experiment, folder: str | None) -> Experiment:

@@ -183,6 +183,10 @@ def check_exportable(model: AcousticModel) -> None:
             f"{model.name}: its features are states of another encoder, which an ONNX file cannot hold; use "
             "the model folder"
         )
+    if model.config.decoder.kind != "none":
+        raise ExportError(
+            f"{model.name}: its attention decoder cannot be exported to ONNX; transcribe with torch"
+        )
     wrong = {
         f"cell {encoder.cell!r}": encoder.kind == "recurrent" and encoder.cell not in FUSED,
         "zoneout": encoder.zoneout > 0,

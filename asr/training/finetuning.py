@@ -48,6 +48,7 @@ def make_recipe(model: str, data: str) -> Experiment:
         features=config.features,
         text=config.text,
         encoder=config.encoder,
+        decoder=config.decoder,
         data=DataConfig(data, (train,), () if valid is None else (valid,)),
         augment=read_augmentation(folder),
         training=TrainingConfig(

@@ -18,6 +18,7 @@ from asr.model.encoders import RecurrentLayer
 from asr.model.engine import unwrap_model
 from asr.model.features import pad_batch, unpad
 from asr.recognition.recognizer import Recognizer
+from asr.search.spelling_search import SpellingSearch
 from asr.transcript.values import Word
 
 LIKELY = 0.1  # a token whose probability never exceeds this is not drawn
@@ -39,6 +40,10 @@ class Inspection:
     tokens: tuple[str, ...]  # (vocabulary,), how each is written; the blank first
     words: tuple[Word, ...]
     unit: str  # what ``words`` are: words or phones
+    # Where the decoder of a model with attention looked at each token and at the end: the tokens' texts, and
+    # (tokens + 1, frames'') weights.
+    spelled: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -78,10 +83,18 @@ def inspect_model(
     calls: list[tuple[Any, Any]] = []
     hook = chosen.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))
     try:
-        log_probs, steps = model.run_network(features, frames)
+        states, log_probs, steps = model.run_encoder(features, frames)
     finally:
         hook.remove()
-    (hypothesis,) = recognizer.search(unpad(log_probs, steps))
+    search, spelled, attention = recognizer.decoder, (), None
+    if isinstance(search, SpellingSearch):
+        (rows,) = unpad(torch.cat([log_probs, states], dim=2), steps)
+        (hypothesis,) = recognizer.search([rows])
+        spelling = search.find_spellings(rows)[0]
+        spelled = (*(recognizer.tokenizer.symbols[token] for token in spelling.tokens), "end")
+        attention = spelling.weights
+    else:
+        (hypothesis,) = recognizer.search(unpad(log_probs, steps))
     direction = ""
     if isinstance(chosen, RecurrentLayer):
         direction = ", from the end" if backward else ", from the start"
@@ -96,6 +109,8 @@ def inspect_model(
         tokens=recognizer.tokenizer.symbols,
         words=hypothesis.words,
         unit=recognizer.unit,
+        spelled=spelled,
+        attention=attention,
     )
 
 
@@ -138,7 +153,8 @@ def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
             raise UserError(f"--units {unit}: {inspection.place} has units 0 to {inspection.size - 1}")
     units = list(dict.fromkeys(units))
     rows = 0.5 + 0.11 * min(len(units), MOST_NUMBERED)
-    heights = [2.0, *[rows] * len(inspection.activations), 1.8]
+    looks = [] if inspection.attention is None else [0.4 + 0.14 * len(inspection.attention)]
+    heights = [2.0, *[rows] * len(inspection.activations), *looks, 1.8]
     width = max(7.0, min(24.0, 2.5 * inspection.duration))
     figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -149,7 +165,8 @@ def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
         panels[0], inspection.features, inspection.duration, f"{inspection.kind} feature",
         vmin=darkest, vmax=brightest, cmap="magma",
     )  # fmt: skip
-    for axes, (name, values) in zip(panels[1:-1], inspection.activations.items(), strict=True):
+    activations = panels[1 : 1 + len(inspection.activations)]
+    for axes, (name, values) in zip(activations, inspection.activations.items(), strict=True):
         shown = values[:, units]
         if name in GATES:
             image = draw_frames(
@@ -163,6 +180,13 @@ def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
         every = -(-len(units) // MOST_NUMBERED)
         axes.set_yticks(range(0, len(units), every), map(str, units[::every]), fontsize=6)
         figure.colorbar(image, ax=axes, pad=0.01)
+    if inspection.attention is not None:
+        image = draw_frames(
+            panels[-2], inspection.attention, inspection.duration, "attention", vmin=0, vmax=1, cmap="Greys"
+        )
+        panels[-2].invert_yaxis()  # the first token on top
+        panels[-2].set_yticks(range(len(inspection.spelled)), inspection.spelled, fontsize=7)
+        figure.colorbar(image, ax=panels[-2], pad=0.01)
     draw_posteriors(panels[-1], inspection)
     panels[-1].set(xlim=(0, inspection.duration), xlabel="seconds")
     return figure

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from asr.training.batching import Batch, Plan
 from asr.training.checkpoints import newest_checkpoint
 from asr.training.distributed import Ranks
+from asr.training.evaluation import Evaluation
 from asr.training.experiment import Experiment
 from asr.training.export import write_model_onnx
 from asr.training.finetuning import copy_search
@@ -64,7 +65,7 @@ def train(
         if checkpoint is not None:
             say(f"resuming at step {run.progress.step} of {run.total_steps}")
         train_epochs(run, say, show_progress and ranks.is_first)
-        if ranks.is_first:
+        if ranks.is_first and experiment.training.objective == "tokens":
             say(write_model_onnx(folder))
     return run.progress
 
@@ -107,7 +108,8 @@ def train_epoch(run: Run, stop: StopFlag, journal: Journal, bar: tqdm) -> str:
             evaluation = validate(run)
             line += f", validation {evaluation.summary}"
             record |= evaluation.metrics
-            show_validation(run, journal, evaluation)
+            if isinstance(evaluation, Evaluation):
+                show_validation(run, journal, evaluation)
         if select_weights(run, record):
             line += " (best so far)"
     line += f", {100 * meter.metrics['data_wait']:.0f} % of the time spent waiting for data"

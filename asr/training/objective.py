@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.errors import UserError
+from asr.model.attention import attention_loss
 from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
@@ -29,7 +30,8 @@ class BatchLosses:
 
     losses: Tensor  # (batch,) nats: what is minimised
     ctc: Tensor  # (batch,) nats: the CTC loss of the output alone, without gradient
-    criterion: Tensor  # (batch,) nats: CTC-CRF of the output alone, or the same as ``ctc``; without gradient
+    # (batch,) nats, without gradient: CTC-CRF of the output alone, CTC with the decoder, or just ``ctc``
+    criterion: Tensor
     log_probs: Tensor  # (batch, frames, vocabulary), without gradient
     frames: Tensor  # (batch,)
 
@@ -43,6 +45,9 @@ class Objective(nn.Module):
 
     With a ``denominator`` the output is trained by CTC-CRF, and ``ctc_weight`` times its CTC loss is added;
     the intermediate layer keeps CTC.
+
+    A model with a decoder is trained by both: ``ctc_share`` of the sum is the losses above, the rest the
+    decoder's (Watanabe et al. 2017, equation 14).
 
     A batch may come in two views, masked in different ways: every loss is then the mean of both, and
     ``consistency`` times their ``consistency_loss`` is added.
@@ -58,6 +63,9 @@ class Objective(nn.Module):
         weight: float = 0.3,
         consistency: float = 0.0,
         ctc_weight: float = 0.1,
+        ctc_share: float = 0.3,
+        smoothing: float = 0.0,
+        sampling: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -65,6 +73,7 @@ class Objective(nn.Module):
         self.weight = weight
         self.consistency = consistency
         self.ctc_weight = ctc_weight
+        self.ctc_share, self.smoothing, self.sampling = ctc_share, smoothing, sampling
         self.denominator: DenominatorGraph | None = None
         self.intermediate: nn.Linear | None = None
         self._states: Tensor | None = None
@@ -90,7 +99,7 @@ class Objective(nn.Module):
         views = len(features) // size
         targets = tokens.repeat(views, 1), token_lengths.repeat(views)
         with autocast(features.device, self.precision):
-            log_probs, frames = self.model(features, lengths)
+            states, log_probs, frames = self.model.encode(features, lengths)
         each = ctc_loss(log_probs, frames, *targets)
         losses = criterion = ctc = each.view(views, size).mean(dim=0)
         if self.denominator is not None:
@@ -102,9 +111,24 @@ class Objective(nn.Module):
         if self.intermediate is not None:
             inner = ctc_loss(self._intermediate_log_probs(log_probs.shape[1]), frames, *targets)
             losses = (1 - self.weight) * losses + self.weight * inner.view(views, size).mean(dim=0)
+        if self.model.decoder is not None:
+            spelled = self._compute_spelling_loss(states, frames, *targets).view(views, size).mean(dim=0)
+            # With no share CTC's weights still get a gradient, of zeros: several processes wait for it.
+            shared = self.ctc_share * losses if self.ctc_share else 0.0 * log_probs.sum()
+            losses = shared + (1 - self.ctc_share) * spelled
+            criterion = losses
         if views == 2:
             losses = losses + self.consistency * consistency_loss(log_probs, frames)
         return BatchLosses(losses, ctc.detach(), criterion.detach(), log_probs[:size].detach(), frames[:size])
+
+    def _compute_spelling_loss(
+        self, states: Tensor, frames: Tensor, tokens: Tensor, token_lengths: Tensor
+    ) -> Tensor:
+        assert self.model.decoder is not None
+        sampling = self.sampling if self.training else 0.0
+        with autocast(states.device, self.precision):
+            log_probs, _ = self.model.decoder(states, frames, tokens, sampling)
+        return attention_loss(log_probs, tokens, token_lengths, self.smoothing)
 
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if self.training:

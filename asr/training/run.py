@@ -26,7 +26,7 @@ from asr.model.folder import load_acoustic_model
 from asr.model.states import StoredStates
 from asr.pretrained import find_model_folder
 from asr.recognition.recognizer import Recognizer
-from asr.text.tokenizer import NORMALISERS, Tokenizer, learn_tokenizer, read_symbols
+from asr.text.tokenizer import BLANK, NORMALISERS, SPACE, Tokenizer, learn_tokenizer, read_symbols
 from asr.training.augment import Sources, changes_samples, find_sources
 from asr.training.batching import (
     Example,
@@ -35,6 +35,7 @@ from asr.training.batching import (
     count_batches,
     evaluation_examples,
     load_batch,
+    measure_duration,
     measure_speakers,
     new_sample_reader,
     plan_by_duration,
@@ -56,8 +57,9 @@ if TYPE_CHECKING:
 Statistics = dict[str, tuple[Tensor, Tensor]]  # mean and standard deviation of each speaker's features
 
 
-OUTPUT_LAYER = "model.projection."
+OUTPUT_LAYERS = ("model.projection.", "model.decoder.")
 DENOMINATOR = "denominator."
+NO_TOKENS = Tokenizer((BLANK, SPACE))  # of a network that learns no text
 WARM_UP_FRAMES = 64  # of the made-up utterance
 
 
@@ -190,7 +192,9 @@ def prepare_run(
     check_validation(experiment, valid_utterances)
     normalise = NORMALISERS[experiment.text.normaliser]
     texts = (normalise(utterance.text) for utterance in train_utterances)
-    if experiment.training.take_over:
+    if experiment.training.objective == "predict":
+        tokenizer = NO_TOKENS
+    elif experiment.training.take_over:
         tokenizer = adopt_tokenizer(experiment.training.initial, texts)
     else:
         tokenizer = learn_tokenizer(experiment.text, texts, experiment.data.folder)
@@ -216,14 +220,7 @@ def assemble_run(
     move_to_device(model, device)
     if training.initial and checkpoint is None:
         load_initial_weights(model, tokenizer, training.initial)
-    objective = Objective(
-        model.ctc,
-        training.precision,
-        training.intermediate_layer,
-        training.intermediate_weight,
-        training.consistency_weight,
-        training.crf_ctc_weight,
-    ).to(device)
+    objective = new_objective(experiment, model).to(device)
     if training.truncate_seconds:
         truncate_recurrence(objective, max(1, round(training.truncate_seconds / model.frame_seconds)))
     with ranks.first_then_others():  # one of them makes the cache, where the recipe has one
@@ -253,6 +250,26 @@ def assemble_run(
     return run
 
 
+def new_objective(experiment: Experiment, model: AcousticModel) -> Objective:
+    """Make what training minimises; raises ``ObjectiveError`` where the encoder does not allow it."""
+    training = experiment.training
+    if training.objective == "predict":
+        from asr.training.prediction import Prediction
+
+        return Prediction(model.ctc, experiment.features.size, training.predict_frames, training.precision)
+    return Objective(
+        model.ctc,
+        training.precision,
+        training.intermediate_layer,
+        training.intermediate_weight,
+        training.consistency_weight,
+        training.crf_ctc_weight,
+        experiment.decoder.ctc_weight,
+        training.label_smoothing,
+        training.scheduled_sampling,
+    )
+
+
 def get_denominator(
     training: TrainingConfig, tokenizer: Tokenizer, data: Data, checkpoint: Checkpoint | None
 ) -> DenominatorGraph:
@@ -269,17 +286,23 @@ def get_denominator(
 
 
 def load_initial_weights(model: AcousticModel, tokenizer: Tokenizer, initial: str) -> None:
-    """Load the weights of another model, its output layer only if its tokens are the same.
+    """Load the weights of another model, its output layers only where tokens and shapes are the same.
 
     Raises ``TrainingError`` when their networks differ.
     """
     weights = load_acoustic_model(initial).modules.state_dict()
-    if read_symbols(find_model_folder(initial)) != tokenizer.symbols:
-        weights = {name: value for name, value in weights.items() if not name.startswith(OUTPUT_LAYER)}
+    same_tokens = read_symbols(find_model_folder(initial)) == tokenizer.symbols
     modules = model.modules
     own = modules.state_dict()
+
+    def is_of_use(name: str, value: Tensor) -> bool:
+        if not name.startswith(OUTPUT_LAYERS):
+            return True
+        return same_tokens and name in own and own[name].shape == value.shape
+
+    weights = {name: value for name, value in weights.items() if is_of_use(name, value)}
     unlike = sorted(
-        name for name in own.keys() | weights.keys() if not name.startswith(OUTPUT_LAYER)
+        name for name in own.keys() | weights.keys() if not name.startswith(OUTPUT_LAYERS)
         and (name not in own or name not in weights or own[name].shape != weights[name].shape)
     )  # fmt: skip
     if unlike:
@@ -343,7 +366,10 @@ def prepare_data(
     Raises ``TrainingError`` when none is left for training.
     """
     text = experiment.text
-    every = training_examples(train, tokenizer, text)
+    if experiment.training.objective == "predict":
+        every = [Example(utterance, measure_duration(utterance), ()) for utterance in train]
+    else:
+        every = training_examples(train, tokenizer, text)
     # The fastest speed leaves the fewest frames; a draw must not decide which examples are left out.
     rate = model.sample_rate / max(experiment.augment.speeds)
     unalignable = [e for e in every if not is_alignable(e, model.num_frames(int(e.duration * rate)))]

@@ -17,14 +17,17 @@ from asr.text.tokenizer import save_tokenizer
 from asr.training.evaluation import Evaluation, evaluate
 from asr.training.monitoring import Journal
 from asr.training.optimisation import average_weights
+from asr.training.prediction import Forecast, Prediction, measure_forecast
 from asr.training.run import Run, save_checkpoint
 
 BEST = "best"
 CHECKSUM = ".sha256"  # beside each file there
 
 
-def validate(run: Run) -> Evaluation:
+def validate(run: Run) -> Evaluation | Forecast:
     """Evaluate the present weights on the validation set."""
+    if isinstance(run.objective, Prediction):
+        return measure_forecast(run)
     seconds = run.experiment.training.batch_seconds
     return evaluate(
         run.recognizer,
@@ -71,8 +74,8 @@ def rank_metrics(metrics: dict[str, Any], choose_by: str = "wer") -> tuple[list[
     as many words are wrong as there are, neither WER nor CER tells models apart, and the loss decides. By
     ``"cer"``, the WER decides nothing at all.
 
-    The CTC-CRF loss of a run that minimises it comes first: greedy search has no language model, and without
-    one the errors of such a network say little about a search that has one.
+    The criterion of a run that minimises another than CTC's comes first. With CTC-CRF greedy search has no
+    language model, and without one the errors of such a network say little about a search that has one.
     """
     wer = metrics.get("valid_wer") if choose_by == "wer" else None
     values = [wer, metrics.get("valid_cer"), metrics.get("valid_loss")]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from asr.core.config import from_table, read_toml
+from asr.model.attention import DecoderConfig
 from asr.model.cells import CELLS
+from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.training.experiment import Experiment
 
@@ -41,10 +43,12 @@ def test_a_million_weights_and_nothing_else_differs(path):
     siblings = MINI if path in MINI else DIGITS
     encoder = ENCODERS[own.encoder.kind](own.encoder, own.features.size, own.features.planes)
     tokens = PHONES if own.text.tokens == "phones" else own.text.vocabulary_size
-    total = sum(parameter.numel() for parameter in encoder.parameters()) + (encoder.output_size + 1) * tokens
+    network = CTCModel(encoder, tokens, own.decoder)
+    total = sum(parameter.numel() for parameter in network.parameters())
     assert total == pytest.approx(1_000_000, rel=0.01)
     assert encoder.subsampling == 4
-    assert replace(own, encoder=EncoderConfig()) == replace(experiment(siblings[0]), encoder=EncoderConfig())
+    plain = {"encoder": EncoderConfig(), "decoder": DecoderConfig()}
+    assert replace(own, **plain) == replace(experiment(siblings[0]), **plain)
 
 
 @pytest.mark.parametrize("path", MINI, ids=lambda path: path.stem)
