@@ -60,23 +60,27 @@ def find_held_lines(levels: np.ndarray, hertz: float) -> np.ndarray:
     """
     sums = np.cumsum(np.pad(levels, ((0, 0), (AROUND + 1, AROUND)), mode="edge"), axis=1, dtype=np.float64)
     width = 2 * AROUND + 1
-    rise = levels - (sums[:, width:] - sums[:, :-width]) / width
-    left, right = np.roll(levels, 1, axis=1), np.roll(levels, -1, axis=1)
-    is_line = (levels > left) & (levels >= right) & (rise > LINE_DB)
-    is_line &= levels > levels.max(axis=1, keepdims=True) - FAINTEST_DB
-    is_line[:, [0, -1]] = False
+    means = (sums[:, width:] - sums[:, :-width]) / width
+    inner, left, right = levels[:, 1:-1], levels[:, :-2], levels[:, 2:]
+    is_line = (inner > left) & (inner >= right) & (inner - means[:, 1:-1] > LINE_DB)
+    is_line &= inner > levels.max(axis=1, keepdims=True) - FAINTEST_DB
+    rows, columns = np.nonzero(is_line)  # few: the rest is done for them alone
+    top, left, right = inner[rows, columns], left[rows, columns], right[rows, columns]
+    columns += 1
     # The top of a parabola through three neighbours is where between two lines the tone lies.
-    offset = np.where(is_line, 0.5 * (left - right) / np.minimum(left - 2 * levels + right, -1e-9), 0.0)
-    places = np.where(is_line, np.arange(levels.shape[1]) + offset, -np.inf)
-    now = places[LAG:-LAG]
-    held = np.zeros(now.shape, bool)
-    for other in (places[2 * LAG :], places[: -2 * LAG]):
+    places = np.full(levels.shape, -np.inf)
+    places[rows, columns] = columns + 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)
+    within = (rows >= LAG) & (rows < len(levels) - LAG)
+    rows, columns = rows[within], columns[within]
+    now = places[rows, columns]
+    held = np.zeros(len(rows), bool)
+    for lag in (-LAG, LAG):
         for shift in (-1, 0, 1):
-            with np.errstate(invalid="ignore"):  # where neither has a line
-                held |= np.abs(np.roll(other, shift, axis=1) - now) <= SAME_HZ / hertz
-    wide = held.copy()
-    for shift in (-2, -1, 1, 2):
-        wide |= np.roll(held, shift, axis=1)
+            held |= np.abs(places[rows + lag, columns + shift] - now) <= SAME_HZ / hertz
+    rows, columns = rows[held] - LAG, columns[held]
+    wide = np.zeros((len(levels) - 2 * LAG, levels.shape[1]), bool)
+    for shift in (-2, -1, 0, 1, 2):
+        wide[rows, (columns + shift) % levels.shape[1]] = True
     return wide
 
 

@@ -2,7 +2,8 @@
 
 Each decorator keeps the machine code beside the module or, where that folder cannot be written to, in
 the user's cache folder. Where there is neither (a container without a home), every process compiles
-anew; numba alone would refuse. Threads can run compiled functions at the same time.
+anew; numba alone would refuse. Threads can run compiled functions at the same time. Who waits at a terminal
+for the compiler is told so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, cast
 
 from numba import njit
+from numba.core import event
 from numba.np import linalg
+
+COMPILING = "asr: compiling for this computer, which happens once\n"
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -38,6 +42,24 @@ def _start_without_scipy() -> None:
 
 
 _start_without_scipy()
+
+
+class _Announcer(event.Listener):
+    """Says once, at a terminal, why a first run takes longer."""
+
+    def __init__(self) -> None:
+        self.is_quiet = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.is_quiet and sys.stderr.isatty():
+            sys.stderr.write(COMPILING)
+        self.is_quiet = True
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Announcer())
 
 
 def compile_function(function: Function) -> Function:

@@ -8,8 +8,8 @@ also ends each of the words with this pronunciation and begins a new word. The l
 homophones apart; the best unigram that can still be reached is its look-ahead. No token separates words.
 """
 
-# mypy: disable-error-code="attr-defined"
-# (numba knows the fields of records, mypy does not)
+# mypy: disable-error-code="attr-defined, arg-type"
+# (numba knows the fields of records and that an int64 is an int, mypy does not)
 
 from __future__ import annotations
 
@@ -110,7 +110,16 @@ def grow_beam(
                 if limits.lm_weight > 0.0:
                     if ended + ahead < best - limits.beam_threshold:
                         continue  # no log probability of the language model is above 0
-                    lm, after = score_word(trie, state, np.int64(pronunciations.numbers[entry]))
+                    # Most hypotheses are those of the frame before, and could end the same words.
+                    word = np.int64(pronunciations.numbers[entry])
+                    pair = (state << 32) | word
+                    slot = (pair * FNV_PRIME ^ (pair * FNV_PRIME >> 32)) & (len(search.pairs) - 1)
+                    if search.pairs[slot] == pair:
+                        lm, after = search.pair_log_probs[slot], search.pair_states[slot]
+                    else:
+                        lm, after = score_word(trie, state, word)
+                        search.pairs[slot] = pair
+                        search.pair_log_probs[slot], search.pair_states[slot] = lm, after
                     ended += limits.lm_weight * lm
                 if ended + ahead >= best - limits.beam_threshold:
                     best = max(best, ended + ahead)

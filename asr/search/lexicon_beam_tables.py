@@ -11,6 +11,7 @@ from asr.search.hotwords import HotWordAutomaton
 from asr.search.lexicon_trie import LexiconTrie
 
 NONE = -1
+PAIRS = 1 << 15  # that are remembered; a frame of the English model asks about some four thousand
 
 
 class PronunciationTable(NamedTuple):
@@ -64,8 +65,10 @@ class LexiconBeamState(NamedTuple):
     """A search under way: everything that changes from frame to frame.
 
     numbers: hypotheses in the beam, entries in the tree of words.
-    beam, candidates: hypotheses now and after the next frame. table: a hash table of candidates, order: a
-        heap of them; both for compiled code alone.
+    beam, candidates: hypotheses now and after the next frame.
+    table, order: a hash table of candidates and a heap of them, for compiled code alone.
+    pairs: states of the language model and words that it was asked about (state * 2 ** 32 + word), each at
+        its hash; pair_log_probs, pair_states: what it said. For compiled code alone.
     parents, entries: the tree of words; node 0 is the beginning.
     """
 
@@ -74,6 +77,9 @@ class LexiconBeamState(NamedTuple):
     candidates: np.ndarray
     table: np.ndarray
     order: np.ndarray
+    pairs: np.ndarray
+    pair_log_probs: np.ndarray
+    pair_states: np.ndarray
     parents: np.ndarray
     entries: np.ndarray
 
@@ -97,6 +103,9 @@ def make_state(beam_size: int, most: int, state: int) -> LexiconBeamState:
         candidates=np.zeros(most, HYPOTHESIS),
         table=np.full(1 << (2 * most).bit_length(), NONE, np.int32),
         order=np.zeros(most, np.int32),
+        pairs=np.full(PAIRS, NONE, np.int64),
+        pair_log_probs=np.zeros(PAIRS),
+        pair_states=np.zeros(PAIRS, np.int64),
         parents=np.zeros(16 * beam_size + 1, np.int32),
         entries=np.zeros(16 * beam_size + 1, np.int32),
     )

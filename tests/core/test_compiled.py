@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 
 import pytest
+
+from asr.core.compiled import COMPILING
 
 MODULE = """
 from asr.core.compiled import compile_function
@@ -33,6 +36,29 @@ def test_the_second_process_compiles_nothing(tmp_path):
     (tmp_path / "counted.py").write_text(MODULE)
     assert run(tmp_path) == ["42", "0"]
     assert run(tmp_path) == ["42", "1"]
+
+
+def run_at_terminal(folder, **environment) -> str:
+    """What a program writes to stderr when that is a terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        command = [sys.executable, "counted.py"]
+        subprocess.run(command, cwd=folder, env=os.environ | environment, stderr=terminal, check=True)
+        os.write(theirs, b"end")  # or reading what was not written would never return
+    written = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while not written.endswith(b"end"):
+            written += terminal.read(1000)
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_is_told_once_that_something_is_compiled(tmp_path):
+    (tmp_path / "counted.py").write_text(
+        MODULE.replace("counted.double(21)", "counted.double(counted.double(2.0))")
+    )
+    caches = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run_at_terminal(tmp_path, **caches) == f"{COMPILING}end"
+    assert run_at_terminal(tmp_path, **caches) == "end"
 
 
 def test_without_a_place_to_keep_it_a_function_still_works(monkeypatch):
