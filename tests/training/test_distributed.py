@@ -145,7 +145,8 @@ def alone(experiment, tmp_path_factory) -> Run:
 
 @pytest.mark.parametrize("name", ["accumulated", "short of examples", "single"])
 def test_the_gradient_is_that_of_the_global_batch_in_one_process(alone, found, name):
-    in_pairs = replace(alone, ranks=Ranks(0, SIZE))  # plans as the two processes do
+    begun = replace(alone.progress, ranks=SIZE)
+    in_pairs = replace(alone, ranks=Ranks(0, SIZE), progress=begun)  # plans as the two processes do
     update = updates_of(in_pairs)[name]
     together = tuple(index for batch in update for index in batch)
     expected = gradient_of(alone, [together])
