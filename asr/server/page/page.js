@@ -124,7 +124,7 @@ class Card {
   finish(duration) {
     this.transcript.duration = duration;
     const words = this.transcript.segments.reduce((sum, segment) => sum + segment.words.length, 0);
-    this.setState(words ? `${formatClock(duration, ".").replace(/^00:/, "").replace(/\.\d+$/, "")}, ${words} words`
+    this.setState(words ? `${formatClock(duration, ".").replace(/^00:/, "").replace(/\.\d+$/, "")}, ${words} word${words === 1 ? "" : "s"}`
       : "No words were found.");
     find(".tools", this.root).hidden = false;
     keep();
