@@ -7,6 +7,7 @@ From a program::
     model = asr.load()                        # or a model folder, or the name of a shipped model
     transcript = model.transcribe("x.flac")
     transcript.text                           # what was said
+    transcript.readable                       # the same with capitals and punctuation
     transcript.segments[0].words              # with times in seconds and confidences
 
 ``asr.transcript.formats`` writes a transcript as srt, json and so on. Importing ``asr`` is cheap: the module
@@ -57,10 +58,12 @@ def load(
     device: str = "auto",
     *,
     lm: str | Path | None = None,
+    rescore: str | Path | None = None,
     hotwords: str | Sequence[str] = (),
     compute_type: str = "float32",
     threads: int | None = None,
     engine: str = "auto",
+    punctuation: bool = True,
     **search: float,
 ) -> Recognizer:
     """Open a model ready to transcribe, with the search that ``asr transcribe`` would use.
@@ -72,11 +75,15 @@ def load(
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
         lm: a language model, ARPA or what ``asr lm`` made; ``None`` means the model's own, where it
             has one, and ``"none"`` means none.
+        rescore: a recurrent language model (``asr lm train --kind lstm``), which ranks the best texts anew;
+            ``None`` means the model's own, where it has one and ``lm`` is left out; ``"none"`` means none.
         hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
         compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
         threads: processor threads to use; ``None`` means one a core.
         engine: what computes log-probs, ``onnx`` (ONNX Runtime) or ``torch``. ``auto`` is torch for a GPU,
             for ``bfloat16`` and ``int8`` and for a folder without ``model.onnx``, and ``onnx`` for the rest.
+        punctuation: write transcripts with capitals and punctuation, too (``Transcript.readable``), where the
+            model can.
         search: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the
             model's own values where they are left out.
 
@@ -88,9 +95,11 @@ def load(
         model,
         device,
         lm=lm,
+        rescore=rescore,
         hotwords=hotwords,
         compute_type=compute_type,
         threads=threads,
         engine=engine,
+        punctuation=punctuation,
         **search,
     )

@@ -461,34 +461,51 @@ def crf_partition(
 # --- recurrent language models --------------------------------------------------------------------
 
 
-def lstm_log_probs(embedding, layers, bias, pieces):
-    """Log-probs of the next piece after each of ``pieces``: one number at a time, in Python's floats.
+def lstm_states(inputs, recurrent, offsets, vectors):
+    """Hidden states of one LSTM layer after each of ``vectors``: one number at a time, in Python's floats.
 
-    ``layers`` are ``(inputs, hidden, bias)`` with gates in the order input, forget, cell, output. A layer's
-    output is added to its input from the second layer on, and the embedding is the output layer, too.
+    The gates are in the order input, forget, cell, output.
     """
 
     def multiply(matrix, vector):
         return [sum(float(a) * b for a, b in zip(row, vector, strict=True)) for row in matrix]
 
-    size = len(embedding[0])
-    states = [([0.0] * size, [0.0] * size) for _ in layers]
-    rows = []
-    for piece in pieces:
-        vector = [float(value) for value in embedding[piece]]
-        for number, (inputs, recurrent, offsets) in enumerate(layers):
-            hidden, cell = states[number]
-            wide, recur = multiply(inputs, vector), multiply(recurrent, hidden)
-            sums = [a + b + float(c) for a, b, c in zip(wide, recur, offsets, strict=True)]
-            entering, forget, new, output = (sums[n * size : (n + 1) * size] for n in range(4))
-            cell = [
-                c / (1 + math.exp(-f)) + math.tanh(n) / (1 + math.exp(-e))
-                for c, f, n, e in zip(cell, forget, new, entering, strict=True)
+    size = len(recurrent[0])
+    hidden, cell = [0.0] * size, [0.0] * size
+    states = []
+    for vector in vectors:
+        wide, recur = multiply(inputs, vector), multiply(recurrent, hidden)
+        sums = [a + b + float(c) for a, b, c in zip(wide, recur, offsets, strict=True)]
+        entering, forget, new, output = (sums[n * size : (n + 1) * size] for n in range(4))
+        cell = [
+            c / (1 + math.exp(-f)) + math.tanh(n) / (1 + math.exp(-e))
+            for c, f, n, e in zip(cell, forget, new, entering, strict=True)
+        ]
+        hidden = [math.tanh(c) / (1 + math.exp(-o)) for c, o in zip(cell, output, strict=True)]
+        states.append(hidden)
+    return states
+
+
+def lstm_log_probs(embedding, layers, bias, pieces):
+    """Log-probs of the next piece after each of ``pieces``, in Python's floats.
+
+    ``layers`` are ``(inputs, hidden, bias)``. A layer's output is added to its input from the second layer
+    on, and the embedding is the output layer, too.
+    """
+    vectors = [[float(value) for value in embedding[piece]] for piece in pieces]
+    for number, layer in enumerate(layers):
+        states = lstm_states(*layer, vectors)
+        if number:
+            states = [
+                [h + v for h, v in zip(*pair, strict=True)] for pair in zip(states, vectors, strict=True)
             ]
-            hidden = [math.tanh(c) / (1 + math.exp(-o)) for c, o in zip(cell, output, strict=True)]
-            states[number] = (hidden, cell)
-            vector = [h + v for h, v in zip(hidden, vector, strict=True)] if number else hidden
-        scores = [a + float(b) for a, b in zip(multiply(embedding, vector), bias, strict=True)]
+        vectors = states
+    rows = []
+    for vector in vectors:
+        scores = [
+            sum(float(a) * b for a, b in zip(row, vector, strict=True)) + float(offset)
+            for row, offset in zip(embedding, bias, strict=True)
+        ]
         total = math.log(sum(map(math.exp, scores)))
         rows.append([score - total for score in scores])
     return rows

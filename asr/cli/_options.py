@@ -102,6 +102,11 @@ SEARCH_OPTIONS = [
         help="Weight of the language model.  [default: the model's]",
     ),
     click.option(
+        "--rescore", metavar="FILE|none",
+        help="A recurrent language model (asr lm train --kind lstm) that ranks the best texts anew.  "
+        "[default: the model's own, where it has one]",
+    ),
+    click.option(
         "--word-bonus", type=float, help="Added to the score for every word.  [default: the model's]"
     ),
     click.option(
@@ -116,6 +121,12 @@ SEARCH_OPTIONS = [
     ),
 ]  # fmt: skip
 SETTINGS = ("beam_size", "lm_weight", "word_bonus", "ctc_weight", "hotword_weight")
+
+
+punctuation_option = click.option(
+    "--punctuation/--no-punctuation", default=True,
+    help="Capitals and punctuation in txt, srt and vtt, where the model has learned them.",
+)  # fmt: skip
 
 
 def search_options(command: Command) -> Command:
@@ -146,10 +157,10 @@ def recognizer_options(command: Command) -> Command:
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
         own = {key: options.pop(key) for key in ("model", "device", "compute_type", "threads")}
-        search = {key: options.pop(key) for key in (*SETTINGS, "lm", "hotwords")}
+        search = {key: options.pop(key) for key in (*SETTINGS, "lm", "rescore", "hotwords", "punctuation")}
         return command(*arguments, opening=Opening(**own, search=search), **options)
 
-    added = search_options(run)
+    added = search_options(punctuation_option(run))
     for option in (threads_option, compute_type_option, device_option, model_option):
         added = option(added)
     return cast(Command, added)
@@ -174,8 +185,9 @@ def open_with_options(
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
     cores = choose_threads(threads)
     recognizer = open_recognizer(
-        model, device, lm=given["lm"], hotwords=given["hotwords"], compute_type=compute_type,
-        threads=cores, engine=engine, **settings,
+        model, device, lm=given["lm"], rescore=given.get("rescore"), hotwords=given["hotwords"],
+        compute_type=compute_type, threads=cores, engine=engine,
+        punctuation=given.get("punctuation", False), **settings,
     )  # fmt: skip
     set_torch_threads(cores)
     for note in note_differences(recognizer, settings):

@@ -222,7 +222,7 @@ class EventWriter:
 
     def _format_segment(self, segment: Segment) -> str:
         if self._format == "txt":
-            return f"{segment.text}\n"
+            return f"{segment.readable}\n"
         transcript = Transcript(MICROPHONE, segment.end, (segment,), self._model)
         if self._format == "vtt":
             return format_vtt(transcript).removeprefix(VTT_HEAD)
@@ -262,4 +262,5 @@ def describe_event(event: Event) -> dict[str, object]:
         for word in segment.words
     ]
     start, end = round(segment.start, 3), round(segment.end, 3)
-    return {"type": "final", "start": start, "end": end, "text": segment.text, "words": words}
+    final = {"type": "final", "start": start, "end": end, "text": segment.text, "words": words}
+    return final | ({"readable": segment.readable} if segment.written else {})

@@ -182,7 +182,7 @@ def transcribe(
             def hear(segment: Segment) -> None:
                 heard.append(segment)
                 if is_live:
-                    print_result(f"{segment.text}\n")
+                    print_result(f"{segment.readable}\n")
 
             for recording, outcome in transcribe_all(recognizer, recordings, config, rate, hear):
                 layout = replace(layout, name=titles[recording.path])
@@ -356,7 +356,7 @@ def copy_stdin(rate: int | None, wanted: bool) -> Iterator[IO[bytes]]:
 def format_for_stdout(transcript: Transcript, output_format: str, layout: Layout, named: bool) -> str:
     """Format a transcript for stdout, with its name where it is one of several."""
     if output_format == "txt" and named:
-        return f"{quote_path(transcript.audio)}\t{transcript.text}\n"
+        return f"{quote_path(transcript.audio)}\t{transcript.readable}\n"
     return FORMATS[output_format](transcript, layout)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from asr.cli._tables import format_reliability
 from asr.errors import UserError
 
 if TYPE_CHECKING:
+    from asr.search import SearchConfig
     from asr.training.tuning import Trial
 
 
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     "none tunes the search for transcribing with --lm none.",
 )
 @click.option(
+    "--rescore",
+    metavar="FILE|none",
+    help="A recurrent language model for rescoring, which becomes part of the model folder.  "
+    "[default: the model's own, where it has one]",
+)
+@click.option("--rescore-only", is_flag=True, help="Tune the weights of rescoring alone.")
+@click.option(
     "--beam-size",
     type=click.IntRange(2),
     help="Prefixes kept from frame to frame.  [default: the best of several]",
@@ -38,6 +47,8 @@ def tune(
     manifest: Path,
     model: str,
     lm: str | None,
+    rescore: str | None,
+    rescore_only: bool,
     beam_size: int | None,
     device: str,
     threads: int | None,
@@ -47,26 +58,30 @@ def tune(
 
     First weights of the tokens' priors are tried, then the language model's weight and the word bonus on a
     grid and around its best point, then beams of several sizes; every WER is printed. Confidences are fitted
-    to how often words are right. The result goes into search.toml in the model folder, and with --lm the
-    language model beside it: transcribe and evaluate use both from then on. With --lm none the result goes
-    into search-without-lm.toml.
+    to how often words are right. Where there is a recurrent language model, the weights with which it ranks
+    the best hypotheses anew come last. The result goes into search.toml in the model folder, and with --lm
+    and --rescore the language models beside it: transcribe and evaluate use all of it from then on. With --lm
+    none the result goes into search-without-lm.toml.
     """
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
     from asr.core.files import write_text
     from asr.data.manifest import read_manifest
+    from asr.lm.recurrent_file import open_recurrent_model, save_recurrent_model
     from asr.lm.storage import load_model, save_model
     from asr.pretrained import SHIPPED, find_model_folder
     from asr.recognition.folder import (
         LANGUAGE_MODEL_FILE,
+        RECURRENT_MODEL_FILE,
         SEARCH_FILE,
         SEARCH_FILE_WITHOUT_LM,
         find_language_model,
+        find_recurrent_model,
         read_search_config,
     )
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
-    from asr.training.tuning import Task, calibrate, compute_log_probs, tune_search
+    from asr.training.tuning import Task, Trial, calibrate, compute_log_probs, tune_rescoring, tune_search
 
     folder = find_model_folder(model)
     if folder.parent == SHIPPED and not dry_run:
@@ -86,6 +101,12 @@ def tune(
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
+    recurrent_file = None if rescore == "none" else rescore
+    if rescore is None and lm != "none":
+        recurrent_file = find_recurrent_model(folder)
+    recurrent = None if recurrent_file is None else open_recurrent_model(recurrent_file)
+    if rescore_only and recurrent is None:
+        raise click.UsageError("--rescore-only needs a recurrent language model: give --rescore FILE.")
     examples = evaluation_examples(read_manifest(manifest), recognizer.tokenizer, recognizer.text)
     if not any(example.utterance.text.split() for example in examples):
         raise UserError(f"{manifest}: its texts have no words: there is nothing to tune on")
@@ -93,19 +114,40 @@ def tune(
     with new_utterance_bar(len(examples)) as bar:
         log_probs = compute_log_probs(recognizer, examples, read, progress=bar.update)
     task = Task(log_probs, recognizer.tokenizer, language_model)
-    best = tune_search(task, read_search_config(folder, lm), beam_size, print_trial)
+    config = read_search_config(folder, lm)
+    best = Trial(config, 1.0) if rescore_only else tune_search(task, config, beam_size, print_trial)
+    if recurrent is not None:
+        task = replace(task, recurrent=recurrent)
+        best = tune_rescoring(task, best.config, print_rescoring)
     chosen, bins = calibrate(task, best.config)
     click.echo("\n".join(format_reliability(bins)))
     click.echo(
         f"best: prior weight {chosen.prior_weight:g}, --lm-weight {chosen.lm_weight:g} "
-        f"--word-bonus {chosen.word_bonus:g} --beam-size {chosen.beam_size}: WER {100 * best.wer:.2f} %"
+        f"--word-bonus {chosen.word_bonus:g} --beam-size {chosen.beam_size}"
+        + (f", {describe_rescoring(chosen)}" if recurrent is not None else "")
+        + f": WER {100 * best.wer:.2f} %"
     )
     if dry_run:
         return
     if lm is not None and language_model is not None:
         save_model(language_model, folder / LANGUAGE_MODEL_FILE)
+    if rescore is not None and recurrent is not None:
+        save_recurrent_model(recurrent, folder / RECURRENT_MODEL_FILE)
     write_text(file, to_toml(chosen, explained=True))
     click.echo(f"written: {file}", err=True)
+
+
+def describe_rescoring(config: SearchConfig) -> str:
+    """Describe the weights of rescoring."""
+    return (
+        f"rescoring {config.rescore_weight:g}, n-grams {config.rescore_lm_weight:g}, "
+        f"word bonus {config.rescore_word_bonus:g}"
+    )
+
+
+def print_rescoring(trial: Trial) -> None:
+    """Print weights of rescoring and their WER in a line."""
+    click.echo(f"{describe_rescoring(trial.config)}: WER {100 * trial.wer:6.2f} %")
 
 
 def print_trial(trial: Trial) -> None:

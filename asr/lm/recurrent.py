@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from asr.core.config import check_bounds, option
-from asr.lm.pieces import END_PIECE, UNKNOWN_PIECE, Pieces
+from asr.core.recurrence import LSTMWeights, step_lstm
+from asr.text.pieces import END_PIECE, UNKNOWN_PIECE, Pieces
 
 MOST_PIECES = 1 << 15
-ROWS = 256  # computed at once
+ROWS = 256  # of scores that are computed at once
+SENTENCES = 256  # of which the prefixes are shared
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,6 @@ class RecurrentConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "network")
-
-
-@dataclass(frozen=True, eq=False)
-class LSTMWeights:
-    """The weights of one layer, float32, the gates in torch's order: input, forget, cell, output."""
-
-    inputs: np.ndarray  # (4 * size, size)
-    hidden: np.ndarray  # (4 * size, size)
-    bias: np.ndarray  # (4 * size,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +60,9 @@ class RecurrentModel:
     bias: np.ndarray  # (pieces,) float32
 
     @cached_property
-    def _turned(self) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-        """The matrices as right operands."""
-        return np.ascontiguousarray(self.embedding.T), [
-            (np.ascontiguousarray(layer.inputs.T), np.ascontiguousarray(layer.hidden.T))
-            for layer in self.layers
-        ]
+    def _scorer(self) -> np.ndarray:
+        """The embedding as a right operand."""
+        return np.ascontiguousarray(self.embedding.T)
 
     def begin(self, rows: int = 1) -> States:
         """Make the states before the first piece of a sentence."""
@@ -80,21 +71,17 @@ class RecurrentModel:
 
     def advance(self, states: States, pieces: np.ndarray) -> States:
         """Read one piece in each row, ``(rows,)`` whole numbers."""
-        size = self.config.size
         hidden, cells = np.empty_like(states.hidden), np.empty_like(states.cells)
         inputs = self.embedding[pieces]
-        for n, (layer, (wide, recur)) in enumerate(zip(self.layers, self._turned[1], strict=True)):
-            sums = inputs @ wide + states.hidden[n] @ recur + layer.bias
-            gates = compute_sigmoid(sums)
-            entering, forget, output = gates[:, :size], gates[:, size : 2 * size], gates[:, 3 * size :]
-            cells[n] = forget * states.cells[n] + entering * np.tanh(sums[:, 2 * size : 3 * size])
-            hidden[n] = output * np.tanh(cells[n])
+        for n, layer in enumerate(self.layers):
+            projected = inputs @ layer.wide + layer.bias
+            hidden[n], cells[n] = step_lstm(layer, projected, states.hidden[n], states.cells[n])
             inputs = hidden[n] + inputs if n else hidden[n]
         return States(hidden, cells)
 
     def predict(self, states: States) -> np.ndarray:
         """Compute natural log P(piece | what was read) of every piece, ``(rows, pieces)`` float32."""
-        scores = states.hidden.sum(axis=0) @ self._turned[0] + self.bias
+        scores = states.hidden.sum(axis=0) @ self._scorer + self.bias
         scores -= scores.max(axis=1, keepdims=True)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return scores
@@ -104,39 +91,42 @@ class RecurrentModel:
 
         What several sentences begin with is computed once.
         """
-        texts = [[*sentence, END_PIECE] for sentence in sentences]
-        scored = [np.zeros(len(text)) for text in texts]
-        for first in range(0, len(texts), ROWS):
-            self._score_texts(texts[first : first + ROWS], scored[first : first + ROWS])
+        scored: list[np.ndarray] = []
+        for first in range(0, len(sentences), SENTENCES):
+            part = [[*sentence, END_PIECE] for sentence in sentences[first : first + SENTENCES]]
+            tree = build_prefix_tree(part)
+            log_probs = self._predict_at(self._read_tree(tree), tree.asked, tree.targets)
+            scored += np.split(log_probs, np.cumsum([len(text) for text in part])[:-1])
         return scored
 
-    def _score_texts(self, texts: list[list[int]], scored: list[np.ndarray]) -> None:
-        """Write the log-probs of the pieces of each text, depth by depth of the tree of their prefixes."""
-        places = [0] * len(texts)  # the node of the depth under way at which each text stands
-        states, read = self.begin(), np.array([END_PIECE])
-        going = list(range(len(texts)))
-        depth = 0
-        while going:
-            states = self.advance(states, read)
-            log_probs = self.predict(states)
-            children: dict[tuple[int, int], int] = {}
-            parents: list[int] = []
-            pieces: list[int] = []
-            still = []
-            for number in going:
-                parent, piece = places[number], texts[number][depth]
-                scored[number][depth] = log_probs[parent, piece]
-                if depth + 1 == len(texts[number]):
-                    continue
-                child = children.setdefault((parent, piece), len(children))
-                if child == len(parents):
-                    parents.append(parent)
-                    pieces.append(piece)
-                places[number] = child
-                still.append(number)
-            if still:
-                states, read = states.take(parents), np.array(pieces)
-            going, depth = still, depth + 1
+    def _read_tree(self, tree: PrefixTree) -> np.ndarray:
+        """Compute the states behind every prefix, ``(prefixes, size)``: products of all levels at once."""
+        states = self.embedding[tree.pieces]
+        for number, layer in enumerate(self.layers):
+            projected = states @ layer.wide + layer.bias
+            hidden, cells = np.zeros_like(states), np.zeros_like(states)
+            above_hidden = above_cells = np.zeros((1, self.config.size), np.float32)
+            for begin, end in pairwise(tree.levels):
+                parents = tree.parents[begin:end]
+                above_hidden, above_cells = step_lstm(
+                    layer, projected[begin:end], above_hidden[parents], above_cells[parents]
+                )
+                hidden[begin:end], cells[begin:end] = above_hidden, above_cells
+            states = hidden + states if number else hidden
+        return states
+
+    def _predict_at(self, states: np.ndarray, asked: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Compute log P of each of ``targets`` behind the prefix that is ``asked`` for it, float64."""
+        order = np.argsort(asked, kind="stable")
+        found = np.empty(len(targets))
+        for first in range(0, len(states), ROWS):
+            scores = states[first : first + ROWS] @ self._scorer + self.bias
+            highest = scores.max(axis=1)
+            own = order[np.searchsorted(asked[order], first) : np.searchsorted(asked[order], first + ROWS)]
+            found[own] = scores[asked[own] - first, targets[own]]
+            totals = np.exp(scores - highest[:, None]).sum(axis=1)
+            found[own] -= (highest + np.log(totals))[asked[own] - first]
+        return found
 
     def score_words(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         """Compute natural log P of sentences in words, the end included: ``(sentences,)`` float64."""
@@ -166,6 +156,46 @@ class RecurrentModel:
         return UNKNOWN_PIECE in self.pieces.spell(word)
 
 
-def compute_sigmoid(sums: np.ndarray) -> np.ndarray:
-    """The logistic function, without overflow."""
-    return np.float32(0.5) * (np.float32(1) + np.tanh(np.float32(0.5) * sums))
+@dataclass(frozen=True, eq=False)
+class PrefixTree:
+    """What texts begin with, each prefix once, level by level: level ``n`` are those of ``n + 1`` pieces read.
+
+    pieces: the last piece of each prefix, ``END_PIECE`` in level 0.
+    parents: where the prefix without it stands in the level above.
+    levels: the first prefix of each level, and one behind the last.
+    asked, targets: for each piece of each text the prefix before it, and the piece.
+    """
+
+    pieces: np.ndarray
+    parents: np.ndarray
+    levels: list[int]
+    asked: np.ndarray
+    targets: np.ndarray
+
+
+def build_prefix_tree(texts: Sequence[Sequence[int]]) -> PrefixTree:
+    """Build the tree of the prefixes of texts, none of which is empty."""
+    pieces, parents, levels = [END_PIECE], [0], [0, 1]
+    places = [0] * len(texts)  # in the level under way
+    asked: list[list[int]] = [[0] for _ in texts]
+    going, depth = [n for n, text in enumerate(texts) if len(text) > 1], 0
+    while going:
+        children: dict[tuple[int, int], int] = {}
+        for number in going:
+            key = (places[number], texts[number][depth])
+            child = children.setdefault(key, len(children))
+            if child == len(pieces) - levels[-1]:
+                pieces.append(key[1])
+                parents.append(key[0])
+            places[number] = child
+            asked[number].append(levels[-1] + child)
+        levels.append(len(pieces))
+        depth += 1
+        going = [number for number in going if depth + 1 < len(texts[number])]
+    return PrefixTree(
+        np.array(pieces),
+        np.array(parents),
+        levels,
+        np.array([place for row in asked for place in row]),
+        np.array([piece for text in texts for piece in text]),
+    )

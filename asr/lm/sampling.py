@@ -11,9 +11,9 @@ from asr.core.compiled import compile_function
 from asr.lm.look_up import score_word
 from asr.lm.model import NgramModel
 from asr.lm.packed import Trie
-from asr.lm.pieces import END_PIECE, UNKNOWN_PIECE
 from asr.lm.recurrent import RecurrentModel
 from asr.lm.vocabulary import BEGIN
+from asr.text.pieces import END_PIECE, UNKNOWN_PIECE
 
 MOST_PIECES_A_WORD = 32
 

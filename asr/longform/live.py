@@ -24,8 +24,10 @@ from asr.audio.resampling import make_resampler
 from asr.audio.vad import SpeechDetector, find_runs, find_speech
 from asr.core.config import check_bounds, option
 from asr.longform.cutting import PADDING
+from asr.longform.punctuating import Punctuator
 from asr.longform.stitching import CONTEXT_SECONDS, SpeechSegment
 from asr.longform.transcripts import make_segments
+from asr.text.punctuation import Tagger
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment
 
@@ -168,6 +170,8 @@ class LiveStream:
         self._flags = np.zeros(0, bool)  # decisions about frames from ``first`` on
         self._end = 0  # samples of the stream up to the end of the last segment
         self._segment: OpenSegment | None = None
+        tagger: Tagger | None = getattr(recogniser, "tagger", None)
+        self._punctuator = None if tagger is None else Punctuator(tagger)
 
     @property
     def seconds(self) -> float:
@@ -332,7 +336,8 @@ class LiveStream:
 
     def _make_final(self, segment: OpenSegment, end: int) -> list[Event]:
         speech = SpeechSegment(segment.begin, end, np.zeros((0, 0), np.float32))
-        return [Final(made) for made in make_segments(speech, segment.search.finish(), self._rate)]
+        made = make_segments(speech, segment.search.finish(), self._rate)
+        return [Final(self._punctuator.write(one) if self._punctuator else one) for one in made]
 
 
 def find_quiet_row(rows: np.ndarray, margin: int) -> int:

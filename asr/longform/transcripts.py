@@ -21,6 +21,7 @@ from asr.audio.vad import assume_speech, detect_speech
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
 from asr.longform.pipeline import open_threads, read_side_by_side, run_ahead
+from asr.longform.punctuating import punctuate_segments
 from asr.longform.stitching import SpeechSegment, Stitcher
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
@@ -183,7 +184,18 @@ def transcribe_in_segments(
 def find_segments(
     recogniser: ChunkRecogniser, takes: Iterable[Take], config: LongformConfig, progress: Progress
 ) -> Iterator[Segment | RecordingEnd]:
-    """Yield the segments of each take in which something is said, then its end, in order."""
+    """Yield the segments of each take in which something is said, then its end, in order.
+
+    Those of a recogniser with a ``tagger`` are punctuated.
+    """
+    parts = search_segments(recogniser, takes, config, progress)
+    return punctuate_segments(parts, getattr(recogniser, "tagger", None))
+
+
+def search_segments(
+    recogniser: ChunkRecogniser, takes: Iterable[Take], config: LongformConfig, progress: Progress
+) -> Iterator[Segment | RecordingEnd]:
+    """As ``find_segments``, without punctuation."""
     with open_threads(recogniser.threads) as pool:
 
         def begin(parts: Sequence[SpeechSegment | RecordingEnd]) -> list[Future[list[Hypothesis]]]:

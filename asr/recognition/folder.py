@@ -17,6 +17,8 @@ ONNX_FILE = "model.onnx"  # the same weights, with the features, for programs wi
 SEARCH_FILE = "search.toml"
 SEARCH_FILE_WITHOUT_LM = "search-without-lm.toml"  # for `--lm none`
 LANGUAGE_MODEL_FILE = "language-model.bin"
+RECURRENT_MODEL_FILE = "language-model.safetensors"  # which ranks the best hypotheses anew
+PUNCTUATION_FILE = "punctuation.safetensors"
 
 
 def read_config_table(folder: Path) -> dict[str, Any]:
@@ -66,6 +68,18 @@ def read_search_config(folder: Path, lm: str | Path | None = None) -> SearchConf
         return from_table(SearchConfig, table)
     except UserError as error:
         raise ModelFolderError(f"{path}: {error}") from error
+
+
+def find_recurrent_model(folder: Path) -> Path | None:
+    """Find the recurrent language model in a model folder; ``None`` where there is none."""
+    path = folder / RECURRENT_MODEL_FILE
+    return path if path.exists() else None
+
+
+def find_tagger(folder: Path) -> Path | None:
+    """Find the model of punctuation in a model folder; ``None`` where there is none."""
+    path = folder / PUNCTUATION_FILE
+    return path if path.exists() else None
 
 
 def find_language_model(folder: Path) -> Path | None:

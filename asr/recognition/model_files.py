@@ -13,6 +13,8 @@ from asr.pretrained import CONFIG_FILE, ModelFolderError
 from asr.recognition.folder import (
     LANGUAGE_MODEL_FILE,
     ONNX_FILE,
+    PUNCTUATION_FILE,
+    RECURRENT_MODEL_FILE,
     SEARCH_FILE,
     SEARCH_FILE_WITHOUT_LM,
     WEIGHTS_FILE,
@@ -32,6 +34,8 @@ MOST_BYTES = {
     WEIGHTS_FILE: 1 << 32,
     ONNX_FILE: 1 << 31,
     LANGUAGE_MODEL_FILE: 1 << 32,
+    RECURRENT_MODEL_FILE: 1 << 29,
+    PUNCTUATION_FILE: 1 << 26,
 }
 CHECKSUMS_FILE = "SHA256SUMS"  # in the form of sha256sum, of the files in HASHED
 HASHED = (
@@ -41,6 +45,8 @@ HASHED = (
     BPE_FILE,
     LEXICON_FILE,
     PACKED_LEXICON_FILE,
+    RECURRENT_MODEL_FILE,
+    PUNCTUATION_FILE,
 )  # a language model has its own checksums
 REQUIRED = {"bpe": BPE_FILE, "phones": LEXICON_FILE}  # by text.tokens
 

@@ -22,7 +22,14 @@ from asr.longform.transcripts import (
     transcribe_recordings,
 )
 from asr.pretrained import DEFAULT_MODEL, find_model_folder
-from asr.recognition.folder import find_language_model, has_decoder, read_search_config, read_text_config
+from asr.recognition.folder import (
+    find_language_model,
+    find_recurrent_model,
+    find_tagger,
+    has_decoder,
+    read_search_config,
+    read_text_config,
+)
 from asr.recognition.model_files import check_model_folder
 from asr.recognition.network import Network, SpellingNetwork, open_network
 from asr.search import SearchConfig, search_greedily
@@ -34,6 +41,7 @@ from asr.transcript.values import AlignedText, Hypothesis, Transcript
 
 if TYPE_CHECKING:
     from asr.search.beam_search import BeamSearch
+    from asr.text.punctuation import Tagger
 
 NO_HOTWORDS = "hot words: an attention decoder does not know them; --ctc-weight 1 transcribes with CTC alone"
 USUAL_BEAM = 64  # where a language model or hot words need a beam search and the config asks for none
@@ -54,6 +62,7 @@ class Recognizer:
     # them: the same model without the decoder, where it learned CTC, too.
     spells: bool = False
     ctc: Recognizer | None = None
+    tagger: Tagger | None = None  # which punctuates the segments of transcripts
 
     @property
     def sample_rate(self) -> int:
@@ -206,13 +215,13 @@ class Recognizer:
             raise UserError(NO_HOTWORDS)
         added = dict.fromkeys(normalise_phrases(hotwords, self.text), self.search_config.hotword_weight)
         if self.decoder is None:
-            config, model = replace(self.search_config, beam_size=USUAL_BEAM), None
+            config, model, recurrent = replace(self.search_config, beam_size=USUAL_BEAM), None, None
         else:
-            config, model = self.decoder.config, self.decoder.model
+            config, model, recurrent = self.decoder.config, self.decoder.model, self.decoder.recurrent
             before = self.decoder.phrases
             weights = before if isinstance(before, Mapping) else dict.fromkeys(before, config.hotword_weight)
             added = {**weights, **added}
-        return replace(self, decoder=make_beam_search(config, self.tokenizer, model, added))
+        return replace(self, decoder=make_beam_search(config, self.tokenizer, model, added, recurrent))
 
     def align(
         self, source: Source, text: str, progress: Callable[[float], object] = lambda seconds: None
@@ -276,10 +285,12 @@ def open_recognizer(
     device: str = "auto",
     *,
     lm: str | Path | None = None,
+    rescore: str | Path | None = None,
     hotwords: str | Phrases = (),
     compute_type: str = "float32",
     threads: int | None = None,
     engine: str = "auto",
+    punctuation: bool = True,
     **search: Any,
 ) -> Recognizer:
     """Open a model folder or a shipped model for ``asr.load`` and every verb; runs no code from the folder.
@@ -291,11 +302,14 @@ def open_recognizer(
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``) or ``mps``.
         lm: a language model, an ARPA file or a binary one; ``None`` means the folder's own, where it has
             one, and ``"none"`` means none.
+        rescore: a recurrent language model, which ranks the best hypotheses anew; ``None`` means the folder's
+            own, where it has one and ``lm`` is left out, and ``"none"`` means none.
         hotwords: words and phrases as people write them, in a list, with commas between them, in a file
             (``"@names.txt"``, one a line, perhaps with a tab and a weight), or a dictionary of weights.
         compute_type: one of ``COMPUTE_TYPES``.
         threads: processor threads to use; ``None`` means one a core, or what torch has.
         engine: ``onnx``, ``torch``, or ``auto``: ONNX Runtime on a CPU where the folder has ``model.onnx``.
+        punctuation: write transcripts with capitals and punctuation, too, where the folder has a model of it.
         search: keys of ``SearchConfig`` with values instead of the folder's.
 
     Raises:
@@ -313,12 +327,22 @@ def open_recognizer(
     network = open_network(folder, device, compute_type, threads, engine)
     config = from_table(SearchConfig, to_table(read_search_config(folder, lm)) | search)
     language_model = find_language_model(folder) if lm is None else None if str(lm) == "none" else lm
+    recurrent: str | Path | None = None if str(rescore) == "none" else rescore
+    if rescore is None and lm is None:  # its weights are tuned for the folder's own
+        recurrent = find_recurrent_model(folder)
     phrases = normalise_phrases(parse_hotwords(hotwords, config.hotword_weight), text)
     spells = has_decoder(folder) and config.ctc_weight < 1
     if spells and phrases:
         raise UserError(NO_HOTWORDS)
-    decoder = _make_decoder(config, tokenizer, language_model, phrases, is_binary=lm is None)
-    recognizer = Recognizer(folder.resolve().name, tokenizer, text, network, config, decoder)
+    decoder = _make_decoder(config, tokenizer, language_model, recurrent, phrases, is_binary=lm is None)
+    path = find_tagger(folder) if punctuation else None
+    tagger = None
+    if path is not None:
+        from asr.text.punctuation import open_tagger  # imports what few models need
+
+        tagger = open_tagger(path)
+    name = folder.resolve().name
+    recognizer = Recognizer(name, tokenizer, text, network, config, decoder, tagger=tagger)
     if not spells:
         return recognizer
     return add_decoder(recognizer)
@@ -349,6 +373,7 @@ def _make_decoder(
     config: SearchConfig,
     tokenizer: Tokenizer,
     language_model: str | Path | None,
+    recurrent_model: str | Path | None,
     phrases: Phrases,
     is_binary: bool,
 ) -> BeamSearch | None:
@@ -357,7 +382,7 @@ def _make_decoder(
     ``is_binary``: the language model is a model folder's, which has none in any other form.
     """
     if config.beam_size == 1:
-        if language_model is None and not phrases:
+        if language_model is None and recurrent_model is None and not phrases:
             return None
         config = replace(config, beam_size=USUAL_BEAM)
     # Imported here because they import numba, which greedy search does not need.
@@ -366,7 +391,12 @@ def _make_decoder(
 
     open_file = open_model if is_binary else load_model
     model = None if language_model is None else open_file(language_model)
-    return make_beam_search(config, tokenizer, model, phrases)
+    recurrent = None
+    if recurrent_model is not None:
+        from asr.lm.recurrent_file import open_recurrent_model
+
+        recurrent = open_recurrent_model(recurrent_model)
+    return make_beam_search(config, tokenizer, model, phrases, recurrent)
 
 
 def parse_hotwords(hotwords: str | Phrases, weight: float) -> Phrases:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asr.lm.model import NgramModel
+from asr.lm.recurrent import RecurrentModel
 from asr.search.config import Phrases, SearchConfig
 from asr.search.lexicon_beam import LexiconBeamSearch
 from asr.text.tokenizer import Tokenizer
@@ -48,18 +49,23 @@ class BeamSearch(Protocol):
 
 
 def make_beam_search(
-    config: SearchConfig, tokenizer: Tokenizer, model: NgramModel | None = None, phrases: Phrases = ()
+    config: SearchConfig,
+    tokenizer: Tokenizer,
+    model: NgramModel | None = None,
+    phrases: Phrases = (),
+    recurrent: RecurrentModel | None = None,
 ) -> BeamSearch:
     """Make the search for the tokenizer's vocabulary: by its lexicon where the tokens are phones.
 
     Args:
         model: a word n-gram model, whose opinion is added with ``config.lm_weight``.
         phrases: hot words and phrases, which get a bonus: ``config.hotword_weight`` or the weight of each.
+        recurrent: a recurrent language model, which ranks the best hypotheses anew.
 
     Raises ``SearchError`` for a language model or a hot word that the vocabulary cannot write.
     """
     if tokenizer.lexicon is None:
         from asr.search.prefix_beam import PrefixBeamSearch  # imports numba
 
-        return PrefixBeamSearch(config, tokenizer, model, phrases)
-    return LexiconBeamSearch(config, tokenizer, model, phrases)
+        return PrefixBeamSearch(config, tokenizer, model, phrases, recurrent)
+    return LexiconBeamSearch(config, tokenizer, model, phrases, recurrent)

@@ -93,6 +93,19 @@ class SearchConfig:
     recombine: bool = option(
         True, "Drop prefixes that another one with the same future beats; false makes a wide beam exact."
     )
+    rescore_size: int = option(
+        50,
+        "Hypotheses that a recurrent language model scores anew, where there is one.",
+        minimum=1,
+        maximum=1000,
+    )
+    rescore_weight: float = option(
+        0.6, "Weight of the recurrent model's log probability.", minimum=0, maximum=HIGHEST
+    )
+    rescore_lm_weight: float = option(0.5, "What lm_weight becomes then.", minimum=0, maximum=HIGHEST)
+    rescore_word_bonus: float = option(
+        0.0, "What word_bonus becomes then.", minimum=-HIGHEST, maximum=HIGHEST
+    )
     confidence_slope: float = option(
         1.0,
         "A word's confidence is sigmoid(slope * logit(raw) + offset).",

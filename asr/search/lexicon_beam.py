@@ -14,6 +14,7 @@ import numpy as np
 
 from asr.lm.model import NgramModel
 from asr.lm.packed import make_empty_model, score_words
+from asr.lm.recurrent import RecurrentModel
 from asr.search import lexicon_beam_arrays
 from asr.search.alignment import align_tokens
 from asr.search.confidence import calibrate
@@ -30,6 +31,7 @@ from asr.search.lexicon_beam_tables import (
 )
 from asr.search.lexicon_trie import ROOT, LexiconTrie, look_ahead
 from asr.search.priors import take_off_priors
+from asr.search.rescoring import Words, WordScores, score_hypotheses
 from asr.search.threads import search_on_threads
 from asr.text.pronunciations import SortedLexicon
 from asr.text.tokenizer import Tokenizer
@@ -79,6 +81,11 @@ class ScoredWords:
     score: float
 
     @property
+    def words(self) -> Words:
+        """The words alone."""
+        return tuple(entry.word for entry in self.entries)
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         """The tokens of all pronunciations."""
         return tuple(token for entry in self.entries for token in entry.tokens)
@@ -99,9 +106,11 @@ class LexiconBeamSearch:
         tokenizer: Tokenizer,
         model: NgramModel | None = None,
         phrases: Phrases = (),
+        recurrent: RecurrentModel | None = None,
     ) -> None:
         self.config = config
         self.model = model
+        self.recurrent = recurrent
         self.vocabulary = len(tokenizer)
         hot, symbols = build_word_automaton(phrases, config.hotword_weight)
         self.entries = gather_entries(config, tokenizer, model, symbols)
@@ -123,19 +132,32 @@ class LexiconBeamSearch:
         )
         self.phrases = phrases
         self._rows_left = UNCOMPILED_ROWS
-        self.description = {
+        self.description: dict[str, object] = {
             "language_model": None if model is None else list(model.counts),
             "pronunciations": len(self.entries),
             "phrases": list(phrases),
         }
+        if recurrent is not None:
+            self.description["recurrent_model"] = recurrent.weights
 
     def find_best(self, log_probs: np.ndarray, n_best: int = 1) -> list[ScoredWords]:
         """Find the best word sequences of one recording, best first, without the times of the words.
 
         The arguments are those of ``find_hypotheses``.
         """
-        limits = self.limits if n_best == 1 else self.limits._replace(recombine=False)
-        return self._rank_results(self._advance(self._make_state(), limits, log_probs), n_best)
+        state = self._advance(self._make_state(), self.choose_limits(n_best), log_probs)
+        return self._rank_finally(state, n_best)
+
+    def choose_limits(self, n_best: int) -> Limits:
+        """Choose what the beam drops: where several results are asked for, or ranked anew, no rivals."""
+        needs_rivals = n_best > 1 or self.recurrent is not None
+        return self.limits._replace(recombine=False) if needs_rivals else self.limits
+
+    def score_best(self, log_probs: np.ndarray) -> tuple[list[Words], WordScores]:
+        """Find the hypotheses of one recording that are to be rescored, and what that goes by."""
+        state = self._advance(self._make_state(), self.choose_limits(1), log_probs)
+        results = self._rank_results(state, self.config.rescore_size)
+        return [result.words for result in results], self._score_anew(results)
 
     def find_hypotheses(
         self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1
@@ -184,9 +206,23 @@ class LexiconBeamSearch:
     def _make_hypothesis(
         self, result: ScoredWords, log_probs: np.ndarray, frame_seconds: float
     ) -> Hypothesis:
-        text = " ".join(entry.word for entry in result.entries)
+        text = " ".join(result.words)
         words = self._make_words(result, log_probs, frame_seconds)
         return Hypothesis(result.tokens, text, result.score, words)
+
+    def _rank_finally(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
+        """Rank the beam when the recording has ended, best first, rescored where there is a model for it."""
+        if self.recurrent is None:
+            return self._rank_results(state, n_best)
+        results = self._rank_results(state, max(n_best, self.config.rescore_size))
+        ranked = self._score_anew(results).rank(self.config)
+        return [ScoredWords(results[number].entries, score) for number, score in ranked[:n_best]]
+
+    def _score_anew(self, results: Sequence[ScoredWords]) -> WordScores:
+        """Score results with both language models."""
+        assert self.recurrent is not None
+        texts, scores = [result.words for result in results], [result.score for result in results]
+        return score_hypotheses(texts, scores, self.model, self.recurrent)
 
     def _rank_results(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
         """Rank the hypotheses of the beam as if the recording ended here, best first."""
@@ -252,7 +288,7 @@ class LexiconBeamStream:
 
     def read(self, log_probs: np.ndarray) -> None:
         """Read the next log-probs ``(frames, vocabulary)``."""
-        self._state = self._search._advance(self._state, self._search.limits, log_probs)
+        self._state = self._search._advance(self._state, self._search.choose_limits(1), log_probs)
         self._blocks.append(log_probs)
 
     def guess(self, log_probs: np.ndarray) -> list[str]:
@@ -282,7 +318,7 @@ class LexiconBeamStream:
     def finish(self) -> Hypothesis:
         """Return the best hypothesis; the stream cannot be used after that."""
         rows = np.concatenate(self._blocks) if self._blocks else np.zeros((0, self._search.vocabulary))
-        result = self._search._rank_results(self._state, 1)[0]
+        result = self._search._rank_finally(self._state, 1)[0]
         return self._search._make_hypothesis(result, rows.astype(np.float32), self._frame_seconds)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.lm.model import NgramModel
+from asr.lm.recurrent import RecurrentModel
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary
 from asr.search import prefix_beam_kernel as kernel
 from asr.search.alignment import Alignment, align_tokens
@@ -23,6 +24,7 @@ from asr.search.config import OTHER_FORM, Phrases, SearchConfig, SearchError
 from asr.search.prefix_beam_kernel import FREE, SIZE, PrefixBeamState, enlarge_tree, make_state
 from asr.search.prefix_beam_tables import build_search_tables
 from asr.search.priors import take_off_priors
+from asr.search.rescoring import Words, WordScores, score_hypotheses
 from asr.search.threads import search_on_threads
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis, Word, make_words
@@ -52,6 +54,7 @@ class PrefixBeamSearch:
         tokenizer: Tokenizer,
         model: NgramModel | None = None,
         phrases: Phrases = (),
+        recurrent: RecurrentModel | None = None,
     ) -> None:
         if tokenizer.lexicon is not None:
             raise SearchError(
@@ -63,14 +66,17 @@ class PrefixBeamSearch:
             raise SearchError(f"no word of the language model is made of this model's {unit}: {OTHER_FORM}")
         self.config = config
         self.model = model
+        self.recurrent = recurrent
         self.tokenizer = tokenizer
         self.tables = build_search_tables(config, tokenizer, model, phrases)
         self.begin_state = 0 if model is None else model.begin
         self.phrases = phrases
-        self.description = {
+        self.description: dict[str, object] = {
             "language_model": None if model is None else list(model.counts),
             "phrases": list(phrases),
         }
+        if recurrent is not None:
+            self.description["recurrent_model"] = recurrent.weights
         self._idle: list[PrefixBeamState] = []  # append and pop are safe between threads
 
     def find_best(self, log_probs: np.ndarray, n_best: int = 1) -> list[ScoredTokens]:
@@ -105,6 +111,21 @@ class PrefixBeamSearch:
         return search_on_threads(
             lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
         )
+
+    def score_anew(self, results: Sequence[ScoredTokens]) -> tuple[list[Words], WordScores]:
+        """Score results with both language models; also return their words."""
+        assert self.recurrent is not None
+        texts = [tuple(self.tokenizer.decode(result.tokens).split()) for result in results]
+        scores = [result.score for result in results]
+        return texts, score_hypotheses(texts, scores, self.model, self.recurrent)
+
+    def score_best(self, log_probs: np.ndarray) -> tuple[list[Words], WordScores]:
+        """Find the hypotheses of one recording that are to be rescored, and what that goes by."""
+        stream = PrefixBeamStream(self, None)
+        stream.read(log_probs)
+        results = stream.rank_results(self.config.rescore_size)
+        self._take_back_state(stream._state)
+        return self.score_anew(results)
 
     def start_stream(self, frame_seconds: float) -> PrefixBeamStream:
         """Start to search a recording of which the log-probs come block by block."""
@@ -153,7 +174,7 @@ class PrefixBeamStream:
         self._frame_seconds = frame_seconds
         self._n_best = n_best
         self._tables = search.tables
-        if n_best > 1:
+        if n_best > 1 or search.recurrent is not None:
             self._tables = self._tables._replace(pruning=self._tables.pruning._replace(recombine=False))
         self._state = search._lend_state()
         kernel.start(self._state, search.begin_state, self._tables.hot.start)
@@ -174,22 +195,32 @@ class PrefixBeamStream:
                 self._commit()
                 self._time_committed_words()
 
-    def rank_results(self) -> list[ScoredTokens]:
-        """Rank the results as if the recording ended here, best first."""
+    def rank_results(self, n_best: int | None = None) -> list[ScoredTokens]:
+        """Rank the results as if the recording ended here, best first, as many as were asked for."""
         table = np.zeros((int(self._state.numbers[SIZE]), 2))
         kernel.score_endings(self._tables, self._state, table)
         finished = np.flatnonzero(table[:, 0] > -np.inf)
         if not len(finished):  # a closed lexicon does not know the last word, which is left out
             entry = int(table[:, 1].argmax())
             return [ScoredTokens(self._drop_last_word(self._spell(entry)), float(table[entry, 1]))]
-        order = finished[np.argsort(-table[finished, 0], kind="stable")][: self._n_best]
+        order = finished[np.argsort(-table[finished, 0], kind="stable")]
+        order = order[: n_best or self._n_best]
         return [ScoredTokens(self._spell(entry), float(table[entry, 0])) for entry in order]
 
     def take_results(self) -> list[ScoredTokens]:
         """Rank the results for the last time; the stream cannot be used after that."""
-        results = self.rank_results()
+        results = self._rank_finally()
         self._search._take_back_state(self._state)
         return results
+
+    def _rank_finally(self) -> list[ScoredTokens]:
+        """Rank the results when the recording has ended, best first, rescored where that is asked."""
+        search, n_best = self._search, self._n_best
+        if search.recurrent is None:
+            return self.rank_results()
+        results = self.rank_results(max(n_best, search.config.rescore_size))
+        ranked = search.score_anew(results)[1].rank(search.config)
+        return [ScoredTokens(results[number].tokens, score) for number, score in ranked[:n_best]]
 
     def guess(self, log_probs: np.ndarray) -> list[str]:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""

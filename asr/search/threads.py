@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from asr.core.cores import count_cores
-from asr.transcript.values import Hypothesis
+
+Result = TypeVar("Result")
 
 
 def search_on_threads(
-    search: Callable[[np.ndarray], Hypothesis], log_probs: Sequence[np.ndarray], threads: int | None
-) -> list[Hypothesis]:
+    search: Callable[[np.ndarray], Result], log_probs: Sequence[np.ndarray], threads: int | None = None
+) -> list[Result]:
     """Search the log-probs ``(frames, vocabulary)`` of every recording; ``None`` threads are all cores."""
     threads = min(threads or count_cores(), len(log_probs))
     if threads <= 1:

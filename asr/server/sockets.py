@@ -185,7 +185,7 @@ def describe_event(event: Event) -> dict[str, object]:
         "type": "final",
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
-        "text": segment.text,
+        "text": segment.readable,
         "words": describe_words(segment.words),
     }
 

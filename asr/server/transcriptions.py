@@ -234,20 +234,20 @@ async def stream_events(
                 continue
             if segment is None:
                 break
-            delta = f" {segment.text}" if count else segment.text
+            delta = f" {segment.readable}" if count else segment.readable
             yield format_event("transcript.text.delta", delta=delta)
             if "segments" in asked.includes:
                 table = describe_words(segment.words)
                 yield format_event(
                     "transcript.text.segment", id=str(count), start=round(segment.start, 3),
-                    end=round(segment.end, 3), text=segment.text, words=table,
+                    end=round(segment.end, 3), text=segment.readable, words=table,
                 )  # fmt: skip
             if "progress" in asked.includes:
                 yield format_event("transcript.progress", seconds=job.done, duration=job.duration)
             count += 1
         transcript = await future
         more = {"duration": transcript.duration} if asked.includes else {}
-        yield format_event("transcript.text.done", text=transcript.text, **more)
+        yield format_event("transcript.text.done", text=transcript.readable, **more)
         yield "data: [DONE]\n\n"
     except (DecodingError, HotWordError) as error:
         yield f"data: {json.dumps(describe_failure(error).to_table())}\n\n"
@@ -279,7 +279,7 @@ def format_transcript(transcript: Transcript, asked: TranscriptionRequest, engin
     formats: dict[str, Callable[[], Response]] = {
         "json": lambda: JSONResponse(make_json(transcript)),
         "verbose_json": lambda: JSONResponse(make_verbose_json(transcript, asked, engine)),
-        "text": lambda: PlainTextResponse(transcript.text + "\n"),
+        "text": lambda: PlainTextResponse(transcript.readable + "\n"),
         "srt": lambda: PlainTextResponse(FORMATS["srt"](transcript, Layout())),
         "vtt": lambda: PlainTextResponse(FORMATS["vtt"](transcript, Layout()), media_type="text/vtt"),
     }
@@ -289,7 +289,7 @@ def format_transcript(transcript: Transcript, asked: TranscriptionRequest, engin
 def make_json(transcript: Transcript) -> dict[str, object]:
     """Make the table of `response_format=json`."""
     usage = {"type": "duration", "seconds": math.ceil(transcript.duration)}
-    return {"text": transcript.text, "usage": usage}
+    return {"text": transcript.readable, "usage": usage}
 
 
 def make_verbose_json(transcript: Transcript, asked: TranscriptionRequest, engine: Engine) -> dict[str, Any]:
@@ -315,13 +315,13 @@ def describe_segment(number: int, segment: Segment) -> dict[str, object]:
     ``seek`` mean nothing to this kind of recogniser and are 0.
     """
     logs = [math.log(max(word.confidence, 1e-6)) for word in segment.words]
-    content = segment.text.encode()
+    content = segment.readable.encode()
     return {
         "id": number,
         "seek": 0,
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
-        "text": segment.text,
+        "text": segment.readable,
         "tokens": [],
         "temperature": 0.0,
         "avg_logprob": round(sum(logs) / max(len(logs), 1), 4),

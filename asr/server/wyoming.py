@@ -141,7 +141,7 @@ class WyomingClient:
         await write_event(self._writer, "transcript-start")
 
     async def _say(self, events: list[Event]) -> None:
-        for text in (event.segment.text for event in events if isinstance(event, Final)):
+        for text in (event.segment.readable for event in events if isinstance(event, Final)):
             await write_event(self._writer, "transcript-chunk", {"text": f" {text}" if self._texts else text})
             self._texts.append(text)
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from asr.lm.model import NgramModel
+from asr.lm.recurrent import RecurrentModel
 from asr.model.engine import unwrap_model
 from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
@@ -17,6 +19,8 @@ from asr.search.beam_search import make_beam_search
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
 from asr.search.config import HIGHEST
 from asr.search.priors import measure_log_priors
+from asr.search.rescoring import WordScores
+from asr.search.threads import search_on_threads
 from asr.text.tokenizer import NORMALISERS, Tokenizer
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
 from asr.training.evaluation import batch_statistics, judge_words
@@ -54,6 +58,7 @@ class Task:
     log_probs: LogProbs
     tokenizer: Tokenizer
     language_model: NgramModel | None
+    recurrent: RecurrentModel | None = None
 
 
 def compute_log_probs(
@@ -161,7 +166,7 @@ def try_setting(task: Task, config: SearchConfig) -> Trial:
 
 def search_all(task: Task, config: SearchConfig) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
-    decoder = make_beam_search(config, task.tokenizer, task.language_model)
+    decoder = make_beam_search(config, task.tokenizer, task.language_model, recurrent=task.recurrent)
     hypotheses = decoder.search_batch(list(task.log_probs.by_id.values()), task.log_probs.frame_seconds)
     return dict(zip(task.log_probs.by_id, hypotheses, strict=True))
 
@@ -169,6 +174,60 @@ def search_all(task: Task, config: SearchConfig) -> dict[str, Hypothesis]:
 def compare_hypotheses(task: Task, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
     """Compare hypotheses with the references."""
     return compare_texts(task.log_probs.references, {name: h.text for name, h in hypotheses.items()})
+
+
+# --- rescoring ------------------------------------------------------------------------------------
+
+RESCORE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+RESCORE_LM_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2)
+RESCORE_BONUSES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+
+
+def tune_rescoring(task: Task, config: SearchConfig, report: Callable[[Trial], object]) -> Trial:
+    """Find the weights of rescoring with the lowest WER; the rest of ``config`` stays.
+
+    The lists of hypotheses are made once; then every weight on a grid ranks them anew. ``report`` is called
+    with the best of each weight of the recurrent model.
+    """
+    lists = list_hypotheses(task, config)
+    total = sum(len(text.split()) for text in task.log_probs.references.values())
+    best: Trial | None = None
+    for weight in RESCORE_WEIGHTS:
+        trials = [
+            Trial(tried, count_errors(lists, tried) / total)
+            for lm_weight in (RESCORE_LM_WEIGHTS if task.language_model is not None else (0.0,))
+            for bonus in RESCORE_BONUSES
+            for tried in [
+                replace(
+                    config,
+                    rescore_weight=weight,
+                    rescore_lm_weight=lm_weight,
+                    rescore_word_bonus=config.word_bonus + bonus,
+                )
+            ]
+        ]
+        lowest = min(trials, key=lambda trial: trial.wer)
+        report(lowest)
+        if best is None or lowest.wer < best.wer:
+            best = lowest
+    assert best is not None
+    return best
+
+
+def list_hypotheses(task: Task, config: SearchConfig) -> list[tuple[WordScores, np.ndarray]]:
+    """List the hypotheses of every utterance: their scores, and the wrong words of each."""
+    decoder = make_beam_search(config, task.tokenizer, task.language_model, recurrent=task.recurrent)
+    found = search_on_threads(decoder.score_best, list(task.log_probs.by_id.values()))
+    references = list(task.log_probs.references.values())
+    return [
+        (scores, np.array([Levenshtein.distance(reference.split(), words) for words in texts]))
+        for (texts, scores), reference in zip(found, references, strict=True)
+    ]
+
+
+def count_errors(lists: Sequence[tuple[WordScores, np.ndarray]], config: SearchConfig) -> int:
+    """Count the wrong words of the hypotheses that ``config`` ranks first."""
+    return sum(int(errors[scores.combine(config).argmax()]) for scores, errors in lists)
 
 
 # --- confidences ----------------------------------------------------------------------------------

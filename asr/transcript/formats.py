@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from asr import __version__
@@ -14,6 +14,8 @@ from asr.transcript.values import AlignedText, Segment, Transcript, Word
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 PAUSE_SECONDS = 1.0  # between two words; the next one begins a new cue
+MARKS = (",", ".", "?", "!", ";", ":")  # behind a word; recognised words have none
+SENTENCE_MARKS = (".", "?", "!")
 READABLE_SECONDS = 0.8  # a cue stays at least this long where the next one leaves it the time
 
 
@@ -39,7 +41,9 @@ class Cue:
 
 def format_txt(transcript: Transcript, layout: Layout = Layout()) -> str:
     """The text alone, a line per segment; behind the speaker where channels are speakers."""
-    return "\n".join(_name_speaker(segment.speaker) + segment.text for segment in transcript.segments) + "\n"
+    return (
+        "\n".join(_name_speaker(segment.speaker) + segment.readable for segment in transcript.segments) + "\n"
+    )
 
 
 def _name_speaker(speaker: str) -> str:
@@ -222,7 +226,7 @@ def make_cues(transcript: Transcript, layout: Layout) -> list[Cue]:
     """The transcript cut into cues that leave no recording and overlap only where channels are speakers."""
     speakers_and_groups = [
         (segment.speaker, group)
-        for segment in transcript.segments
+        for segment in map(spell_words, transcript.segments)
         for group in (
             ([[word]] for word in segment.words) if layout.cue_per_word else wrap_words(segment, layout)
         )
@@ -245,21 +249,66 @@ def make_cues(transcript: Transcript, layout: Layout) -> list[Cue]:
     ]
 
 
+def spell_words(segment: Segment) -> Segment:
+    """The segment with its words as they are written, where that is known."""
+    if not segment.written:
+        return segment
+    pairs = zip(segment.words, segment.written, strict=True)
+    return replace(segment, words=tuple(replace(word, text=text) for word, text in pairs))
+
+
 def wrap_words(segment: Segment, layout: Layout) -> Iterator[list[list[Word]]]:
-    """The words of a segment as the lines of one cue after the other; a pause ends a cue."""
+    """The words of a segment as the lines of one cue after the other.
+
+    A pause ends a cue, and so does a sentence that ends in the later half of a cue's last line. Of two lines
+    the first ends behind a mark, where there is one in its later half.
+    """
     lines: list[list[Word]] = []
     for word in segment.words:
         is_paused = bool(lines) and word.start - lines[-1][-1].end > PAUSE_SECONDS
-        width = sum(len(other.text) + 1 for other in lines[-1]) + len(word.text) if lines else math.inf
-        if not is_paused and width <= layout.line_width:
-            lines[-1].append(word)
-            continue
-        if lines and (is_paused or len(lines) == layout.lines):
+        if lines and (is_paused or ends_cue(lines, layout)):
             yield lines
             lines = []
-        lines.append([word])
+        if lines and measure_line([*lines[-1], word]) <= layout.line_width:
+            lines[-1].append(word)
+            continue
+        rest: list[Word] = []
+        if lines:
+            place = find_mark(lines[-1], layout)
+            lines[-1], rest = lines[-1][:place], lines[-1][place:]
+            if len(lines) == layout.lines:
+                yield lines
+                lines = []
+        if rest and measure_line([*rest, word]) > layout.line_width:
+            lines.append(rest)  # the word is as long as a line
+            rest = []
+            if len(lines) == layout.lines:
+                yield lines
+                lines = []
+        lines.append([*rest, word])
     if lines:
         yield lines
+
+
+def measure_line(words: Sequence[Word]) -> int:
+    """The characters of a line."""
+    return sum(len(word.text) for word in words) + len(words) - 1
+
+
+def ends_cue(lines: Sequence[Sequence[Word]], layout: Layout) -> bool:
+    """Whether a sentence ends in the later half of the last line that a cue may have."""
+    is_full = len(lines) == layout.lines and 2 * measure_line(lines[-1]) >= layout.line_width
+    return is_full and lines[-1][-1].text.endswith(SENTENCE_MARKS)
+
+
+def find_mark(line: Sequence[Word], layout: Layout) -> int:
+    """The place behind the last mark in the later half of a line; its end where there is none."""
+    for place in range(len(line) - 1, 0, -1):
+        if 2 * measure_line(line[:place]) < layout.line_width:
+            break
+        if line[place - 1].text.endswith(MARKS):
+            return place
+    return len(line)
 
 
 def _to_milliseconds(seconds: float) -> int:
@@ -295,8 +344,18 @@ def make_table(transcript: Transcript) -> dict[str, object]:
     keys = (
         {"audio": transcript.audio, "text": transcript.text} | asdict(transcript) | {"version": __version__}
     )
-    keys["segments"] = [_leave_out_empty(asdict(segment), "speaker") for segment in transcript.segments]
-    return {key: _round_numbers(value) for key, value in _leave_out_empty(keys, "faults", "notes").items()}
+    keys["segments"] = [_describe_segment(segment) for segment in transcript.segments]
+    keys["readable"] = transcript.readable if any(segment.written for segment in transcript.segments) else ""
+    left_out = _leave_out_empty(keys, "faults", "notes", "readable")
+    return {key: _round_numbers(value) for key, value in left_out.items()}
+
+
+def _describe_segment(segment: Segment) -> dict[str, object]:
+    """A segment with its words, and as it reads where that is known."""
+    keys = asdict(segment)
+    del keys["written"]
+    keys["readable"] = segment.readable if segment.written else ""
+    return _leave_out_empty(keys, "speaker", "readable")
 
 
 def _leave_out_empty(table: dict[str, object], *names: str) -> dict[str, object]:

@@ -28,13 +28,22 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording, in seconds, and what was said in it; ``speaker`` names a channel."""
+    """A stretch of a recording, in seconds, and what was said in it; ``speaker`` names a channel.
+
+    ``written`` has each of the words as it is written, with capitals and punctuation, where that is known.
+    """
 
     start: float
     end: float
     text: str
     words: tuple[Word, ...]
     speaker: str = ""
+    written: tuple[str, ...] = ()
+
+    @property
+    def readable(self) -> str:
+        """The text with capitals and punctuation, where that is known."""
+        return " ".join(self.written) if self.written else self.text
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,11 @@ class Transcript:
     def text(self) -> str:
         """The words of all segments."""
         return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def readable(self) -> str:
+        """The text with capitals and punctuation, where that is known."""
+        return " ".join(segment.readable for segment in self.segments if segment.text)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from asr.core.config import to_toml
 from asr.lm.counting import read_corpus
 from asr.lm.model import LanguageModelError
 from asr.lm.perplexity import measure_perplexity, measure_sentence_perplexities
-from asr.lm.pieces import END_PIECE, UNKNOWN_PIECE, Pieces, learn_pieces, spell_corpus
 from asr.lm.recurrent import RecurrentConfig, RecurrentModel
 from asr.lm.recurrent_file import (
     FORMAT,
@@ -25,6 +24,8 @@ from asr.lm.recurrent_file import (
     save_recurrent_model,
 )
 from asr.lm.sampling import SamplingConfig, sample_sentences
+from asr.lm.spelling import learn_corpus_pieces, spell_corpus
+from asr.text.pieces import END_PIECE, UNKNOWN_PIECE, Pieces
 from tests.reference import lstm_log_probs
 
 TEXT = (
@@ -40,7 +41,7 @@ dogs are at the log
 
 @pytest.fixture(scope="module")
 def pieces() -> Pieces:
-    return learn_pieces(read_corpus([TEXT]), 30)
+    return learn_corpus_pieces(read_corpus([TEXT]), 30)
 
 
 def make_random_model(pieces: Pieces, layers: int = 2, size: int = 6, seed: int = 0) -> RecurrentModel:
@@ -50,7 +51,7 @@ def make_random_model(pieces: Pieces, layers: int = 2, size: int = 6, seed: int 
         name: generator.normal(0, 0.7, shape).astype(np.float32)
         for name, shape in list_shapes(config).items()
     }
-    return make_model(config, {**tensors, "pieces": np.frombuffer(pieces.model, np.uint8)})
+    return make_model(config, tensors, pieces)
 
 
 def compute_slowly(model: RecurrentModel, sentence: list[int]) -> list[float]:
@@ -176,17 +177,17 @@ GOOD = f"version = 1\n{to_toml(RecurrentConfig(pieces=30, size=6, layers=2))}"
     ("tensors", "metadata", "message"),
     [
         ({}, {"another": GOOD}, "no recurrent language model"),
-        ({}, {FORMAT: GOOD.replace("version = 1", "version = 2")}, "later version"),
-        ({}, {FORMAT: "size = "}, "no TOML"),
-        ({}, {FORMAT: GOOD.replace("size = 6", "size = 7")}, "does not fit its options"),
-        ({}, {FORMAT: GOOD.replace("size = 6", "size = 100000")}, "at most 4096"),
-        ({"bias": np.zeros(4, np.float32)}, {FORMAT: GOOD}, "'bias' does not fit"),
-        ({"bias": np.zeros(30, np.float64)}, {FORMAT: GOOD}, "'bias' does not fit"),
-        ({"bias": np.full(30, np.nan, np.float32)}, {FORMAT: GOOD}, "not finite"),
-        ({"embedding.scale": np.full(30, np.inf, np.float32)}, {FORMAT: GOOD}, "not finite"),
-        ({"more": np.zeros(4, np.float32)}, {FORMAT: GOOD}, "'more' does not fit"),
-        ({"pieces": np.zeros(50, np.uint8)}, {FORMAT: GOOD}, "pieces"),
-        ({"pieces": np.zeros((2, 2), np.uint8)}, {FORMAT: GOOD}, "has no pieces"),
+        ({}, {FORMAT.name: GOOD.replace("version = 1", "version = 2")}, "later version"),
+        ({}, {FORMAT.name: "size = "}, "no TOML"),
+        ({}, {FORMAT.name: GOOD.replace("size = 6", "size = 7")}, "does not fit its options"),
+        ({}, {FORMAT.name: GOOD.replace("size = 6", "size = 100000")}, "at most 4096"),
+        ({"bias": np.zeros(4, np.float32)}, {FORMAT.name: GOOD}, "'bias' does not fit"),
+        ({"bias": np.zeros(30, np.float64)}, {FORMAT.name: GOOD}, "'bias' does not fit"),
+        ({"bias": np.full(30, np.nan, np.float32)}, {FORMAT.name: GOOD}, "not finite"),
+        ({"embedding.scale": np.full(30, np.inf, np.float32)}, {FORMAT.name: GOOD}, "not finite"),
+        ({"more": np.zeros(4, np.float32)}, {FORMAT.name: GOOD}, "'more' does not fit"),
+        ({"pieces": np.zeros(50, np.uint8)}, {FORMAT.name: GOOD}, "pieces"),
+        ({"pieces": np.zeros((2, 2), np.uint8)}, {FORMAT.name: GOOD}, "has no pieces"),
     ],
 )
 def test_a_damaged_file_is_an_error_of_one_line(pieces, tmp_path, tensors, metadata, message):

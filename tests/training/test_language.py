@@ -17,19 +17,18 @@ from asr.core.tiles import has_tiles
 from asr.errors import UserError
 from asr.lm.counting import read_corpus
 from asr.lm.perplexity import measure_perplexity
-from asr.lm.pieces import END_PIECE
 from asr.lm.recurrent import RecurrentConfig
 from asr.model.language import LanguageNetwork
-from asr.training import language
+from asr.text.pieces import END_PIECE
+from asr.training import language, text_run
 from asr.training.language import (
     LanguageExperiment,
-    LanguageTraining,
     cut_sentences,
     load_batch,
-    plan_batches,
     train_language_model,
 )
 from asr.training.loop import TrainingStopped
+from asr.training.text_run import TextTraining, plan_by_length
 
 needs_tiles = pytest.mark.skipif(not has_tiles(), reason="needs a processor with tile registers")
 WORDS = ["the", "cat", "dog", "sat", "on", "mat", "log", "and", "a", "saw"]
@@ -50,7 +49,7 @@ def make_text(sentences: int = 400, seed: int = 0) -> bytes:
 
 EXPERIMENT = LanguageExperiment(
     RecurrentConfig(pieces=40, size=24, layers=2, dropout=0.1),
-    LanguageTraining(epochs=2.5, batch_pieces=200, learning_rate=0.01, warmup_steps=5, precision="float32"),
+    TextTraining(epochs=2.5, batch_pieces=200, learning_rate=0.01, warmup_steps=5, precision="float32"),
 )
 
 
@@ -98,15 +97,13 @@ def test_in_tile_registers_loss_and_gradients_are_nearly_the_same():
 
 def test_every_sentence_is_in_one_batch_and_orders_differ_from_epoch_to_epoch():
     lengths = np.random.default_rng(0).integers(1, 30, 500)
-    spelled = np.concatenate([[5] * (n - 1) + [END_PIECE] for n in lengths]).astype(np.uint16)
-    sentences = cut_sentences(spelled)
     training = replace(EXPERIMENT.training, batch_pieces=100)
-    plan = plan_batches(sentences, training, 0)
+    plan = plan_by_length(lengths, training, 0)
     assert sorted(np.concatenate(plan).tolist()) == list(range(500))
     for batch in plan:
         size = len(batch) * int(lengths[batch].max())
         assert size <= max(100, int(lengths[batch].max()))
-    again, other = plan_batches(sentences, training, 0), plan_batches(sentences, training, 1)
+    again, other = plan_by_length(lengths, training, 0), plan_by_length(lengths, training, 1)
     assert all((a == b).all() for a, b in zip(plan, again, strict=True))
     assert [batch.tolist() for batch in plan] != [batch.tolist() for batch in other]
 
@@ -137,8 +134,8 @@ def test_training_learns_and_the_model_without_torch_computes_the_same(tmp_path)
     assert 1.5 < found.including_unknown < 4  # two words may come next, or the end: about 2.2
     corpus = read_corpus([held_out])
     network = LanguageNetwork(EXPERIMENT.network, len(model.pieces))
-    checkpoint = language.newest_checkpoint(tmp_path / "run", ignore)
-    network.load_state_dict(language.strip_prefix("network.", checkpoint.tensors))
+    checkpoint = text_run.newest_checkpoint(tmp_path / "run", ignore)
+    network.load_state_dict(text_run.strip_prefix("network.", checkpoint.tensors))
     network.eval()
     sentences = cut_sentences(language.spell_corpus(corpus, model.pieces))
     inputs, targets, lengths = load_batch(sentences, np.arange(len(sentences)))
@@ -163,7 +160,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, monkeypatch, 
     text = make_text(150)
     train_language_model(experiment, [text], tmp_path / "whole", ignore)
     steps = 0
-    whole = language.take_step
+    whole = text_run.take_step
 
     def stop_after_seven(run, batch):
         nonlocal steps
@@ -172,7 +169,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, monkeypatch, 
             signal.raise_signal(signal.SIGTERM)
         return whole(run, batch)
 
-    monkeypatch.setattr(language, "take_step", stop_after_seven)
+    monkeypatch.setattr(text_run, "take_step", stop_after_seven)
     with pytest.raises(TrainingStopped):
         train_language_model(experiment, [text], tmp_path / "stopped", ignore)
     news = []

@@ -7,16 +7,11 @@ Piece 0 stands for characters that the text to learn from did not have, piece 1 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from asr.core.compiled import compile_function
 from asr.errors import UserError
-from asr.lm.counting import Corpus
-from asr.lm.vocabulary import BEGIN, END, UNKNOWN
 
 UNKNOWN_PIECE, END_PIECE = 0, 1
 MOST_WORDS = 4_000_000  # of a text that pieces are learned from, by the counts of its words
@@ -65,17 +60,17 @@ class Pieces:
         return "".join(self.surfaces[piece] for piece in pieces).strip()
 
 
-def learn_pieces(corpus: Corpus, size: int) -> Pieces:
-    """Learn ``size`` pieces from the words of a text, each counted as often as it is there.
+def learn_pieces(counts: Mapping[str, int], size: int) -> Pieces:
+    """Learn ``size`` pieces from words, each counted as often as a text has it.
 
-    Raises ``UserError`` where the text is too short for so many.
+    Raises ``UserError`` where there are too few words for so many.
     """
     import sentencepiece
 
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_write_lines(corpus),
+            sentence_iterator=_write_lines(counts),
             model_writer=model,
             model_type="bpe",
             vocab_size=size,
@@ -95,42 +90,11 @@ def learn_pieces(corpus: Corpus, size: int) -> Pieces:
     return Pieces(model.getvalue())
 
 
-def _write_lines(corpus: Corpus) -> Iterator[str]:
-    """Yield lines with each word of a text as often as it is there, or less often where that is too often."""
-    words = corpus.vocabulary.words
-    counts = np.bincount(corpus.tokens, minlength=len(words))
-    share = min(1.0, MOST_WORDS / max(1, len(corpus.tokens)))
-    for word, count in zip(words, counts.tolist(), strict=True):
-        if word in (BEGIN, END, UNKNOWN) or not count:
-            continue
+def _write_lines(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield lines with each word as often as a text has it, or less often where that is too often."""
+    share = min(1.0, MOST_WORDS / max(1, sum(counts.values())))
+    for word, count in counts.items():
         left = max(1, round(share * count))
         while left > 0:
             yield " ".join([word] * min(left, WORDS_A_LINE))
             left -= WORDS_A_LINE
-
-
-def spell_corpus(corpus: Corpus, pieces: Pieces) -> np.ndarray:
-    """Spell a text: the pieces of all sentences, uint16, with ``END_PIECE`` behind each."""
-    words = corpus.vocabulary.words
-    spellings = [
-        [END_PIECE] if word == END else [] if word == BEGIN else spelling
-        for word, spelling in zip(words, pieces.spell_all(words), strict=True)
-    ]
-    bounds = np.cumsum([0, *map(len, spellings)])
-    flat = np.array([piece for spelling in spellings for piece in spelling], np.uint16)
-    return _spell_tokens(corpus.tokens, bounds, flat)
-
-
-@compile_function
-def _spell_tokens(tokens: np.ndarray, bounds: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """Write the pieces between the ``bounds`` of each token one after the other."""
-    total = 0
-    for token in tokens:
-        total += bounds[token + 1] - bounds[token]
-    spelled = np.empty(total, np.uint16)
-    place = 0
-    for token in tokens:
-        for n in range(bounds[token], bounds[token + 1]):
-            spelled[place] = pieces[n]
-            place += 1
-    return spelled

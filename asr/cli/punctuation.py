@@ -1,0 +1,120 @@
+"""``asr punctuation``: train and measure models of punctuation and capitals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from asr.cli._options import require_libraries, set_option
+from asr.errors import UserError
+
+TEXTS = click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+WORDS_AT_ONCE = 5000  # that are measured as one text
+
+
+@click.group()
+def punctuation() -> None:
+    """Punctuation and capitals for transcripts: train a model on prose, and measure one.
+
+    TEXT is prose with its punctuation, a paragraph a line, perhaps compressed with gzip or xz.
+    """
+
+
+@punctuation.command()
+@TEXTS
+@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.")
+@set_option
+@click.option("--print-config", is_flag=True, help="Print every key of --set, and stop.")
+@require_libraries("torch")
+def train(texts: tuple[Path, ...], out: Path, assignments: tuple[str, ...], print_config: bool) -> None:
+    """Train a model on TEXT: a bidirectional LSTM that tags words.
+
+    As punctuation.safetensors in a model folder it punctuates what the model transcribes. OUT.run beside OUT
+    has checkpoints and metrics.jsonl: Ctrl-C saves and stops, and the same command resumes.
+    """
+    import torch
+
+    from asr.core.config import from_table, override, to_toml
+    from asr.core.cores import choose_threads
+    from asr.text.punctuation import save_tagger
+    from asr.training.loop import TrainingStopped
+    from asr.training.punctuation import PunctuationExperiment, train_tagger
+
+    try:
+        experiment = from_table(PunctuationExperiment, override({}, assignments))
+    except UserError as error:
+        raise UserError(f"--set: {error}") from error
+    if print_config:
+        click.echo(to_toml(experiment, explained=True), nl=False)
+        return
+    torch.set_num_threads(choose_threads(None))
+    folder = out.with_name(out.name + ".run")
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        tagger = train_tagger(experiment, read_paragraphs(texts), folder, say)
+    except TrainingStopped as stopped:
+        say(f"stopped at step {stopped.step}; the same command resumes there")
+        sys.exit(128 + stopped.signal_number)
+    save_tagger(tagger, out)
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; {folder} is no longer needed")
+
+
+@punctuation.command()
+@click.argument("model", metavar="FILE", type=click.Path(path_type=Path))
+@TEXTS
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, provenance included.")
+def score(model: Path, texts: tuple[Path, ...], as_json: bool) -> None:
+    """Measure FILE on the words of TEXT: precision, recall and F1 of each mark and of capitals."""
+    from asr.core.provenance import describe_machine, make_provenance
+    from asr.scoring.punctuation import count_marks
+    from asr.text.marks import MARKS, MarkedWord, read_marked_words
+    from asr.text.punctuation import open_tagger
+
+    tagger = open_tagger(model)
+    words = [word for paragraph in read_paragraphs(texts) for word in read_marked_words(paragraph)]
+    if not words:
+        raise UserError(f"{', '.join(map(str, texts))}: has no prose")
+    pairs = []
+    for first in range(0, len(words), WORDS_AT_ONCE):
+        part = words[first : first + WORDS_AT_ONCE]
+        rows = tagger.tag([word.text for word in part])
+        marks, cases = rows[:, : len(MARKS)].argmax(1), rows[:, len(MARKS) :].argmax(1)
+        found = [MarkedWord(*one) for one in zip((w.text for w in part), marks, cases, strict=True)]
+        pairs.append((part, found))
+    counts = count_marks(pairs)
+    if as_json:
+        marks_table = {
+            name: {**vars(count), "precision": count.precision, "recall": count.recall, "f1": count.f1}
+            for name, count in counts.items()
+        }
+        table = {"model": str(model), "texts": [str(text) for text in texts], "words": len(words)}
+        click.echo(
+            json.dumps({**table, "marks": marks_table, **make_provenance(describe_machine(1))}, indent=2)
+        )
+        return
+    for name, count in counts.items():
+        click.echo(
+            f"{name:13} precision {100 * count.precision:6.2f} %  recall {100 * count.recall:6.2f} %  "
+            f"F1 {100 * count.f1:6.2f} %"
+        )
+    click.echo(f"{len(words)} words")
+
+
+def read_paragraphs(texts: tuple[Path, ...]) -> Iterator[str]:
+    """Yield the lines of texts; raises ``UserError`` naming a file that cannot be read or is not UTF-8."""
+    from asr.lm.text import name_path, open_text
+
+    for path in texts:
+        with open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield line.decode("utf-8").strip()
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{name_path(path)}:{number}: is not UTF-8 text") from error

@@ -1,0 +1,182 @@
+"""Punctuation and capitals for what was recognised: a bidirectional LSTM tagger, computed with numpy.
+
+It reads words as pieces (``asr.text.pieces``) and says of each word, at its last piece, which mark stands
+behind it and how it is written. Long texts are read in windows that overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr.core.config import check_bounds, option
+from asr.core.files import quote_path
+from asr.core.recurrence import LSTMWeights, run_lstm
+from asr.core.rounded import Format, Shapes, read_rounded, write_rounded
+from asr.errors import UserError
+from asr.text.marks import CASES, COMMA, MARKS, NONE, QUESTION, STOP, write_words
+from asr.text.pieces import END_PIECE, Pieces
+
+WINDOW = 160  # words that are read together
+CONTEXT = 32  # of them on either side, where there are more, only help to judge the others
+WINDOWS_AT_ONCE = 32
+CLASSES = len(MARKS) + len(CASES)
+PIECES = "pieces"
+LAYER = ("inputs", "hidden", "bias")
+DIRECTIONS = ("ahead", "back")
+
+
+class PunctuationError(UserError):
+    """A model of punctuation that cannot be used; the text names the file."""
+
+
+@dataclass(frozen=True)
+class TaggerConfig:
+    """The network of a tagger."""
+
+    pieces: int = option(6000, "Pieces of words that it knows.", minimum=8, maximum=1 << 15)
+    embedding: int = option(128, "Numbers in an embedding.", minimum=1, maximum=1024)
+    size: int = option(192, "Units of a layer in each direction.", minimum=1, maximum=1024)
+    layers: int = option(2, "Bidirectional LSTM layers.", minimum=1, maximum=8)
+    dropout: float = option(0.1, "Share of a layer's outputs left out in training.", minimum=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "network")
+
+
+@dataclass(frozen=True, eq=False)
+class Tagger:
+    """A model of punctuation; any number of threads may use it at the same time."""
+
+    config: TaggerConfig
+    pieces: Pieces
+    embedding: np.ndarray  # (pieces, embedding) float32
+    layers: tuple[tuple[LSTMWeights, LSTMWeights], ...]  # ahead and back
+    output: np.ndarray  # (CLASSES, 2 * size) float32, marks first
+    bias: np.ndarray  # (CLASSES,) float32
+
+    def punctuate(
+        self,
+        words: Sequence[str],
+        before: Sequence[str] = (),
+        after: Sequence[str] = (),
+        begins_sentence: bool = True,
+    ) -> list[str]:
+        """Write words with capitals and marks.
+
+        ``before`` and ``after`` are other words of the same text, which help to judge these. Where none come
+        after, the text ends as a sentence does.
+        """
+        if not words:
+            return []
+        log_probs = self.tag([*before, *words, *after])[len(before) : len(before) + len(words)]
+        marks = log_probs[:, : len(MARKS)].argmax(axis=1)
+        if not after and marks[-1] in (NONE, COMMA):
+            marks[-1] = QUESTION if log_probs[-1, QUESTION] > log_probs[-1, STOP] else STOP
+        cases = log_probs[:, len(MARKS) :].argmax(axis=1)
+        return write_words(words, marks.tolist(), cases.tolist(), begins_sentence)
+
+    def tag(self, words: Sequence[str], window: int = WINDOW, context: int = CONTEXT) -> np.ndarray:
+        """Compute natural log P of each mark, then of each case, of each word: ``(words, CLASSES)`` float32.
+
+        Words are read in windows of ``window``, of which ``context`` on either side count in another one.
+        """
+        spelled = [self.pieces.spell(word) or [END_PIECE] for word in words]
+        step = window - 2 * context
+        begins = list(range(0, max(1, len(words) - 2 * context), step)) if len(words) > window else [0]
+        result = np.empty((len(words), CLASSES), np.float32)
+        for first in range(0, len(begins), WINDOWS_AT_ONCE):
+            some = begins[first : first + WINDOWS_AT_ONCE]
+            spans = [(begin, min(len(words), begin + window)) for begin in some]
+            tagged = self._tag_windows([spelled[begin:end] for begin, end in spans])
+            for (begin, end), rows in zip(spans, tagged, strict=True):
+                own = begin + context if begin else 0
+                result[own:end] = rows[own - begin :]  # the next window writes over the rest
+        return result
+
+    def _tag_windows(self, windows: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
+        """Compute the rows of the words of each window; shorter ones are padded behind their ends."""
+        flat = [[piece for word in words for piece in word] for words in windows]
+        lengths = np.array([len(pieces) for pieces in flat])
+        inputs = np.full((len(flat), lengths.max()), END_PIECE)
+        for row, pieces in zip(inputs, flat, strict=True):
+            row[: len(pieces)] = pieces
+        states = self.embedding[inputs]
+        for ahead, back in self.layers:
+            turned = run_lstm(back, reverse_rows(states, lengths))
+            states = np.concatenate([run_lstm(ahead, states), reverse_rows(turned, lengths)], axis=2)
+        results = []
+        for row, words in zip(states, windows, strict=True):
+            places = np.cumsum([len(word) for word in words]) - 1
+            scores = row[places] @ self.output.T + self.bias
+            results.append(
+                np.concatenate(
+                    [normalise(scores[:, : len(MARKS)]), normalise(scores[:, len(MARKS) :])], axis=1
+                )
+            )
+        return results
+
+
+def reverse_rows(states: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Reverse each row of ``(rows, steps, size)`` within its own length; the rest stays."""
+    steps = np.arange(states.shape[1])
+    places = np.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return np.take_along_axis(states, places[:, :, None], axis=1)
+
+
+def normalise(scores: np.ndarray) -> np.ndarray:
+    """Natural log of the softmax of each row."""
+    scores = scores - scores.max(axis=1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def list_shapes(config: TaggerConfig) -> Shapes:
+    """List the shapes of the weights of a network by name."""
+    size, width = config.size, config.embedding
+    shapes: Shapes = {"embedding": (config.pieces, width)}
+    for number in range(config.layers):
+        for direction in DIRECTIONS:
+            name = f"layers.{number}.{direction}."
+            shapes |= {name + "inputs": (4 * size, width), name + "hidden": (4 * size, size)}
+            shapes[name + "bias"] = (4 * size,)
+        width = 2 * size
+    return shapes | {"output": (CLASSES, width), "bias": (CLASSES,)}
+
+
+FORMAT = Format("punctuation model of asr", 1, TaggerConfig, list_shapes, (PIECES,), most_bytes=1 << 26)
+
+
+def save_tagger(tagger: Tagger, path: str | Path) -> None:
+    """Write a tagger, all of it or nothing."""
+    weights = {"embedding": tagger.embedding, "output": tagger.output, "bias": tagger.bias}
+    for number, layer in enumerate(tagger.layers):
+        for direction, lstm in zip(DIRECTIONS, layer, strict=True):
+            weights |= {f"layers.{number}.{direction}.{name}": getattr(lstm, name) for name in LAYER}
+    write_rounded(FORMAT, tagger.config, weights, {PIECES: tagger.pieces.model}, path)
+
+
+def open_tagger(path: str | Path) -> Tagger:
+    """Read a tagger; raises ``PunctuationError`` naming the file where it is none, or damaged."""
+    config, weights, blobs = read_rounded(FORMAT, path, PunctuationError)
+    try:
+        return make_tagger(config, weights, Pieces(blobs[PIECES]))
+    except ValueError as error:
+        raise PunctuationError(f"{quote_path(path)}: {error}") from error
+
+
+def make_tagger(config: TaggerConfig, weights: Mapping[str, np.ndarray], pieces: Pieces) -> Tagger:
+    """Make a tagger of weights by name; raises ``ValueError`` where the pieces are not as many."""
+    if len(pieces) != config.pieces:
+        raise ValueError(f"is damaged: it has {len(pieces)} pieces, not {config.pieces}")
+
+    def take(number: int, direction: str) -> LSTMWeights:
+        return LSTMWeights(*(weights[f"layers.{number}.{direction}.{name}"] for name in LAYER))
+
+    layers = tuple((take(n, "ahead"), take(n, "back")) for n in range(config.layers))
+    return Tagger(config, pieces, weights["embedding"], layers, weights["output"], weights["bias"])

@@ -1,0 +1,115 @@
+"""Rescoring with a recurrent language model: against every reading, in streams, and its weights' tuning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asr.lm.recurrent import RecurrentModel
+from asr.search import SearchConfig
+from asr.search.beam_search import make_beam_search
+from asr.search.lexicon_beam import LexiconBeamSearch
+from asr.search.rescoring import WordScores
+from asr.text.pieces import learn_pieces
+from asr.text.tokenizer import BLANK, SPACE, Tokenizer
+from asr.training.tuning import LogProbs, Task, count_errors, list_hypotheses, tune_rescoring
+from tests.lm.test_recurrent import make_random_model
+from tests.search.test_lexicon_beam import MODEL, TOKENIZER, WIDE, draw_log_probs, score_every_reading
+from tests.tiny import estimate_bigrams
+
+CONFIG = replace(
+    WIDE,
+    lm_weight=0.8,
+    word_bonus=0.3,
+    rescore_size=1000,
+    rescore_weight=0.7,
+    rescore_lm_weight=0.4,
+    rescore_word_bonus=1.1,
+)
+
+
+@pytest.fixture(scope="module")
+def recurrent() -> RecurrentModel:
+    return make_random_model(learn_pieces({"to": 3, "two": 2, "toot": 2, "tea": 2, "ut": 1}, 12))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("with_model", [True, False])
+def test_the_best_of_every_reading_is_found(recurrent, seed, with_model):
+    log_probs, model = draw_log_probs(seed, 5), MODEL if with_model else None
+    # The definition: what was heard, both models' log-probs with their weights, and a bonus for each word.
+    heard_and_ngram = score_every_reading(
+        log_probs, replace(CONFIG, lm_weight=0.4, word_bonus=1.1), model, []
+    )
+    expected = {
+        words: score + 0.7 * float(recurrent.score_words([words])[0])
+        for words, score in heard_and_ngram.items()
+    }
+    search = LexiconBeamSearch(CONFIG, TOKENIZER, model, (), recurrent)
+    found = search.find_best(log_probs, n_best=10_000)
+    assert {one.words: one.score for one in found} == pytest.approx(expected, abs=2e-4)
+    assert found[0].score == pytest.approx(max(expected.values()), abs=2e-4)
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_only_the_best_few_are_ranked_anew(recurrent):
+    log_probs = draw_log_probs(3, 5)
+    first = LexiconBeamSearch(CONFIG, TOKENIZER, MODEL).find_best(log_probs)[0]
+    one = LexiconBeamSearch(replace(CONFIG, rescore_size=1), TOKENIZER, MODEL, (), recurrent)
+    assert one.find_best(log_probs)[0].words == first.words
+
+
+def test_a_stream_ends_as_the_whole_does(recurrent):
+    config = replace(CONFIG, beam_size=40, recombine=True, rescore_size=20)
+    search = LexiconBeamSearch(config, TOKENIZER, MODEL, (), recurrent)
+    for seed in range(4):
+        log_probs = draw_log_probs(seed, 30)
+        stream = search.start_stream(0.04)
+        for first in range(0, 30, 7):
+            stream.read(log_probs[first : first + 7])
+        assert stream.finish() == search.find_hypotheses(log_probs, 0.04)[0]
+
+
+def test_tokens_that_spell_are_rescored_too(recurrent):
+    tokenizer = Tokenizer((BLANK, SPACE, "t", "o", "u"))
+    model = estimate_bigrams("to tu", "too to")
+    config = replace(CONFIG, beam_size=500, closed=False)
+    log_probs = draw_log_probs(1, 5, vocabulary=5)
+    plain = make_beam_search(config, tokenizer, model).find_best(log_probs, n_best=400)
+    texts = [tuple(tokenizer.decode(one.tokens).split()) for one in plain]
+    expected = [
+        one.score
+        + (0.4 - 0.8) * sum(model.score_words([*words, "</s>"], model.begin)[0])
+        + 0.7 * float(recurrent.score_words([words])[0])
+        + (1.1 - 0.3) * len(words)
+        for one, words in zip(plain, texts, strict=True)
+    ]
+    search = make_beam_search(replace(config, rescore_size=400), tokenizer, model, (), recurrent)
+    found = search.find_best(log_probs)[0]
+    assert found.score == pytest.approx(max(expected), abs=1e-3)
+    assert found.tokens == plain[int(np.argmax(expected))].tokens
+
+
+def test_weights_are_tuned_on_lists_that_are_made_once(recurrent):
+    log_probs = {str(seed): draw_log_probs(seed, 12) for seed in range(6)}
+    references = dict.fromkeys(log_probs, "to tea")
+    config = SearchConfig(beam_size=64, lm_weight=0.8, rescore_size=30)
+    task = Task(LogProbs(log_probs, references, 0.04), TOKENIZER, MODEL, recurrent)
+    trials = []
+    best = tune_rescoring(task, config, trials.append)
+    assert best.wer == min(trial.wer for trial in trials)
+    lists = list_hypotheses(task, best.config)
+    assert count_errors(lists, best.config) / 12 == best.wer
+    decoder = make_beam_search(best.config, TOKENIZER, MODEL, (), recurrent)
+    ranked = [scores.rank(best.config)[0][0] for scores, _ in lists]
+    for number, rows, (scores, errors) in zip(ranked, log_probs.values(), lists, strict=True):
+        assert decoder.find_best(rows)[0].score == pytest.approx(scores.combine(best.config).max())
+        assert errors[number] >= errors.min()
+
+
+def test_equal_scores_keep_their_order():
+    zeros = np.zeros(3)
+    scores = WordScores(np.array([1.0, 2.0, 2.0]), zeros, zeros, np.ones(3))
+    assert [number for number, _ in scores.rank(SearchConfig())] == [1, 2, 0]
