@@ -158,7 +158,7 @@ class RecurrentModel:
 
 @dataclass(frozen=True, eq=False)
 class PrefixTree:
-    """What texts begin with, each prefix once, level by level: level ``n`` are those of ``n + 1`` pieces read.
+    """What texts begin with, each prefix once, level by level; level 0 is the beginning of a sentence.
 
     pieces: the last piece of each prefix, ``END_PIECE`` in level 0.
     parents: where the prefix without it stands in the level above.

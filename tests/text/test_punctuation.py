@@ -7,7 +7,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from asr.core.config import to_toml
-from asr.text.marks import COMMA, LOWER, NONE, QUESTION, STOP, TITLE, UPPER, read_marked_words, write_words
+from asr.text.marks import (
+    COMMA,
+    LOWER,
+    MARKS,
+    NONE,
+    QUESTION,
+    STOP,
+    TITLE,
+    UPPER,
+    read_marked_words,
+    write_words,
+)
 from asr.text.pieces import learn_pieces
 from asr.text.punctuation import (
     CLASSES,
@@ -117,7 +128,7 @@ def test_every_word_is_tagged_whatever_the_length(count):
 def test_a_text_ends_as_a_sentence_unless_more_comes():
     tagger = make_random_tagger()
     never = tagger.bias.copy()
-    never[[COMMA, STOP, QUESTION]] = -50
+    never[[COMMA, STOP, QUESTION, len(MARKS) + TITLE, len(MARKS) + UPPER]] = -50
     quiet = Tagger(tagger.config, PIECES, tagger.embedding, tagger.layers, 0 * tagger.output, never)
     assert quiet.punctuate(["the", "cat"]) == ["The", "cat."]
     assert quiet.punctuate(["the", "cat"], after=["sat"]) == ["The", "cat"]

@@ -118,14 +118,14 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, monkeypatch):
     train_tagger(experiment, make_prose(), tmp_path / "whole", ignore)
     steps, take_step = 0, text_run.take_step
 
-    def stop_after_nine(run, batch):
+    def stop_after_four(run, batch):
         nonlocal steps
         steps += 1
-        if steps == 9:
+        if steps == 4:
             signal.raise_signal(signal.SIGTERM)
         return take_step(run, batch)
 
-    monkeypatch.setattr(text_run, "take_step", stop_after_nine)
+    monkeypatch.setattr(text_run, "take_step", stop_after_four)
     with pytest.raises(TrainingStopped):
         train_tagger(experiment, make_prose(), tmp_path / "stopped", ignore)
     train_tagger(experiment, make_prose(), tmp_path / "stopped", ignore)
