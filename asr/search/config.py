@@ -100,11 +100,11 @@ class SearchConfig:
         maximum=1000,
     )
     rescore_weight: float = option(
-        0.6, "Weight of the recurrent model's log probability.", minimum=0, maximum=HIGHEST
+        0.2, "Weight of the recurrent model's log probability.", minimum=0, maximum=HIGHEST
     )
-    rescore_lm_weight: float = option(0.5, "What lm_weight becomes then.", minimum=0, maximum=HIGHEST)
+    rescore_lm_weight: float = option(0.8, "What lm_weight becomes then.", minimum=0, maximum=HIGHEST)
     rescore_word_bonus: float = option(
-        0.0, "What word_bonus becomes then.", minimum=-HIGHEST, maximum=HIGHEST
+        -0.5, "What word_bonus becomes then.", minimum=-HIGHEST, maximum=HIGHEST
     )
     confidence_slope: float = option(
         1.0,
