@@ -134,3 +134,16 @@ def test_models_lists_each_shipped_model_with_a_sentence():
     ]
     for line, name in zip(lines[1::2], list_shipped_models(), strict=True):
         assert re.fullmatch(rf"  \d+ MB in {re.escape(str(SHIPPED / name))}", line)
+
+
+def test_the_english_model_writes_a_sentence():
+    transcript = open_recognizer("english", "cpu").transcribe(SAMPLES / "english-1462.flac")
+    said = SAID["english"]["english-1462.flac"]
+    assert transcript.text == said
+    assert transcript.readable[0].isupper()
+    assert transcript.readable.endswith(".")
+    assert "," in transcript.readable
+    assert transcript.readable.lower().replace(",", "").rstrip(".") == said
+    plain = open_recognizer("english", "cpu", punctuation=False).transcribe(SAMPLES / "english-1462.flac")
+    assert plain.readable == said
+    assert plain.segments[0].written == ()
