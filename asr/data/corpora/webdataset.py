@@ -20,11 +20,11 @@ def prepare(corpus: Path, out: Path) -> dict[str, list[Utterance]]:
     """
     tars = sorted(str(path) for path in corpus.glob(f"*{TAR}"))
     if not tars:
-        raise CorpusError(f"{corpus}: holds no tar files")
+        raise CorpusError(f"{corpus}: holds no tar files: expected train-000000.tar and the like")
     splits: dict[str, list[Utterance]] = {}
     for tar in tars:
         name = re.sub(r"[-_.]?\d+$", "", Path(tar).stem)
         splits.setdefault(name if name in SPLITS else "all", []).extend(read_foreign([tar]))
     if not any(splits.values()):
-        raise CorpusError(f"{tars[0]}: holds no recordings")
+        raise CorpusError(f"{tars[0]}: holds no recordings: expected KEY.flac and KEY.txt or KEY.json")
     return splits
