@@ -8,7 +8,7 @@ also ends each of the words with this pronunciation and begins a new word. The l
 homophones apart; the best unigram that can still be reached is its look-ahead. No token separates words.
 """
 
-# mypy: disable-error-code="attr-defined, arg-type"
+# mypy: disable-error-code="attr-defined, arg-type, assignment"
 # (numba knows the fields of records and that an int64 is an int, mypy does not)
 
 from __future__ import annotations
