@@ -100,9 +100,9 @@ class SearchConfig:
         maximum=1000,
     )
     rescore_weight: float = option(
-        0.2, "Weight of the recurrent model's log probability.", minimum=0, maximum=HIGHEST
+        0.5, "Weight of the recurrent model's log probability.", minimum=0, maximum=HIGHEST
     )
-    rescore_lm_weight: float = option(0.8, "What lm_weight becomes then.", minimum=0, maximum=HIGHEST)
+    rescore_lm_weight: float = option(0.3, "What lm_weight becomes then.", minimum=0, maximum=HIGHEST)
     rescore_word_bonus: float = option(
         -0.5, "What word_bonus becomes then.", minimum=-HIGHEST, maximum=HIGHEST
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.lm.model import NgramModel
+from asr.lm.packed import score_words
 from asr.lm.recurrent import RecurrentModel
 from asr.search.config import SearchConfig
 
@@ -46,14 +47,22 @@ class WordScores:
         return [(int(number), float(combined[number])) for number in np.argsort(-combined, kind="stable")]
 
 
+def count_with_ngrams(texts: Sequence[Words], model: NgramModel) -> np.ndarray:
+    """Compute natural log P of texts, their ends included, ``(texts,)``: a word of each at a time."""
+    numbers = [[*map(model.find_number, words), model.end] for words in texts]
+    totals, states = np.zeros(len(texts)), np.full(len(texts), model.begin)
+    for place in range(max(map(len, numbers), default=0)):
+        rows = np.array([row for row, text in enumerate(numbers) if place < len(text)])
+        words = np.array([numbers[row][place] for row in rows])
+        log_probs, states[rows] = score_words(model.trie, states[rows], words)
+        totals[rows] += log_probs
+    return totals
+
+
 def score_hypotheses(
     texts: Sequence[Words], scores: Sequence[float], ngram: NgramModel | None, recurrent: RecurrentModel
 ) -> WordScores:
     """Score the words of hypotheses with both language models."""
-    counted = np.zeros(len(texts))
-    if ngram is not None:
-        for number, words in enumerate(texts):
-            log_probs, state = ngram.score_words(words, ngram.begin)
-            counted[number] = sum(log_probs) + ngram.score_word(state, ngram.end)[0]
+    counted = np.zeros(len(texts)) if ngram is None else count_with_ngrams(texts, ngram)
     lengths = np.array([len(words) for words in texts])
     return WordScores(np.array(scores, np.float64), counted, recurrent.score_words(texts), lengths)
