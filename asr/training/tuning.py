@@ -217,8 +217,9 @@ def tune_rescoring(task: Task, config: SearchConfig, report: Callable[[Trial], o
 def list_hypotheses(task: Task, config: SearchConfig) -> list[tuple[WordScores, np.ndarray]]:
     """List the hypotheses of every utterance: their scores, and the wrong words of each."""
     decoder = make_beam_search(config, task.tokenizer, task.language_model, recurrent=task.recurrent)
-    found = search_on_threads(decoder.score_best, list(task.log_probs.by_id.values()))
-    references = list(task.log_probs.references.values())
+    by_id = task.log_probs.by_id  # in another order than the references
+    found = search_on_threads(decoder.score_best, list(by_id.values()))
+    references = [task.log_probs.references[name] for name in by_id]
     return [
         (scores, np.array([Levenshtein.distance(reference.split(), words) for words in texts]))
         for (texts, scores), reference in zip(found, references, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from asr.lm.recurrent import RecurrentModel
 from asr.search import SearchConfig
@@ -94,15 +95,22 @@ def test_tokens_that_spell_are_rescored_too(recurrent):
 
 def test_weights_are_tuned_on_lists_that_are_made_once(recurrent):
     log_probs = {str(seed): draw_log_probs(seed, 12) for seed in range(6)}
-    references = dict.fromkeys(log_probs, "to tea")
+    said = ["to tea", "tea", "to to tea", "tea to", "to", "tea tea"]
+    pairs = list(zip(log_probs, said, strict=True))
+    references = dict(reversed(pairs))  # in another order than the log-probs
     config = SearchConfig(beam_size=64, lm_weight=0.8, rescore_size=30)
     task = Task(LogProbs(log_probs, references, 0.04), TOKENIZER, MODEL, recurrent)
     trials = []
     best = tune_rescoring(task, config, trials.append)
     assert best.wer == min(trial.wer for trial in trials)
     lists = list_hypotheses(task, best.config)
-    assert count_errors(lists, best.config) / 12 == best.wer
     decoder = make_beam_search(best.config, TOKENIZER, MODEL, (), recurrent)
+    wrong = sum(
+        Levenshtein.distance(references[name].split(), decoder.find_best(rows)[0].words)
+        for name, rows in log_probs.items()
+    )
+    assert count_errors(lists, best.config) == wrong
+    assert best.wer == wrong / sum(len(text.split()) for text in said)
     ranked = [scores.rank(best.config)[0][0] for scores, _ in lists]
     for number, rows, (scores, errors) in zip(ranked, log_probs.values(), lists, strict=True):
         assert decoder.find_best(rows)[0].score == pytest.approx(scores.combine(best.config).max())
