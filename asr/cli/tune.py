@@ -101,7 +101,7 @@ def tune(
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
-    recurrent_file = None if rescore == "none" else rescore
+    recurrent_file: str | Path | None = None if rescore == "none" else rescore
     if rescore is None and lm != "none":
         recurrent_file = find_recurrent_model(folder)
     recurrent = None if recurrent_file is None else open_recurrent_model(recurrent_file)

@@ -75,8 +75,8 @@ def from_jiwer(output: WordOutput, names: Sequence[str] | None = None) -> Compar
     names = names if names is not None else [str(number + 1) for number in range(len(output.references))]
     if len(names) != len(output.references):
         raise ScoringError(f"{len(names)} names for the {len(output.references)} texts of a result of jiwer")
-    texts = [
+    references, hypotheses = (
         index_by_id(zip(names, map(" ".join, side), strict=True))
         for side in (output.references, output.hypotheses)
-    ]
-    return compare_texts(*texts)
+    )
+    return compare_texts(references, hypotheses)

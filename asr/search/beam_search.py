@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from asr.search.config import Phrases, SearchConfig
 from asr.search.lexicon_beam import LexiconBeamSearch
 from asr.text.tokenizer import Tokenizer
 from asr.transcript.values import Hypothesis
+
+if TYPE_CHECKING:
+    from asr.search.prefix_beam import PrefixBeamSearch
 
 
 class BeamSearch(Protocol):
@@ -25,6 +28,10 @@ class BeamSearch(Protocol):
     @property
     def model(self) -> NgramModel | None:
         """The language model."""
+
+    @property
+    def recurrent(self) -> RecurrentModel | None:
+        """The recurrent language model that ranks the best hypotheses anew."""
 
     @property
     def phrases(self) -> Phrases:
@@ -54,7 +61,7 @@ def make_beam_search(
     model: NgramModel | None = None,
     phrases: Phrases = (),
     recurrent: RecurrentModel | None = None,
-) -> BeamSearch:
+) -> PrefixBeamSearch | LexiconBeamSearch:
     """Make the search for the tokenizer's vocabulary: by its lexicon where the tokens are phones.
 
     Args:

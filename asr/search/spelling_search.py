@@ -28,6 +28,7 @@ class SpellingSearch:
     """
 
     phrases: Phrases = ()
+    recurrent: None = None
 
     def __init__(
         self,

@@ -114,7 +114,7 @@ def overfit(run: Run, steps: int, say: Say) -> OverfitResult:
     """Train on the run's few utterances until the model overfits them or ``steps`` are over."""
     losses: list[float] = []
     metrics = {"blank_rate": 0.0}
-    evaluation = None
+    evaluation: Evaluation | None = None
     while len(losses) < steps:
         updates = epoch_updates(run)
         loaded = load_own_batches(run, updates)
@@ -122,20 +122,21 @@ def overfit(run: Run, steps: int, say: Say) -> OverfitResult:
             metrics, _ = take_step(run, update, [next(loaded) for _ in update])
             losses.append(metrics["loss"])
             if len(losses) % LOOK_STEPS == 0:
-                evaluation = validate(run)
-                assert isinstance(evaluation, Evaluation)
+                measured = validate(run)
+                assert isinstance(measured, Evaluation)
+                evaluation = measured
                 say(f"step {len(losses)}: loss {losses[-1]:.3f}, {evaluation.summary}")
         done = evaluation is not None and (evaluation.comparison.rates["cer"] or 0.0) <= OVERFIT_CER / 10
         if done or not math.isfinite(losses[-1]):
             break
         run.progress.epoch += 1
-    evaluation = validate(run)
-    assert isinstance(evaluation, Evaluation)
+    final = validate(run)
+    assert isinstance(final, Evaluation)
     return OverfitResult(
         losses=losses,
         blank_rate=float(metrics["blank_rate"]),
-        cer=evaluation.comparison.rates["cer"],
-        texts={name: hypothesis.text for name, hypothesis in evaluation.hypotheses.items()},
+        cer=final.comparison.rates["cer"],
+        texts={name: hypothesis.text for name, hypothesis in final.hypotheses.items()},
     )
 
 

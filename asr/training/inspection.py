@@ -86,7 +86,9 @@ def inspect_model(
         states, log_probs, steps = model.run_encoder(features, frames)
     finally:
         hook.remove()
-    search, spelled, attention = recognizer.decoder, (), None
+    search = recognizer.decoder
+    spelled: tuple[str, ...] = ()
+    attention = None
     if isinstance(search, SpellingSearch):
         (rows,) = unpad(torch.cat([log_probs, states], dim=2), steps)
         (hypothesis,) = recognizer.search([rows])

@@ -92,7 +92,7 @@ def join_frames(features: Tensor, subsampling: int, frames: int) -> Tensor:
 
 def check_horizons(encoder: Encoder, horizons: Sequence[int]) -> None:
     """Raise ``ObjectiveError`` where a state already depends on features that it is to foresee."""
-    if not encoder.can_stream or getattr(encoder, "chunk", 0):
+    if not encoder.can_stream or getattr(encoder, "chunk", False):
         raise ObjectiveError(
             "'training.objective' = 'predict' needs an encoder that reads from the start only: "
             "encoder.bidirectional = false"
