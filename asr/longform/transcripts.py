@@ -26,7 +26,7 @@ from asr.longform.stitching import SpeechSegment, Stitcher
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
 
-BATCH_SECONDS = 20.0  # of audio in a batch, however many chunks it could have: they take memory
+BATCH_SECONDS = 40.0  # of audio in a batch, however many chunks it could have: they take memory
 POOL = 4  # full batches in a round: chunks are read before they are sorted by length
 ROUND_SECONDS = POOL * BATCH_SECONDS  # of audio in a round
 DOUBTFUL_SECONDS = 2.0  # from a segment this long speech gives tokens; of a shorter one that is not certain

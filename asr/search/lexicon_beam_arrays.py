@@ -46,7 +46,8 @@ def advance(
         else:
             if len(search.parents) - search.numbers[HISTORIES] < limits.beam_size:
                 return frame
-            paths = grow_beam(pronunciations, scores, limits, beam, row)
+            with np.errstate(invalid="ignore"):  # hypotheses that are impossible fall away
+                paths = grow_beam(pronunciations, scores, limits, beam, row)
             candidates = merge_paths(paths)
             # In this order, as compiled code adds them: ranks that are equal there must be equal here.
             candidates["rank"] = np.logaddexp(candidates["blank"], candidates["token"])

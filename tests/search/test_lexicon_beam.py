@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asr.errors import UserError
 from asr.lm.model import NgramModel
-from asr.search import SearchConfig, lexicon_beam_arrays, search_greedily
+from asr.search import SearchConfig, lexicon_beam, lexicon_beam_arrays, search_greedily
 from asr.search.beam_search import make_beam_search
 from asr.search.lexicon_beam import NO_TRIE, LexiconBeamSearch
 from asr.search.lexicon_beam_tables import make_room
@@ -303,12 +303,17 @@ def test_long_recordings_make_room_for_their_words():
     assert all(isinstance(word, Word) and word.start < word.end for word in hypothesis.words)
 
 
-def test_threads_find_the_same_as_one():
-    decoder = LexiconBeamSearch(SearchConfig(beam_size=20), TOKENIZER, MODEL)
+@pytest.mark.parametrize("uncompiled", [0, 360])
+def test_threads_find_the_same_as_one(monkeypatch, uncompiled):
+    monkeypatch.setattr(lexicon_beam, "UNCOMPILED_ROWS", uncompiled)
     recordings = [draw_log_probs(seed, 30) for seed in range(12)]
-    assert decoder.search_batch(recordings, 0.04, threads=4) == decoder.search_batch(
-        recordings, 0.04, threads=1
+    many, one = (
+        LexiconBeamSearch(SearchConfig(beam_size=20), TOKENIZER, MODEL).search_batch(
+            recordings, 0.04, threads
+        )
+        for threads in (4, 1)
     )
+    assert many == one
 
 
 def test_the_search_follows_from_the_vocabulary():
