@@ -50,7 +50,7 @@ def test_the_wheel_transcribes_from_outside_the_clone(installation, tmp_path):
     where = elsewhere(installation, tmp_path, "-c", "import asr; print(asr.__file__)").stdout
     assert Path(where.strip()).is_relative_to(installation)
     samples = sorted(map(str, (ROOT / "samples").glob("*.flac")))
-    done = elsewhere(installation, tmp_path, "-m", "asr", "transcribe", *samples)
+    done = elsewhere(installation, tmp_path, "-m", "asr", "transcribe", "--no-punctuation", *samples)
     assert done.returncode == 0, done.stderr
     said = dict(line.split("\t") for line in done.stdout.splitlines())
     assert list(said) == samples
