@@ -129,8 +129,8 @@ def test_models_lists_each_shipped_model_with_a_sentence():
     assert lines[::2] == [
         "digits: English digits, zero to nine, one at a time or in strings; "
         "a small model for trying everything out",
-        "english (default): Ordinary English, letters-v1 (lower case, apostrophes, no punctuation, "
-        "numbers as words)",
+        "english (default): Ordinary English, letters-v1 (lower case, apostrophes, numbers as words), "
+        "with capitals and punctuation added",
     ]
     for line, name in zip(lines[1::2], list_shipped_models(), strict=True):
         assert re.fullmatch(rf"  \d+ MB in {re.escape(str(SHIPPED / name))}", line)
