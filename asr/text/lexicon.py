@@ -243,14 +243,21 @@ def check_length(phones: Sequence[str], path: str | Path, number: int) -> None:
 
 
 def write_lexicon(lexicon: Lexicon, path: str | Path) -> None:
-    """Write ``word PH PH ...``, a pronunciation a line, in the form of Kaldi's ``lexicon.txt``."""
+    """Write ``word PH PH ...``, a pronunciation a line, in the form of Kaldi's ``lexicon.txt``.
+
+    Raises ``LexiconError`` for a pronunciation that would be read as a probability.
+    """
     write_text(path, "".join(line + "\n" for line in format_lexicon(lexicon)))
 
 
 def format_lexicon(lexicon: Lexicon) -> Iterator[str]:
-    """The lines of a lexicon's file."""
+    """The lines of a lexicon's file; raises ``LexiconError`` as ``write_lexicon`` does."""
     for word, variants in lexicon.words.items():
         for phones in variants:
+            if PROBABILITY.fullmatch(phones[0]):
+                raise LexiconError(
+                    f"{word[:50]!r}: its first phone, {phones[0][:50]}, reads as a probability; rename it"
+                )
             yield f"{word} {' '.join(phones)}"
 
 
@@ -280,7 +287,7 @@ def _parse_columns(text: str) -> Columns | None:
     keys = letters[places] + np.where(lengths == 2, letters[places + 1], 0) * np.int32(256)
     every = np.flatnonzero(np.bincount(keys)).tolist()
     phones = {chr(key & 255) + (chr(key >> 8) if key >> 8 else ""): key for key in every}
-    if len(phones) > MOST_PHONES:
+    if len(phones) > MOST_PHONES or any(map(PROBABILITY.fullmatch, phones)):
         return None
     codes = np.zeros(1 << 15, np.uint8)  # of ASCII letters
     for code, phone in enumerate(sorted(phones)):

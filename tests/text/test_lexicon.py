@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from asr.text.lexicon import (
+    PROBABILITY,
     Lexicon,
     LexiconError,
     Pronunciations,
@@ -116,12 +117,26 @@ pairs = st.lists(st.tuples(symbols, st.lists(symbols, min_size=1).map(tuple)), m
 
 @settings(max_examples=50)
 @given(pairs)
+@example([("\u00a1", ("K", "0.", "T"))])
 def test_written_lexicons_are_the_same(tmp_path_factory, pairs):
+    assume(not any(PROBABILITY.fullmatch(phones[0]) for _, phones in pairs))
     path = tmp_path_factory.mktemp("lexicon") / "lexicon.txt"
     lexicon = make_lexicon(pairs)
     write_lexicon(lexicon, path)
     assert read_lexicon(path) == lexicon
     assert set(lexicon.words) == {word for word, _ in pairs}
+
+
+def test_a_phone_that_reads_as_a_probability_is_not_written(tmp_path):
+    with pytest.raises(LexiconError, match=r"'a': its first phone, 0\., reads as a probability"):
+        write_lexicon(make_lexicon([("b", ("B",)), ("a", ("0.", "T"))]), tmp_path / "lexicon.txt")
+    assert not (tmp_path / "lexicon.txt").exists()
+
+
+@pytest.mark.parametrize("word", ["cat", "\u00e7at"])  # plain ones are read by columns
+def test_short_probabilities_are_probabilities(tmp_path, word):
+    path = write_file(tmp_path / "lexiconp.txt", f"{word} .5 K A T\n{word} 1. K E T\n")
+    assert read_lexicon(path).words[word] == (("K", "E", "T"), ("K", "A", "T"))
 
 
 DICTIONARY = Lexicon(
