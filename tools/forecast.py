@@ -1,6 +1,6 @@
 """How well a network foresees speech, beside two guesses that need none; and a picture of it.
 
-    python tools/forecast.py exp/forecast data/fsdd/test-connected.jsonl --json FILE -o docs/forecast.png
+    python tools/forecast.py exp/forecast data/forecast/dev-report.jsonl --json FILE
 
 The run is one with ``training.objective = "predict"``. Errors are mean absolute ones of normalised features.
 *Persistence* says that everything stays as it is: the last feature frame that the network has seen, for each
