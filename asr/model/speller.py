@@ -37,8 +37,8 @@ class SpellerConfig:
 
     letters: tuple[str, ...] = option((), "Letters that it knows, those of the dictionary.")
     phones: tuple[str, ...] = option((), "Phones that it writes.")
-    embedding: int = option(48, "Numbers that stand for a letter.", minimum=1, maximum=4096)
-    size: int = option(96, "Hidden units that read letters, in each direction.", minimum=1, maximum=4096)
+    embedding: int = option(64, "Numbers that stand for a letter.", minimum=1, maximum=4096)
+    size: int = option(128, "Hidden units that read letters, in each direction.", minimum=1, maximum=4096)
     layers: int = option(1, "Layers that read letters.", minimum=1, maximum=100)
     dropout: float = option(0.1, "Share of what they give set to zero in training.", minimum=0, below=1)
     decoder: DecoderConfig = section(DecoderConfig)
@@ -47,7 +47,9 @@ class SpellerConfig:
         check_bounds(self, "speller")
 
 
-USUAL_DECODER = DecoderConfig("attention", size=128, embedding=48, attention=64, filters=8, reach=2)
+USUAL_SPELLER = SpellerConfig(
+    decoder=DecoderConfig("attention", size=256, embedding=64, attention=128, filters=8, reach=2)
+)
 
 
 class Speller(nn.Module):

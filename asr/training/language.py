@@ -94,10 +94,10 @@ def make_task(experiment: LanguageExperiment, pieces: Pieces, sentences: Sentenc
 
     return TextTask(
         network,
-        pieces,
         lambda epoch: plan_by_length(np.diff(sentences.bounds), training, epoch),
         compute_loss,
         hashlib.sha256(sentences.pieces.tobytes()).hexdigest(),
+        pieces,
     )
 
 

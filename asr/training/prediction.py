@@ -73,8 +73,9 @@ class Prediction(Objective):
         whole = lengths // self.model.encoder.subsampling  # a frame cut off is not to be foreseen
         targets = join_frames(features, self.model.encoder.subsampling, predicted.shape[1])
         errors, counts = [], []
-        for number, ahead in enumerate(self.horizons):
-            foreseen, came = predicted[:, : max(0, targets.shape[1] - ahead), number], targets[:, ahead:]
+        # By unbind, because the gradient of an index is as large as all horizons together.
+        for ahead, of_horizon in zip(self.horizons, predicted.unbind(2), strict=True):
+            foreseen, came = of_horizon[:, : max(0, targets.shape[1] - ahead)], targets[:, ahead:]
             each = (foreseen - came[:, : foreseen.shape[1]]).abs().mean(dim=2)
             count = (whole - ahead).clamp(min=0)
             errors.append((each * length_mask(count, each.shape[1])).sum(dim=1))

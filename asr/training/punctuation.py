@@ -120,7 +120,7 @@ def make_task(experiment: PunctuationExperiment, pieces: Pieces, text: MarkedTex
         return loss, max(1, int((marks != IGNORED).sum()))
 
     digest = hashlib.sha256(text.pieces.tobytes() + text.marks.tobytes() + text.cases.tobytes()).hexdigest()
-    return TextTask(network, pieces, plan, compute_loss, digest)
+    return TextTask(network, plan, compute_loss, digest, pieces)
 
 
 def cut_stretches(ends: np.ndarray, seed: int, epoch: int) -> np.ndarray:

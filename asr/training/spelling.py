@@ -1,15 +1,13 @@
-"""How a ``Speller`` learns to pronounce: from the words of a dictionary, and so that a killed run goes on.
-
-Batches, rates, clipping, optimiser and checkpoints are those of recognisers.
-"""
+"""How a ``Speller`` learns to pronounce: from the words of a dictionary, resumed bit for bit."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,24 +15,24 @@ from asr.core.config import section
 from asr.errors import UserError
 from asr.model.attention import attention_loss
 from asr.model.precision import autocast
-from asr.model.speller import USUAL_DECODER, Speller, SpellerConfig, load_speller, pad_numbers, save_speller
+from asr.model.speller import USUAL_SPELLER, Speller, SpellerConfig, load_speller, pad_numbers, save_speller
 from asr.recognition.folder import WEIGHTS_FILE
 from asr.text.lexicon import Lexicon, Pronunciation
-from asr.training.batching import batch_sizes, plan_epoch
-from asr.training.checkpoints import newest_checkpoint, write_checkpoint
-from asr.training.experiment import TrainingConfig
-from asr.training.optimisation import (
-    clip_gradients,
-    compute_learning_rate,
-    new_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
+from asr.training.text_run import (
+    Say,
+    TextTask,
+    TextTraining,
+    can_use_tiles,
+    open_run_folder,
+    plan_by_length,
+    run_task,
 )
-from asr.training.steps import batch_seed
 
-# Letters are the seconds of a batch here; weights and rates are found on held-out words of CMUdict.
-USUAL_TRAINING = TrainingConfig(
-    epochs=5, batch_seconds=1500.0, learning_rate=3e-3, warmup_steps=300, weight_decay=0.01, clip_norm=5.0
+SMOOTHING = 0.1  # of labels
+
+# Letters and phones are the pieces of a batch here.
+USUAL_TRAINING = TextTraining(
+    epochs=10, batch_pieces=4000, learning_rate=3e-3, warmup_steps=300, clip_norm=5.0
 )
 
 
@@ -43,18 +41,17 @@ class SpellingExperiment:
     """The network and how it is trained."""
 
     speller: SpellerConfig = section(SpellerConfig)
-    training: TrainingConfig = section(TrainingConfig)
+    training: TextTraining = section(TextTraining)
 
 
-def make_experiment(dictionary: Lexicon, epochs: int = USUAL_TRAINING.epochs) -> SpellingExperiment:
+def make_experiment(dictionary: Lexicon) -> SpellingExperiment:
     """Make the usual experiment for a dictionary; raises ``UserError`` where no word has only letters."""
     pairs = list_pairs(dictionary)
     if not pairs:
         raise UserError("the dictionary has no word from which pronouncing can be learned")
     letters = tuple(sorted({letter for word, _ in pairs for letter in word}))
     phones = tuple(sorted({phone for _, said in pairs for phone in said}))
-    config = SpellerConfig(letters=letters, phones=phones, decoder=USUAL_DECODER)
-    return SpellingExperiment(config, replace(USUAL_TRAINING, epochs=epochs))
+    return SpellingExperiment(replace(USUAL_SPELLER, letters=letters, phones=phones), USUAL_TRAINING)
 
 
 def list_pairs(dictionary: Lexicon) -> list[tuple[str, Pronunciation]]:
@@ -68,98 +65,56 @@ def list_pairs(dictionary: Lexicon) -> list[tuple[str, Pronunciation]]:
 
 
 def train_speller(
-    dictionary: Lexicon,
-    folder: Path,
-    experiment: SpellingExperiment | None = None,
-    say: Callable[[str], None] = print,
-    smoothing: float = 0.1,
+    dictionary: Lexicon, folder: Path, experiment: SpellingExperiment | None = None, say: Say = print
 ) -> Speller:
-    """Train in ``folder``, from nothing or from its newest sound checkpoint, and write the model there.
+    """Open the network in ``folder``, or train it, from nothing or from its newest sound checkpoint.
 
-    ``say`` gets a line of news for every epoch. Raises ``UserError`` for a folder that was begun with other
-    words or settings.
+    Checkpoints are in a folder beside it, whose name ends in ``.run``. Signals, resuming and errors are those
+    of ``asr.training.language.train_language_model``.
     """
-    experiment = experiment or make_experiment(dictionary)
     if (folder / WEIGHTS_FILE).exists():
         return load_speller(folder)
+    experiment = experiment or make_experiment(dictionary)
+    run_folder = folder.with_name(folder.name + ".run")
+    with open_run_folder(experiment, run_folder, say) as checkpoint:
+        pairs = list_pairs(dictionary)
+        say(f"{len(pairs):,} pronunciations")
+        task = make_task(experiment, pairs)
+        run_task(experiment, run_folder, task, checkpoint, say)
+    assert isinstance(task.network, Speller)
+    save_speller(task.network, folder)
+    say(f"{folder}: ready; {run_folder} is no longer needed")
+    return task.network.eval()
+
+
+def make_task(experiment: SpellingExperiment, pairs: Sequence[tuple[str, Pronunciation]]) -> TextTask:
+    """Make what is trained on what."""
     training = experiment.training
     torch.manual_seed(training.seed)
     speller = Speller(experiment.speller)
-    pairs = list_pairs(dictionary)
     words = [speller.encode_word(word) for word, _ in pairs]
     phones = [speller.encode_phones(said) for _, said in pairs]
-    optimizer = new_optimizer(speller, training)
-    lengths = [float(len(word)) for word in words]
-    total = training.epochs * len(batch_sizes(lengths, training.batch_seconds))
-    step = resume_speller(speller, optimizer, experiment, folder, say)
-    parameters = sum(p.numel() for p in speller.parameters())
-    say(f"{len(pairs):,} pronunciations; {parameters:,} parameters; {total} steps")
-    done = 0
-    for epoch in range(training.epochs):
-        plan = plan_epoch(lengths, training.batch_seconds, training.seed, epoch)
-        if done + len(plan) <= step:
-            done += len(plan)
-            continue
-        started, sums, count = time.monotonic(), 0.0, 0
-        speller.train()
-        for batch in plan[max(0, step - done) :]:
-            torch.manual_seed(batch_seed(training.seed, step, 0))
-            for group in optimizer.param_groups:
-                group["lr"] = compute_learning_rate(step, total, training)
-            losses = compute_losses(
-                speller, [words[i] for i in batch], [phones[i] for i in batch], smoothing, training.precision
-            )
-            optimizer.zero_grad(set_to_none=True)
-            losses.mean().backward()
-            clip_gradients(list(speller.parameters()), training)
-            optimizer.step()
-            sums, count, step = sums + float(losses.detach().sum()), count + len(batch), step + 1
-        done += len(plan)
-        tensors = dict(speller.state_dict()) | {
-            f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()
-        }
-        write_checkpoint(folder, step, tensors, {"step": step, "words": len(pairs)}, experiment)
-        say(
-            f"epoch {epoch + 1}/{training.epochs}: loss {sums / max(1, count):.4f} nats a word, "
-            f"{time.monotonic() - started:.0f} s"
-        )
-    save_speller(speller, folder)
-    return speller.eval()
+    lengths = np.array([len(word) + len(said) for word, said in zip(words, phones, strict=True)])
+    precision = "bfloat16" if can_use_tiles(training, experiment.speller.size) else "float32"
+
+    def compute_loss(batch: np.ndarray) -> tuple[Tensor, int]:
+        losses = compute_losses(speller, [words[i] for i in batch], [phones[i] for i in batch], precision)
+        return losses.sum(), len(batch)
+
+    return TextTask(
+        speller,
+        lambda epoch: plan_by_length(lengths, training, epoch),
+        compute_loss,
+        hashlib.sha256(repr(pairs).encode()).hexdigest(),
+    )
 
 
 def compute_losses(
-    speller: Speller, words: list[list[int]], phones: list[list[int]], smoothing: float, precision: str
+    speller: Speller, words: Sequence[Sequence[int]], phones: Sequence[Sequence[int]], precision: str
 ) -> Tensor:
-    """The loss of each word of a batch, nats."""
+    """The loss of each word of a batch, nats, labels smoothed."""
     letters, lengths = pad_numbers(words)
     targets, counts = pad_numbers(phones)
     with autocast(letters.device, precision):
         log_probs = speller(letters, lengths, targets)
-    return attention_loss(log_probs, targets, counts, smoothing)
-
-
-def resume_speller(
-    speller: Speller,
-    optimizer: torch.optim.Optimizer,
-    experiment: SpellingExperiment,
-    folder: Path,
-    say: Callable[[str], None],
-) -> int:
-    """Put the state of the newest checkpoint into ``speller`` and ``optimizer``; return its step, or 0."""
-    checkpoint = newest_checkpoint(folder, say)
-    if checkpoint is None:
-        return 0
-    prefix = "optimizer."
-    own = {name: value for name, value in checkpoint.tensors.items() if not name.startswith(prefix)}
-    try:
-        speller.load_state_dict(own)
-        restore_optimizer(
-            optimizer,
-            {n.removeprefix(prefix): v for n, v in checkpoint.tensors.items() if n.startswith(prefix)},
-        )
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{checkpoint.path}: is of another dictionary or network; choose another folder"
-        ) from error
-    say(f"resuming at step {checkpoint.progress['step']}")
-    return int(checkpoint.progress["step"])
+    return attention_loss(log_probs, targets, counts, SMOOTHING)

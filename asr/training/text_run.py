@@ -71,14 +71,14 @@ class TextTask:
     """What is trained on what.
 
     plan: the sequences of each batch of an epoch. compute_loss: the summed loss of a batch, and over how many
-    it is summed. digest: changes with the text.
+    it is summed. digest: changes with the text. pieces: those of words, where the network reads them.
     """
 
     network: nn.Module
-    pieces: Pieces
     plan: Callable[[int], list[np.ndarray]]
     compute_loss: Callable[[np.ndarray], tuple[Tensor, int]]
     digest: str
+    pieces: Pieces | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,8 @@ def save_checkpoint(run: TextRun) -> None:
     """Write everything that resuming needs."""
     tensors = add_prefix("network.", run.task.network.state_dict())
     tensors |= add_prefix("optimizer.", optimizer_tensors(run.optimizer))
-    tensors[PIECES] = torch.frombuffer(bytearray(run.task.pieces.model), dtype=torch.uint8)
+    if run.task.pieces is not None:
+        tensors[PIECES] = torch.frombuffer(bytearray(run.task.pieces.model), dtype=torch.uint8)
     write_checkpoint(run.folder, run.progress.step, tensors, asdict(run.progress), run.experiment)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from asr.cli import cli
+from asr.core.tiles import has_tiles
 from asr.errors import UserError
 from asr.g2p.model import G2PError, Pronouncer, learn_g2p
 from asr.model.speller import load_speller
 from asr.text.lexicon import Lexicon, write_lexicon
-from asr.training import spelling
+from asr.training import spelling, text_run
+from asr.training.loop import TrainingStopped
 from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
 from asr.training.spelling import SpellingExperiment, make_experiment, train_speller
 
+needs_tiles = pytest.mark.skipif(not has_tiles(), reason="needs a processor with tile registers")
 SOUNDS = {"a": ("AA",), "b": ("B",), "c": ("K",), "d": (), "x": ("K", "S")}
 
 
@@ -30,43 +34,60 @@ def make_dictionary() -> Lexicon:
     return Lexicon({word: variants for word, variants in said.items() if variants[0]})
 
 
-def small_experiment(epochs: int) -> SpellingExperiment:
-    experiment = make_experiment(make_dictionary(), epochs)
+def small_experiment(epochs: int, precision: str = "float32") -> SpellingExperiment:
+    experiment = make_experiment(make_dictionary())
     decoder = replace(experiment.speller.decoder, size=32, embedding=16, attention=16)
-    speller = replace(experiment.speller, size=16, embedding=16, decoder=decoder, dropout=0.0)
-    training = replace(experiment.training, batch_seconds=120.0, learning_rate=1e-2, warmup_steps=10)
+    speller = replace(experiment.speller, size=32, embedding=16, decoder=decoder, dropout=0.0)
+    training = replace(
+        experiment.training,
+        epochs=epochs,
+        batch_pieces=240,
+        learning_rate=1e-2,
+        warmup_steps=10,
+        precision=precision,
+    )
     return SpellingExperiment(speller, training)
 
 
-class KilledError(Exception):
-    """In the middle of training."""
+def ignore(line: str) -> None:
+    pass
 
 
-def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path):
-    experiment = small_experiment(2)
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_tiles)])
+def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch, precision):
+    experiment = small_experiment(2, precision)
+    train_speller(make_dictionary(), tmp_path / "whole", experiment, ignore)
+    steps = 0
+    whole = text_run.take_step
 
-    def kill(line: str) -> None:
-        if line.startswith("epoch 1/"):
-            raise KilledError
+    def stop_after_three(run, batch):
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return whole(run, batch)
 
-    with pytest.raises(KilledError):
-        train_speller(make_dictionary(), tmp_path / "killed", experiment, kill)
+    monkeypatch.setattr(text_run, "take_step", stop_after_three)
+    with pytest.raises(TrainingStopped):
+        train_speller(make_dictionary(), tmp_path / "stopped", experiment, ignore)
+    assert not (tmp_path / "stopped").exists()
     lines: list[str] = []
-    train_speller(make_dictionary(), tmp_path / "killed", experiment, lines.append)
-    assert any(line.startswith("resuming") for line in lines)
-    train_speller(make_dictionary(), tmp_path / "whole", experiment, lines.append)
-    killed, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
-    assert all(torch.equal(killed[name], whole[name]) for name in whole)
-    with pytest.raises(UserError, match="another dictionary"):
-        (tmp_path / "killed" / "model.safetensors").unlink()
-        wider = replace(experiment, speller=replace(experiment.speller, size=8))
-        train_speller(make_dictionary(), tmp_path / "killed", wider, lines.append)
+    train_speller(make_dictionary(), tmp_path / "stopped", experiment, lines.append)
+    assert "resuming at step 3" in lines
+    stopped, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("stopped", "whole"))
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+    (tmp_path / "stopped" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="another text"):
+        words = dict(list(make_dictionary().words.items())[1:])
+        train_speller(Lexicon(words), tmp_path / "stopped", experiment, ignore)
+    with pytest.raises(UserError, match="other settings"):
+        train_speller(make_dictionary(), tmp_path / "stopped", small_experiment(3, precision), ignore)
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> NetworkPronouncer:
-    folder = tmp_path_factory.mktemp("speller")
-    train_speller(make_dictionary(), folder, small_experiment(30), lambda line: None)
+    folder = tmp_path_factory.mktemp("speller") / "network"
+    train_speller(make_dictionary(), folder, small_experiment(30), ignore)
     return NetworkPronouncer(load_speller(folder))
 
 
@@ -118,8 +139,8 @@ def test_the_command_learns_keeps_and_uses_the_network(tmp_path, monkeypatch):
     assert "--g2p-model" in refused.output
     first = CliRunner().invoke(cli, [*options, "--g2p-model", str(tmp_path / "network")])
     assert first.exit_code == 0, first.output
-    assert "epoch 2/2" in first.output
+    assert "ready" in first.output
     again = CliRunner().invoke(cli, [*options, "--g2p-model", str(tmp_path / "network")])
-    assert "epoch" not in again.output
+    assert "ready" not in again.output
     assert first.stdout == again.stdout
     assert first.stdout.startswith("cabab ")
