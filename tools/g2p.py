@@ -3,21 +3,25 @@
     python tools/g2p.py ../shared/text/cmudict.dict
 
 One word in twenty, drawn with a seed, is held out with all its pronunciations; the model learns from the
-rest. With --attention DIR, so does a network, which is kept there. A word is wrong when its best
-pronunciation is none of the dictionary's; phone errors are counted against the nearest of these. For
-comparison: the joint-sequence model of Bisani & Ney 2008, whose implementation is Sequitur, gets 24.5 % of
-words and 5.9 % of phones wrong on an older CMUdict with another split.
+rest. With --attention DIR, so does a network, which is kept there; --json FILE keeps what is measured. A
+word is wrong when its best pronunciation is none of the dictionary's; phone errors are counted against the
+nearest of these. For comparison: the joint-sequence model of Bisani & Ney 2008, whose implementation is
+Sequitur, gets 24.5 % of words and 5.9 % of phones wrong on an older CMUdict with another split.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from asr.core.files import write_text
+from asr.core.provenance import describe_machine, make_provenance
 from asr.g2p.model import BY_RULE, G2P, G2PError, Pronouncer
 from asr.scoring.counts import count_pair
 from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
@@ -34,7 +38,10 @@ from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
     type=click.Path(path_type=Path),
     help="Also measure a network, trained in DIR.",
 )
-def main(dictionary: Path, share: float, seed: int, variants: int, attention: Path | None) -> None:
+@click.option("--json", "result", type=click.Path(path_type=Path), help="Write the rows there.")
+def main(
+    dictionary: Path, share: float, seed: int, variants: int, attention: Path | None, result: Path | None
+) -> None:
     """Print word and phone error rates on held-out words of DICTIONARY."""
     known, unseen = split_dictionary(read_dictionary(dictionary), share, seed)
     pronouncer = Pronouncer(known, variants)
@@ -55,17 +62,24 @@ def main(dictionary: Path, share: float, seed: int, variants: int, attention: Pa
         return pronouncer.pronounce(word)[0]
 
     print(f"{'':34} {'words':>7} {'wrong':>8} {'phones':>8} {'best ' + str(variants):>8} {'ms/word':>8}")
-    print_row("all, by the model", unseen, list(unseen.words), by_model)
-    print_row("all, by rules and model", unseen, list(unseen.words), by_both)
-    print_row("with an English ending, by model", unseen, sorted(by_rule), by_model)
-    print_row("with an English ending, by rules", unseen, sorted(by_rule), by_both)
-    print_row("the others, by the model", unseen, rest, by_model)
+    rows = [
+        measure_row("all, by the model", unseen, list(unseen.words), by_model),
+        measure_row("all, by rules and model", unseen, list(unseen.words), by_both),
+        measure_row("with an English ending, by model", unseen, sorted(by_rule), by_model),
+        measure_row("with an English ending, by rules", unseen, sorted(by_rule), by_both),
+        measure_row("the others, by the model", unseen, rest, by_model),
+    ]
     if attention is not None:
-        print_network_rows(known, unseen, attention, g2p, variants)
+        rows += measure_network(known, unseen, attention, g2p, variants)
+    if result is not None:
+        table = {"seed": seed, "share": share, "rows": rows, **make_provenance(describe_machine(1))}
+        write_text(result, json.dumps(table, indent=2) + "\n")
 
 
-def print_network_rows(known: Lexicon, unseen: Lexicon, folder: Path, g2p: G2P, variants: int) -> None:
-    """Print the rows of a network with attention: alone, with the n-gram model, and with the rules, too."""
+def measure_network(
+    known: Lexicon, unseen: Lexicon, folder: Path, g2p: G2P, variants: int
+) -> list[dict[str, Any]]:
+    """Measure a network with attention: alone, with the n-gram model, and with the rules, too."""
     from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
     from asr.training.spelling import train_speller
 
@@ -73,9 +87,13 @@ def print_network_rows(known: Lexicon, unseen: Lexicon, folder: Path, g2p: G2P, 
     joined = JoinedPronouncers(g2p, network)
     pronouncer = Pronouncer(known, variants, joined)
     words = list(unseen.words)
-    print_row("all, by attention", unseen, words, lambda word: network.pronounce(word, variants))
-    print_row("all, by both models", unseen, words, lambda word: joined.pronounce(word, variants))
-    print_row("all, by rules and both models", unseen, words, lambda word: pronouncer.pronounce(word)[0])
+    return [
+        measure_row("all, by attention", unseen, words, lambda word: network.pronounce(word, variants)),
+        measure_row("all, by both models", unseen, words, lambda word: joined.pronounce(word, variants)),
+        measure_row(
+            "all, by rules and both models", unseen, words, lambda word: pronouncer.pronounce(word)[0]
+        ),
+    ]
 
 
 def split_dictionary(dictionary: Lexicon, share: float, seed: int) -> tuple[Lexicon, Lexicon]:
@@ -94,15 +112,13 @@ def find_way(pronouncer: Pronouncer, word: str) -> str:
         return ""
 
 
-def print_row(
+def measure_row(
     name: str, dictionary: Lexicon, words: list[str], pronounce: Callable[[str], Pronunciations]
-) -> None:
-    """Print one row."""
-    if not words:
-        return
+) -> dict[str, Any]:
+    """Measure how some words are pronounced, and print a row about it."""
     started = time.monotonic()
     found = {word: try_to_pronounce(pronounce, word) for word in words}
-    milliseconds = 1000 * (time.monotonic() - started) / len(words)
+    milliseconds = 1000 * (time.monotonic() - started) / max(1, len(words))
     wrong = sum(found[word][0] not in dictionary[word] for word in words)
     missed = sum(not set(found[word]) & set(dictionary[word]) for word in words)
     errors = phones = 0
@@ -110,10 +126,21 @@ def print_row(
         scores = [count_pair(said, found[word][0]) for said in dictionary[word]]
         nearest = min(scores, key=lambda score: score.errors)
         errors, phones = errors + nearest.errors, phones + nearest.reference_length
-    print(
-        f"{name:34} {len(words):7,} {100 * wrong / len(words):6.2f} % {100 * errors / phones:6.2f} % "
-        f"{100 * missed / len(words):6.2f} % {milliseconds:8.2f}"
-    )
+    if words:
+        print(
+            f"{name:34} {len(words):7,} {100 * wrong / len(words):6.2f} % {100 * errors / phones:6.2f} % "
+            f"{100 * missed / len(words):6.2f} % {milliseconds:8.2f}",
+            flush=True,
+        )
+    return {
+        "name": name,
+        "words": len(words),
+        "wrong": wrong,
+        "phones": phones,
+        "phone_errors": errors,
+        "missed": missed,
+        "milliseconds": round(milliseconds, 3),
+    }
 
 
 def try_to_pronounce(pronounce: Callable[[str], Pronunciations], word: str) -> Pronunciations:

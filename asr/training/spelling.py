@@ -32,7 +32,7 @@ SMOOTHING = 0.1  # of labels
 
 # Letters and phones are the pieces of a batch here.
 USUAL_TRAINING = TextTraining(
-    epochs=10, batch_pieces=4000, learning_rate=3e-3, warmup_steps=300, clip_norm=5.0
+    epochs=6, batch_pieces=4000, learning_rate=3e-3, warmup_steps=300, clip_norm=5.0
 )
 
 
