@@ -2,7 +2,7 @@
 
 In: arguments. Out: text on stdout, news on stderr, an exit status. A verb's file is imported only when the
 verb is called, so that ``asr --help`` and ``asr score`` start without torch. Shared by verbs: ``_options``,
-``_tables`` and ``_json`` (results for people and for programs), ``_progress``.
+``_tables`` and ``_json`` (results for people and for programs), ``_progress``, ``_training`` (on text).
 
 Public face: ``cli``, ``main``.
 """

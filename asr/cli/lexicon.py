@@ -124,16 +124,14 @@ def open_network(dictionary: Lexicon, folder: Path, is_joined: bool) -> Pronounc
     """Open the network that pronounces, or train it; ``is_joined``, together with the n-gram model."""
     if find_spec("torch") is None:
         raise UserError(f"asr lexicon --g2p attention needs torch: {INSTALL_TORCH}")
-    import torch
-
-    from asr.core.cores import choose_threads
+    from asr.cli._progress import print_news
+    from asr.cli._training import run_on_text
     from asr.g2p.model import learn_g2p
     from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
     from asr.training.spelling import train_speller
 
-    torch.set_num_threads(choose_threads(None))
-    speller = train_speller(dictionary, folder, say=lambda line: click.echo(line, err=True))
-    network = NetworkPronouncer(speller)
+    with run_on_text():
+        network = NetworkPronouncer(train_speller(dictionary, folder, say=print_news))
     return JoinedPronouncers(learn_g2p(dictionary), network) if is_joined else network
 
 

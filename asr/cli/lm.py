@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from asr.cli._options import require_libraries, set_option
-from asr.errors import UserError
 from asr.text.normalise import NORMALISERS
 
 if TYPE_CHECKING:
@@ -191,41 +189,18 @@ def train_recurrent(
     print_config: bool,
 ) -> None:
     """Train a recurrent model, or resume a run that was stopped, and write it."""
-    import torch
-
-    from asr.core.config import from_table, override, to_toml
-    from asr.core.cores import choose_threads
+    from asr.cli._training import Say, train_into_file
     from asr.lm.recurrent_file import save_recurrent_model
     from asr.training.language import LanguageExperiment, train_language_model
-    from asr.training.loop import TrainingStopped
 
     if out.name.endswith((".arpa", ".arpa.gz")):
         raise click.UsageError(f"{out}: a recurrent model is no ARPA file; choose another ending.")
-    try:
-        experiment = from_table(LanguageExperiment, override({}, assignments))
-    except UserError as error:
-        raise UserError(f"--set: {error}") from error
-    if print_config:
-        click.echo(to_toml(experiment, explained=True), nl=False)
-        return
-    torch.set_num_threads(choose_threads(None))
-    blocks = read_sentences(texts, normaliser, split_sentences)
-    folder = out.with_name(out.name + ".run")
-    try:
-        model = train_language_model(experiment, blocks, folder, print_news)
-    except TrainingStopped as stopped:
-        print_news(f"stopped at step {stopped.step}; the same command resumes there")
-        sys.exit(128 + stopped.signal_number)
-    save_recurrent_model(model, out)
-    print_news(
-        f"{out}: recurrent model of {len(model.pieces):,} pieces, {out.stat().st_size / 1e6:.1f} MB; "
-        f"{folder} is no longer needed"
-    )
 
+    def train(experiment: LanguageExperiment, folder: Path, say: Say) -> RecurrentModel:
+        blocks = read_sentences(texts, normaliser, split_sentences)
+        return train_language_model(experiment, blocks, folder, say)
 
-def print_news(line: str) -> None:
-    """Print a line about a run on stderr."""
-    click.echo(line, err=True)
+    train_into_file(LanguageExperiment, assignments, print_config, out, train, save_recurrent_model)
 
 
 @lm.command()

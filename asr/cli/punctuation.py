@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,34 +35,14 @@ def train(texts: tuple[Path, ...], out: Path, assignments: tuple[str, ...], prin
     As punctuation.safetensors in a model folder it punctuates what the model transcribes. OUT.run beside OUT
     has checkpoints and metrics.jsonl: Ctrl-C saves and stops, and the same command resumes.
     """
-    import torch
-
-    from asr.core.config import from_table, override, to_toml
-    from asr.core.cores import choose_threads
-    from asr.text.punctuation import save_tagger
-    from asr.training.loop import TrainingStopped
+    from asr.cli._training import Say, train_into_file
+    from asr.text.punctuation import Tagger, save_tagger
     from asr.training.punctuation import PunctuationExperiment, train_tagger
 
-    try:
-        experiment = from_table(PunctuationExperiment, override({}, assignments))
-    except UserError as error:
-        raise UserError(f"--set: {error}") from error
-    if print_config:
-        click.echo(to_toml(experiment, explained=True), nl=False)
-        return
-    torch.set_num_threads(choose_threads(None))
-    folder = out.with_name(out.name + ".run")
+    def train_on_prose(experiment: PunctuationExperiment, folder: Path, say: Say) -> Tagger:
+        return train_tagger(experiment, read_paragraphs(texts), folder, say)
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    try:
-        tagger = train_tagger(experiment, read_paragraphs(texts), folder, say)
-    except TrainingStopped as stopped:
-        say(f"stopped at step {stopped.step}; the same command resumes there")
-        sys.exit(128 + stopped.signal_number)
-    save_tagger(tagger, out)
-    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; {folder} is no longer needed")
+    train_into_file(PunctuationExperiment, assignments, print_config, out, train_on_prose, save_tagger)
 
 
 @punctuation.command()

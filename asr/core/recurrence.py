@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +26,25 @@ class LSTMWeights:
     def recur(self) -> np.ndarray:
         """``hidden`` as a right operand."""
         return np.ascontiguousarray(self.hidden.T)
+
+
+LAYER = ("inputs", "hidden", "bias")
+
+
+def list_lstm_shapes(prefix: str, inputs: int, size: int) -> dict[str, tuple[int, ...]]:
+    """List the shapes of a layer's weights, whose names begin with ``prefix``."""
+    shapes = ((4 * size, inputs), (4 * size, size), (4 * size,))
+    return {prefix + name: shape for name, shape in zip(LAYER, shapes, strict=True)}
+
+
+def name_lstm(prefix: str, weights: LSTMWeights) -> dict[str, np.ndarray]:
+    """Name a layer's weights."""
+    return {prefix + name: getattr(weights, name) for name in LAYER}
+
+
+def take_lstm(prefix: str, weights: Mapping[str, np.ndarray]) -> LSTMWeights:
+    """Take a layer out of weights by name."""
+    return LSTMWeights(*(weights[prefix + name] for name in LAYER))
 
 
 def step_lstm(

@@ -7,25 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import quote_path
-from asr.core.recurrence import LSTMWeights
-from asr.core.rounded import Format, Shapes, read_rounded, write_rounded
+from asr.core.recurrence import list_lstm_shapes, name_lstm, take_lstm
+from asr.core.rounded import Format, Shapes
 from asr.lm.model import LanguageModelError
 from asr.lm.recurrent import RecurrentConfig, RecurrentModel
-from asr.text.pieces import Pieces
-
-PIECES = "pieces"
-LAYER = ("inputs", "hidden", "bias")
+from asr.text.pieces import PIECES, Pieces, read_network, write_network
 
 
 def list_shapes(config: RecurrentConfig) -> Shapes:
     """List the shapes of the weights of a network by name."""
     shapes: Shapes = {"embedding": (config.pieces, config.size), "bias": (config.pieces,)}
     for number in range(config.layers):
-        matrix = (4 * config.size, config.size)
-        shapes |= dict(
-            zip((f"layers.{number}.{name}" for name in LAYER), (matrix, matrix, matrix[:1]), strict=True)
-        )
+        shapes |= list_lstm_shapes(f"layers.{number}.", config.size, config.size)
     return shapes
 
 
@@ -36,8 +29,8 @@ def save_recurrent_model(model: RecurrentModel, path: str | Path) -> None:
     """Write a model, all of it or nothing."""
     weights = {"embedding": model.embedding, "bias": model.bias}
     for number, layer in enumerate(model.layers):
-        weights |= {f"layers.{number}.{name}": getattr(layer, name) for name in LAYER}
-    write_rounded(FORMAT, model.config, weights, {PIECES: model.pieces.model}, path)
+        weights |= name_lstm(f"layers.{number}.", layer)
+    write_network(FORMAT, model.config, weights, model.pieces, path)
 
 
 def is_recurrent_file(path: str | Path) -> bool:
@@ -52,19 +45,10 @@ def is_recurrent_file(path: str | Path) -> bool:
 
 def open_recurrent_model(path: str | Path) -> RecurrentModel:
     """Read a model; raises ``LanguageModelError`` naming the file where it is none, or damaged."""
-    config, weights, blobs = read_rounded(FORMAT, path, LanguageModelError)
-    try:
-        return make_model(config, weights, Pieces(blobs[PIECES]))
-    except ValueError as error:
-        raise LanguageModelError(f"{quote_path(path)}: {error}") from error
+    return make_model(*read_network(FORMAT, path, LanguageModelError))
 
 
 def make_model(config: RecurrentConfig, weights: Mapping[str, np.ndarray], pieces: Pieces) -> RecurrentModel:
-    """Make a model of weights by name; raises ``ValueError`` where the pieces are not as many."""
-    if len(pieces) != config.pieces:
-        raise ValueError(f"is damaged: it has {len(pieces)} pieces, not {config.pieces}")
-    layers = tuple(
-        LSTMWeights(*(weights[f"layers.{number}.{name}"] for name in LAYER))
-        for number in range(config.layers)
-    )
+    """Make a model of weights by name."""
+    layers = tuple(take_lstm(f"layers.{number}.", weights) for number in range(config.layers))
     return RecurrentModel(config, pieces, weights["embedding"], layers, weights["bias"])

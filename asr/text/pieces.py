@@ -7,15 +7,32 @@ Piece 0 stands for characters that the text to learn from did not have, piece 1 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
+from asr.core.files import quote_path
+from asr.core.rounded import Format, read_rounded, write_rounded
 from asr.errors import UserError
 
 UNKNOWN_PIECE, END_PIECE = 0, 1
 MOST_WORDS = 4_000_000  # of a text that pieces are learned from, by the counts of its words
 WORDS_A_LINE = 1000
+PIECES = "pieces"  # in the file of a network
+
+
+class HasPieces(Protocol):
+    """The options of a network that reads pieces."""
+
+    @property
+    def pieces(self) -> int:
+        """How many there are."""
+
+
+Config = TypeVar("Config", bound=HasPieces)
 
 
 class Pieces:
@@ -98,3 +115,27 @@ def _write_lines(counts: Mapping[str, int]) -> Iterator[str]:
         while left > 0:
             yield " ".join([word] * min(left, WORDS_A_LINE))
             left -= WORDS_A_LINE
+
+
+# --- networks that read pieces, in one file -----------------------------------------------------------
+
+
+def write_network(
+    kind: Format[Config], config: Config, weights: Mapping[str, np.ndarray], pieces: Pieces, path: str | Path
+) -> None:
+    """Write a network and its pieces, all of it or nothing."""
+    write_rounded(kind, config, weights, {PIECES: pieces.model}, path)
+
+
+def read_network(
+    kind: Format[Config], path: str | Path, error: Callable[[str], UserError]
+) -> tuple[Config, dict[str, np.ndarray], Pieces]:
+    """Read options, weights and pieces; raises ``error`` naming the file where it is another, or damaged."""
+    config, weights, blobs = read_rounded(kind, path, error)
+    try:
+        pieces = Pieces(blobs[PIECES])
+    except ValueError as fault:
+        raise error(f"{quote_path(path)}: {fault}") from fault
+    if len(pieces) != config.pieces:
+        raise error(f"{quote_path(path)}: is damaged: it has {len(pieces)} pieces, not {config.pieces}")
+    return config, weights, pieces

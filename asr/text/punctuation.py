@@ -13,19 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from asr.core.config import check_bounds, option
-from asr.core.files import quote_path
-from asr.core.recurrence import LSTMWeights, run_lstm
-from asr.core.rounded import Format, Shapes, read_rounded, write_rounded
+from asr.core.recurrence import LSTMWeights, list_lstm_shapes, name_lstm, run_lstm, take_lstm
+from asr.core.rounded import Format, Shapes
 from asr.errors import UserError
 from asr.text.marks import CASES, COMMA, MARKS, NONE, QUESTION, STOP, write_words
-from asr.text.pieces import END_PIECE, Pieces
+from asr.text.pieces import END_PIECE, PIECES, Pieces, read_network, write_network
 
 WINDOW = 160  # words that are read together
 CONTEXT = 32  # of them on either side, where there are more, only help to judge the others
 WINDOWS_AT_ONCE = 32
 CLASSES = len(MARKS) + len(CASES)
-PIECES = "pieces"
-LAYER = ("inputs", "hidden", "bias")
 DIRECTIONS = ("ahead", "back")
 
 
@@ -142,9 +139,7 @@ def list_shapes(config: TaggerConfig) -> Shapes:
     shapes: Shapes = {"embedding": (config.pieces, width)}
     for number in range(config.layers):
         for direction in DIRECTIONS:
-            name = f"layers.{number}.{direction}."
-            shapes |= {name + "inputs": (4 * size, width), name + "hidden": (4 * size, size)}
-            shapes[name + "bias"] = (4 * size,)
+            shapes |= list_lstm_shapes(f"layers.{number}.{direction}.", width, size)
         width = 2 * size
     return shapes | {"output": (CLASSES, width), "bias": (CLASSES,)}
 
@@ -157,26 +152,19 @@ def save_tagger(tagger: Tagger, path: str | Path) -> None:
     weights = {"embedding": tagger.embedding, "output": tagger.output, "bias": tagger.bias}
     for number, layer in enumerate(tagger.layers):
         for direction, lstm in zip(DIRECTIONS, layer, strict=True):
-            weights |= {f"layers.{number}.{direction}.{name}": getattr(lstm, name) for name in LAYER}
-    write_rounded(FORMAT, tagger.config, weights, {PIECES: tagger.pieces.model}, path)
+            weights |= name_lstm(f"layers.{number}.{direction}.", lstm)
+    write_network(FORMAT, tagger.config, weights, tagger.pieces, path)
 
 
 def open_tagger(path: str | Path) -> Tagger:
     """Read a tagger; raises ``PunctuationError`` naming the file where it is none, or damaged."""
-    config, weights, blobs = read_rounded(FORMAT, path, PunctuationError)
-    try:
-        return make_tagger(config, weights, Pieces(blobs[PIECES]))
-    except ValueError as error:
-        raise PunctuationError(f"{quote_path(path)}: {error}") from error
+    return make_tagger(*read_network(FORMAT, path, PunctuationError))
 
 
 def make_tagger(config: TaggerConfig, weights: Mapping[str, np.ndarray], pieces: Pieces) -> Tagger:
-    """Make a tagger of weights by name; raises ``ValueError`` where the pieces are not as many."""
-    if len(pieces) != config.pieces:
-        raise ValueError(f"is damaged: it has {len(pieces)} pieces, not {config.pieces}")
-
-    def take(number: int, direction: str) -> LSTMWeights:
-        return LSTMWeights(*(weights[f"layers.{number}.{direction}.{name}"] for name in LAYER))
-
-    layers = tuple((take(n, "ahead"), take(n, "back")) for n in range(config.layers))
+    """Make a tagger of weights by name."""
+    layers = tuple(
+        (take_lstm(f"layers.{number}.ahead.", weights), take_lstm(f"layers.{number}.back.", weights))
+        for number in range(config.layers)
+    )
     return Tagger(config, pieces, weights["embedding"], layers, weights["output"], weights["bias"])

@@ -20,7 +20,7 @@ from asr.core.config import check_bounds, from_table, option, read_toml, to_tabl
 from asr.errors import UserError
 from asr.model.folder import save_config
 from asr.pretrained import CONFIG_FILE
-from asr.text.pieces import Pieces
+from asr.text.pieces import PIECES, Pieces
 from asr.training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from asr.training.folder import LOCK_FILE, find_differences
 from asr.training.loop import TrainingStopped
@@ -32,7 +32,6 @@ from asr.training.steps import batch_seed
 POOL = 1 << 16  # sequences that are sorted by length together
 ROWS = 32  # sequences of a batch are a multiple of this many where there are more
 LOG_STEPS = 50
-PIECES = "pieces"
 
 Say = Callable[[str], None]
 
