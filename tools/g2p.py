@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import click
 
 from asr.core.files import write_text
 from asr.core.provenance import describe_machine, make_provenance
-from asr.g2p.model import BY_RULE, G2P, G2PError, Pronouncer
+from asr.g2p.model import BY_RULE, G2PError, Pronouncer
 from asr.scoring.counts import count_pair
 from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
 
@@ -38,12 +40,26 @@ from asr.text.lexicon import Lexicon, Pronunciations, read_dictionary
     type=click.Path(path_type=Path),
     help="Also measure a network, trained in DIR.",
 )
+@click.option(
+    "--epochs", type=click.FloatRange(0, min_open=True), help="Of that training.  [default: as usual]"
+)
+@click.option("--count", type=click.IntRange(1), help="Measure so many of the words held out, drawn.")
 @click.option("--json", "result", type=click.Path(path_type=Path), help="Write the rows there.")
 def main(
-    dictionary: Path, share: float, seed: int, variants: int, attention: Path | None, result: Path | None
+    dictionary: Path,
+    share: float,
+    seed: int,
+    variants: int,
+    attention: Path | None,
+    epochs: float | None,
+    count: int | None,
+    result: Path | None,
 ) -> None:
     """Print word and phone error rates on held-out words of DICTIONARY."""
     known, unseen = split_dictionary(read_dictionary(dictionary), share, seed)
+    if count is not None and count < len(unseen):
+        drawn = sorted(random.Random(seed).sample(sorted(unseen.words), count))
+        unseen = Lexicon({word: unseen[word] for word in drawn})
     pronouncer = Pronouncer(known, variants)
     started = time.monotonic()
     g2p = pronouncer.g2p
@@ -70,29 +86,51 @@ def main(
         measure_row("the others, by the model", unseen, rest, by_model),
     ]
     if attention is not None:
-        rows += measure_network(known, unseen, attention, g2p, variants)
+        rows += measure_network(known, unseen, attention, pronouncer, by_rule, epochs)
     if result is not None:
-        table = {"seed": seed, "share": share, "rows": rows, **make_provenance(describe_machine(1))}
+        table = {
+            "seed": seed,
+            "share": share,
+            "epochs": epochs,
+            "rows": rows,
+            **make_provenance(describe_machine(1)),
+        }
         write_text(result, json.dumps(table, indent=2) + "\n")
 
 
 def measure_network(
-    known: Lexicon, unseen: Lexicon, folder: Path, g2p: G2P, variants: int
+    known: Lexicon,
+    unseen: Lexicon,
+    folder: Path,
+    pronouncer: Pronouncer,
+    by_rule: Collection[str],
+    epochs: float | None,
 ) -> list[dict[str, Any]]:
     """Measure a network with attention: alone, with the n-gram model, and with the rules, too."""
     from asr.training.pronouncing import JoinedPronouncers, NetworkPronouncer
-    from asr.training.spelling import train_speller
+    from asr.training.spelling import make_experiment, train_speller
 
-    network = NetworkPronouncer(train_speller(known, folder))
-    joined = JoinedPronouncers(g2p, network)
-    pronouncer = Pronouncer(known, variants, joined)
+    experiment = make_experiment(known)
+    if epochs is not None:
+        experiment = replace(experiment, training=replace(experiment.training, epochs=epochs))
+    network = NetworkPronouncer(train_speller(known, folder, experiment))
+    joined = JoinedPronouncers(pronouncer.g2p, network)
+
+    def by_network(word: str) -> Pronunciations:
+        return network.pronounce(word, pronouncer.variants)
+
+    @cache
+    def by_joined(word: str) -> Pronunciations:
+        return joined.pronounce(word, pronouncer.variants)
+
+    def by_all(word: str) -> Pronunciations:
+        return pronouncer.pronounce(word)[0] if word in by_rule else by_joined(word)
+
     words = list(unseen.words)
     return [
-        measure_row("all, by attention", unseen, words, lambda word: network.pronounce(word, variants)),
-        measure_row("all, by both models", unseen, words, lambda word: joined.pronounce(word, variants)),
-        measure_row(
-            "all, by rules and both models", unseen, words, lambda word: pronouncer.pronounce(word)[0]
-        ),
+        measure_row("all, by attention", unseen, words, by_network),
+        measure_row("all, by both models", unseen, words, by_joined),
+        measure_row("all, by rules and both models", unseen, words, by_all),
     ]
 
 
