@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from functools import cache
@@ -127,3 +128,22 @@ def test_help_and_score_start_without_heavy_libraries(tmp_path, arguments):
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"asr.cli", "click"} <= loaded
     assert loaded.isdisjoint({"torch", "torchaudio", "librosa", "matplotlib", "numba"})
+
+
+def test_numpy_comes_after_its_number_of_threads():
+    program = """
+import os, sys, asr.cli
+assert "numpy" not in sys.modules
+sys.argv = ["asr", "--help"]
+try:
+    asr.cli.main()
+finally:
+    print(os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    for own, used in {"": "1", "3": "3"}.items():
+        environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+        environment |= {"OPENBLAS_NUM_THREADS": own} if own else {}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+        )
+        assert done.stdout.splitlines()[-1] == used, done.stderr

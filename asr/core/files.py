@@ -9,12 +9,9 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from asr.errors import UserError
 
@@ -56,48 +53,10 @@ def read_text(
         raise error(f"{name}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 
 
-def write_arrays(file: BinaryIO, arrays: Iterable[np.ndarray], alignment: int) -> int:
-    """Write arrays, little-endian, each at a multiple of ``alignment`` bytes; return their CRC-32."""
-    checksum = 0
-    for array in arrays:
-        file.write(bytes(-file.tell() % alignment))
-        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B")
-        file.write(data)
-        checksum = zlib.crc32(data, checksum)
-    return checksum
-
-
 def map_file(path: str | Path) -> mmap.mmap:
     """Map a file into memory, to be read only; raises ``OSError``, or ``ValueError`` for an empty file."""
     with Path(path).open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def map_arrays(
-    content: mmap.mmap, begin: int, sections: Sequence[tuple[int, np.dtype]], alignment: int
-) -> tuple[list[np.ndarray], int] | None:
-    """View what ``write_arrays`` wrote behind the ``begin`` bytes of a header; also return its CRC-32.
-
-    Args:
-        content: a file, little-endian, as this computer has to be.
-        sections: length and type of each array. Lengths come from the file: they are checked here.
-
-    ``None`` where the file is not exactly as long as they say.
-    """
-    places = []
-    for length, kind in sections:
-        begin += -begin % alignment
-        places.append(begin)
-        if not 0 <= length <= len(content):
-            return None
-        begin += length * kind.itemsize
-    if begin != len(content):
-        return None
-    arrays, checksum = [], 0
-    for place, (length, kind) in zip(places, sections, strict=True):
-        arrays.append(np.frombuffer(content, kind, length, place))
-        checksum = zlib.crc32(arrays[-1].data.cast("B"), checksum)
-    return arrays, checksum
 
 
 def is_device(path: str | Path) -> bool:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import map_arrays, map_file, replace_file, write_arrays
+from asr.core.arrays import map_arrays, write_arrays
+from asr.core.files import map_file, replace_file
 from asr.lm.model import MAX_ORDER, LanguageModelError, NgramModel
 from asr.lm.packed import COUNT, FIELDS, LARGEST_VALUE, Trie, is_sound, pack_nodes, unpack_nodes
 from asr.lm.vocabulary import UNKNOWN, Vocabulary, is_ascending

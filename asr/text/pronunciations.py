@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.files import map_arrays, map_file, replace_file, write_arrays
+from asr.core.arrays import map_arrays, write_arrays
+from asr.core.files import map_file, replace_file
 
 MAGIC = b"asr lexicon 0001"
 MOST_FILES = 4  # that are kept; each has the size of two or three lexicons

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line has it
 
 from asr.bulk.batch_system import transcribe_part
 from asr.bulk.manifests import Shard, plan_shards
@@ -59,7 +60,7 @@ def write_manifest(folder: Path, model: str, copies: int) -> tuple[str, list[str
 def measure_transcribe(model: str, samples: list[str], threads: int) -> Speed:
     """One recogniser, as ``asr transcribe`` has it."""
     recogniser = open_recognizer(model, "cpu", threads=threads)
-    list(transcribe_recordings(recogniser, samples[:2]))  # unmeasured: memory is taken, code compiled
+    list(transcribe_recordings(recogniser, samples[:10]))  # unmeasured: memory is taken, code compiled
     clock, processor = time.monotonic(), time.process_time()
     found = [part for part in transcribe_recordings(recogniser, samples) if isinstance(part, Transcript)]
     return Speed(
