@@ -28,7 +28,12 @@ class DataConfig:
 class TrainingConfig:
     """How the weights are trained."""
 
-    seed: int = option(1, "Decides initial weights, order, dropout and augmentation.")
+    seed: int = option(
+        1,
+        "Decides initial weights, order, dropout and augmentation. A run that goes on from another one's "
+        "weights ('initial') with the same recordings needs another seed, or it hears the same noises and "
+        "masks again.",
+    )
     initial: str = option(
         "",
         "A model folder, or a shipped model, whose weights to start from; with other tokens the output "
