@@ -5,6 +5,10 @@ being spoken is heard again several times a second, as far as it goes, and each 
 would be if it ended now. A pause ends a segment, which is heard once more as a whole: what was said is then
 what `transcripts` finds for the same samples.
 
+Partial results need not be exact, and come several times a second. They go by a draft: rows of log-probs
+that have ``DRAFT_SECONDS`` of speech after them are read by a search of its own, and the next partial result
+hears only what comes after, with as much context before it.
+
 A segment that grows longer than a window is frozen bit by bit: the rows of log-probs that have
 ``CONTEXT_SECONDS`` of speech after them are kept, the search reads them for good, and only what comes after
 is heard again, with as much context before it. Words on which every hypothesis agrees by then no longer
@@ -14,7 +18,7 @@ change. So neither time nor memory grows with the length of what is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -35,7 +39,8 @@ STEP = 5  # frames of speech detection between two decisions: a tenth of a secon
 AHEAD = 0  # seconds: what ends must be known at once, and what was speech once remains so
 MEMORY_SECONDS = 2.0  # of silence that are kept: speech may be found to have begun there
 SHORTEST_HEARING_SECONDS = 0.3  # of speech, before the first partial result
-INTERVAL_SHARE = 0.07  # of what is heard again lies between two partial results, at least
+INTERVAL_SHARE = 0.07  # of an open segment lies between two partial results, at least
+DRAFT_SECONDS = 1.5  # of speech before and behind what partial results go by
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ class SearchStream(Protocol):
     def guess(self, log_probs: np.ndarray) -> list[str]:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
 
+    def fork(self) -> SearchStream:
+        """Return a copy that reads on by itself and is only asked to guess."""
+
     def count_certain_words(self) -> int:
         """Count the words, from the first on, that no log-probs that come can change."""
 
@@ -125,17 +133,36 @@ class LiveRecogniser(Protocol):
 
 
 @dataclass
-class OpenSegment:
-    """A segment that is being spoken, in samples of the stream.
+class Hearing:
+    """How far a search has come in a segment.
 
-    ``window`` is where the network begins to hear; the first ``context`` rows from there have been read by
-    the search already, or belong to the segment before.
+    ``window``, a sample of the stream, is where the network begins to hear; the first ``context`` rows from
+    there have been read by the search already, or belong to the segment before.
     """
 
-    begin: int
     window: int
     search: SearchStream
     context: int = 0
+
+    def read(self, rows: np.ndarray, margin: int, frame: int) -> int:
+        """Let the search read the next rows; return the sample of the stream up to which they go.
+
+        From now on ``margin`` rows of ``frame`` samples before there are heard again.
+        """
+        self.search.read(rows)
+        seam = self.window + (self.context + len(rows)) * frame
+        self.window = max(self.window, seam - margin * frame)
+        self.context = (seam - self.window) // frame
+        return seam
+
+
+@dataclass
+class OpenSegment:
+    """A segment that is being spoken; ``begin`` is a sample of the stream."""
+
+    begin: int
+    kept: Hearing  # what the final result goes by
+    draft: Hearing | None = None  # what partial results go by, ``None`` where that is ``kept``
     stable: int = 0
     shown: Partial | None = None
     spoken: int = 0  # samples of the stream up to which somebody has spoken in it
@@ -224,22 +251,27 @@ class LiveStream:
         self._samples = np.concatenate([self._samples, samples])
         for _, flags in self._detector.feed(samples):
             self._flags = np.concatenate([self._flags, flags])
-        flags = self._judge()
-        if self._segment is None:
-            self._segment = self._open(flags)
-        if self._segment is None:
-            self._forget(max(self._end, self._now - round(MEMORY_SECONDS * self._rate)))
-            return []
-        end = self._find_end(self._segment, flags)
-        if self._now - end >= self._pause * self._hop:
-            if not self._is_spoken(self._segment, flags):
-                return self._drop(self._segment, end)
-            return self._close(self._segment, min(self._now, end + PADDING * self._hop))
+        if self._segment is None or self._may_pause(self._segment):
+            flags = self._judge()
+            if self._segment is None:
+                self._segment = self._open(flags)
+            if self._segment is None:
+                self._forget(max(self._end, self._now - round(MEMORY_SECONDS * self._rate)))
+                return []
+            end = self._find_end(self._segment, flags)
+            if self._may_pause(self._segment):
+                if not self._is_spoken(self._segment, flags):
+                    return self._drop(self._segment, end)
+                return self._close(self._segment, min(self._now, end + PADDING * self._hop))
         events: list[Event] = []
-        while self._now - self._segment.window >= round(self._config.window_seconds * self._rate):
+        while self._now - self._segment.kept.window >= round(self._config.window_seconds * self._rate):
             events += self._freeze(self._segment)
-        self._forget(self._segment.window)
+        self._forget(self._segment.kept.window)
         return events
+
+    def _may_pause(self, segment: OpenSegment) -> bool:
+        """Whether the last speech in a segment that is known of lies so far back that a pause is over."""
+        return self._now - segment.spoken >= self._pause * self._hop
 
     def _judge(self) -> np.ndarray:
         """Decide about all frames from ``first`` on; those of the last second may change."""
@@ -253,7 +285,7 @@ class LiveStream:
             return None
         first = max(0, offset + speech[0][0] - PADDING)
         begin = max(self._end, self._first + first * self._hop)
-        return OpenSegment(begin, begin, self._recogniser.start_search(), spoken=begin)
+        return OpenSegment(begin, Hearing(begin, self._recogniser.start_search()), spoken=begin)
 
     def _find_end(self, segment: OpenSegment, flags: np.ndarray) -> int:
         """Find where speech has ended so far, in samples of the stream; it never goes back."""
@@ -266,7 +298,7 @@ class LiveStream:
     def _is_spoken(self, segment: OpenSegment, flags: np.ndarray) -> bool:
         """Whether there is speech in a segment by what is known now, which where it began was little."""
         offset = max(0, segment.begin - self._first) // self._hop
-        return segment.window > segment.begin or bool(find_speech(flags[offset:]))
+        return segment.kept.window > segment.begin or bool(find_speech(flags[offset:]))
 
     def _forget(self, place: int) -> None:
         """Forget samples and decisions of before ``place``, in whole frames, as far as they are certain."""
@@ -277,12 +309,12 @@ class LiveStream:
 
     # --- hearing ----------------------------------------------------------------------------------
 
-    def _hear(self, segment: OpenSegment, end: int) -> np.ndarray:
-        """Compute the log-probs of a segment up to ``end`` that the search has not read."""
-        samples = self._samples[segment.window - self._first : end - self._first]
+    def _hear(self, hearing: Hearing, end: int) -> np.ndarray:
+        """Compute the log-probs of a segment up to ``end`` that a search has not read."""
+        samples = self._samples[hearing.window - self._first : end - self._first]
         if not len(samples):
             samples = np.zeros(self._recogniser.frame_samples, np.float32)
-        return next(iter(self._recogniser.log_probs([[samples]])))[0][segment.context :]
+        return next(iter(self._recogniser.log_probs([[samples]])))[0][hearing.context :]
 
     def _report_partial(self) -> list[Event]:
         """Say what has been said in the open segment, if it is time to, and if that is new."""
@@ -290,13 +322,20 @@ class LiveStream:
         if segment is None:
             return []
         now = self._now
-        heard = (now - segment.window) / self._rate
+        heard = (now - segment.kept.window) / self._rate
         interval = max(self._config.partial_seconds, INTERVAL_SHARE * heard)
         is_due = now - max(segment.heard, segment.begin) >= interval * self._rate
         if not is_due or heard < SHORTEST_HEARING_SECONDS:
             return []
         segment.heard = now
-        words = segment.search.guess(self._hear(segment, now))
+        draft = segment.draft or segment.kept
+        rows = self._hear(draft, now)
+        words = draft.search.guess(rows)
+        frame = self._recogniser.frame_samples
+        margin = round(DRAFT_SECONDS * self._rate / frame)
+        if len(rows) > margin:
+            segment.draft = segment.draft or replace(draft, search=draft.search.fork())
+            segment.draft.read(rows[:-margin], margin, frame)
         partial = Partial(segment.begin / self._rate, " ".join(words), min(segment.stable, len(words)))
         if partial == segment.shown or not words:
             return []
@@ -306,21 +345,17 @@ class LiveStream:
     def _freeze(self, segment: OpenSegment) -> list[Event]:
         """Let the search read what has enough speech after it; split a segment that gets too long there."""
         frame = self._recogniser.frame_samples
-        end = segment.window + round(self._config.window_seconds * self._rate)
-        rows = self._hear(segment, end)
+        kept = segment.kept
+        rows = self._hear(kept, kept.window + round(self._config.window_seconds * self._rate))
         margin = round(CONTEXT_SECONDS * self._rate / frame)
-        place = find_quiet_row(rows, margin)
-        segment.search.read(rows[:place])
-        segment.stable = max(segment.stable, segment.search.count_certain_words())
-        seam = segment.window + (segment.context + place) * frame
-        window = max(segment.window, seam - margin * frame)
-        context = (seam - window) // frame
+        seam = kept.read(rows[: find_quiet_row(rows, margin)], margin, frame)
+        segment.draft = None
+        segment.stable = max(segment.stable, kept.search.count_certain_words())
         events: list[Event] = []
         if seam - segment.begin >= round((self._config.longest_seconds - CONTEXT_SECONDS) * self._rate):
             events += self._make_final(segment, seam)
             self._end = seam
-            self._segment = segment = OpenSegment(seam, window, self._recogniser.start_search(), context)
-        segment.window, segment.context = window, context
+            self._segment = OpenSegment(seam, replace(kept, search=self._recogniser.start_search()))
         return events
 
     def _drop(self, segment: OpenSegment, end: int) -> list[Event]:
@@ -330,13 +365,13 @@ class LiveStream:
 
     def _close(self, segment: OpenSegment, end: int) -> list[Event]:
         """End a segment: hear it to its end, and say what was said."""
-        segment.search.read(self._hear(segment, end))
+        segment.kept.search.read(self._hear(segment.kept, end))
         self._segment, self._end = None, end
         return [*self._make_final(segment, end), Endpoint(end / self._rate)]
 
     def _make_final(self, segment: OpenSegment, end: int) -> list[Event]:
         speech = SpeechSegment(segment.begin, end, np.zeros((0, 0), np.float32))
-        made = make_segments(speech, segment.search.finish(), self._rate)
+        made = make_segments(speech, segment.kept.search.finish(), self._rate)
         return [Final(self._punctuator.write(one) if self._punctuator else one) for one in made]
 
 

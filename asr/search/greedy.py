@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from asr.text.tokenizer import BLANK_TOKEN, Tokenizer
@@ -52,6 +54,10 @@ class GreedyStream:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
         rows = np.concatenate([self._rows, log_probs])
         return search_greedily(rows, self._tokenizer, self._frame_seconds).text.split()
+
+    def fork(self) -> GreedyStream:
+        """Return a copy that reads on by itself."""
+        return copy(self)
 
     def count_certain_words(self) -> int:
         """Count the words that what comes does not change: all but the last, which may go on."""

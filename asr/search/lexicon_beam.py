@@ -7,6 +7,7 @@ The first recordings are searched by ``lexicon_beam_arrays`` instead, which comp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -283,24 +284,35 @@ class LexiconBeamStream:
     def __init__(self, search: LexiconBeamSearch, frame_seconds: float) -> None:
         self._search = search
         self._frame_seconds = frame_seconds
+        self._limits = search.choose_limits(1)
         self._state = search._make_state()
         self._blocks: list[np.ndarray] = []
 
     def read(self, log_probs: np.ndarray) -> None:
         """Read the next log-probs ``(frames, vocabulary)``."""
-        self._state = self._search._advance(self._state, self._search.choose_limits(1), log_probs)
+        self._state = self._search._advance(self._state, self._limits, log_probs)
         self._blocks.append(log_probs)
 
     def guess(self, log_probs: np.ndarray) -> list[str]:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
-        state = self._state._replace(
+        fork = self.fork()
+        fork.read(log_probs)
+        return [entry.word for entry in self._search._rank_results(fork._state, 1)[0].entries]
+
+    def fork(self) -> LexiconBeamStream:
+        """Return a copy that reads on by itself and is only asked to guess: it keeps no rivals.
+
+        What both work with lies in the same place: one thread at a time may use them.
+        """
+        fork = copy(self)
+        fork._limits, fork._blocks = self._search.limits, []
+        fork._state = self._state._replace(
             numbers=self._state.numbers.copy(),
             beam=self._state.beam.copy(),
             parents=self._state.parents.copy(),
             entries=self._state.entries.copy(),
         )
-        state = self._search._advance(state, self._search.limits, log_probs)
-        return [entry.word for entry in self._search._rank_results(state, 1)[0].entries]
+        return fork
 
     def count_certain_words(self) -> int:
         """Count the words with which every hypothesis in the beam begins: what comes does not change them."""

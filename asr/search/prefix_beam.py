@@ -224,11 +224,16 @@ class PrefixBeamStream:
 
     def guess(self, log_probs: np.ndarray) -> list[str]:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
+        fork = self.fork()
+        fork.read(log_probs)
+        return self._search.tokenizer.decode(fork.rank_results()[0].tokens).split()
+
+    def fork(self) -> PrefixBeamStream:
+        """Return a copy that reads on by itself and is only asked to guess: its words have no times."""
         fork = copy(self)
         fork._state = PrefixBeamState(*(array.copy() for array in self._state))
         fork.tokens, fork._frame_seconds = self.tokens.copy(), None
-        fork.read(log_probs)
-        return self._search.tokenizer.decode(fork.rank_results()[0].tokens).split()
+        return fork
 
     def count_certain_words(self) -> int:
         """Count the words with which every prefix in the beam begins: what comes does not change them."""

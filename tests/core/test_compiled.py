@@ -73,3 +73,26 @@ def test_without_a_place_to_keep_it_a_function_still_works(monkeypatch):
         from numba import njit
 
         njit(cache=True)(lambda x: x)
+
+
+OUTSIDE = """
+import numpy as np
+from asr.core.compiled import compile_function, compile_inline, compile_no_alloc, compile_vectorised
+
+def pick(values, place):
+    return values[place]
+
+for compile in (compile_function, compile_no_alloc, compile_vectorised, compile_inline):
+    try:
+        compile(pick)(np.ones(3, np.float32), 1 << 10)
+        print("unseen")
+    except IndexError:
+        print("seen")
+"""
+
+
+def test_every_kind_of_compiled_code_checks_its_indices_where_that_is_asked(tmp_path):
+    """What ``tools/check.sh --bounds`` relies on."""
+    (tmp_path / "counted.py").write_text(OUTSIDE)
+    checks = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(tmp_path, **checks) == 4 * ["seen"]

@@ -10,7 +10,15 @@ import pytest
 
 from asr.audio.reading import read_audio
 from asr.core.config import ConfigError
-from asr.longform.live import Endpoint, Final, LiveConfig, LiveStream, Partial, find_quiet_row
+from asr.longform.live import (
+    DRAFT_SECONDS,
+    Endpoint,
+    Final,
+    LiveConfig,
+    LiveStream,
+    Partial,
+    find_quiet_row,
+)
 from asr.longform.stitching import SpeechSegment
 from asr.longform.transcripts import make_segments
 from asr.recognition.recognizer import Recognizer, open_recognizer
@@ -124,6 +132,49 @@ def test_words_that_are_shown_as_stable_never_change(kind, request):
             assert final.text.split()[: event.stable] == stable
     assert most >= 3
     assert max(segment.end - segment.start for segment in segments) < 21
+
+
+@pytest.mark.parametrize("kind", ["digits", "searching"])
+def test_partial_results_hear_little_and_lose_no_words(kind, request):
+    """However long a segment grows, they hear what its draft has not read, and the final result hears all."""
+    recognizer = request.getfixturevalue(kind)
+    lengths: list[float] = []
+
+    def compute(batches):
+        lengths.extend(len(array) / RATE for batch in batches for array in batch)
+        return recognizer.log_probs(batches)
+
+    class Ear:
+        sample_rate, frame_samples = recognizer.sample_rate, recognizer.frame_samples
+        start_search = staticmethod(recognizer.start_search)
+        log_probs = staticmethod(compute)
+
+    stream = LiveStream(Ear(), config=LiveConfig(pause_seconds=1.5, window_seconds=30.0))
+    samples = np.tile(read_audio(SAMPLES / "digits-lucas.flac", RATE), 3)
+    events = [event for begin in range(0, len(samples), 800) for event in stream.feed(samples[begin:][:800])]
+    last = [event for event in events if isinstance(event, Partial)][-1]
+    assert max(lengths) < 2 * DRAFT_SECONDS + 1.5 < 6 < len(samples) / RATE
+    events = stream.finish()
+    assert [segment.text for segment in list_finals(events)] == [" ".join([SAID] * 3)]
+    assert lengths[-1] > len(samples) / RATE - 1
+    assert last.text.split()[:10] == (SAID.split() * 3)[:10]
+
+
+@pytest.mark.parametrize("kind", ["digits", "searching"])
+def test_a_fork_of_a_search_reads_on_by_itself(kind, recording, request):
+    recognizer = request.getfixturevalue(kind)
+    rows = next(iter(recognizer.log_probs([[recording]])))[0]
+    whole, search = recognizer.start_search(), recognizer.start_search()
+    whole.read(rows)
+    search.read(rows[:60])
+    fork = search.fork()
+    fork.read(rows[60:150])
+    before = search.guess(rows[:0])
+    fork.read(rows[150:])
+    assert fork.guess(rows[:0]) == whole.guess(rows[:0])
+    assert search.guess(rows[:0]) == before != fork.guess(rows[:0])
+    search.read(rows[60:])
+    assert search.finish().text == whole.finish().text
 
 
 def test_other_rates_and_integers(digits, recording):

@@ -70,6 +70,7 @@ def test_a_stream_ends_as_the_whole_does(recurrent):
         stream = search.start_stream(0.04)
         for first in range(0, 30, 7):
             stream.read(log_probs[first : first + 7])
+            stream.fork().read(log_probs[::-1])  # what a copy reads changes nothing
         assert stream.finish() == search.find_hypotheses(log_probs, 0.04)[0]
 
 

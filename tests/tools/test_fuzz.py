@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import selectors
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,22 @@ def test_a_process_that_dies_or_hangs_is_noticed_and_started_anew(tmp_path, monk
     ]
     assert outcomes[1].reason.startswith("status -11")
     assert outcomes[3].reason == "KeyError: 7"
+
+
+def test_a_pause_of_the_whole_machine_takes_a_second_of_patience_not_all(monkeypatch):
+    """After one the clock says that the time to wait is over, although nobody has had any."""
+    asked = []
+
+    class PausedSelector(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> list:
+            asked.append(timeout)
+            return [] if len(asked) == 1 else super().select(timeout)
+
+    monkeypatch.setattr(runner.selectors, "DefaultSelector", PausedSelector)
+    command = [sys.executable, "-c", "print('late')"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert runner.read_answer(worker, 60.0) == "late\n"
+    assert max(asked) == 1.0
 
 
 def test_the_command_tells_how_to_run_a_faulty_case_again(monkeypatch, capsys):

@@ -19,7 +19,7 @@ from pathlib import Path
 from asr.errors import UserError
 
 SECONDS, MEGABYTES = 10.0, 1000.0
-HANGS_SECONDS = 60.0  # by the clock; the machine may have other work
+HANGS_SECONDS = 60.0  # by the clock, in whole seconds; the machine may have other work
 MOST_ADDRESSES = 16 << 30  # bytes of address space: a case must not take the machine's memory
 LONGEST_MESSAGE = 20_000  # a name that the user gave may be long
 
@@ -106,7 +106,10 @@ def read_answer(worker: subprocess.Popen[str], patience: float = HANGS_SECONDS) 
     assert worker.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(worker.stdout, selectors.EVENT_READ)
-        return worker.stdout.readline() if selector.select(patience) else None
+        for _ in range(round(patience)):  # while both are stopped, one of these seconds passes, not all
+            if selector.select(1.0):
+                return worker.stdout.readline()
+    return None
 
 
 # --- the process that is watched ------------------------------------------------------------------
