@@ -18,7 +18,7 @@ from asr.core.recurrence import LSTMWeights, step_lstm
 from asr.text.pieces import END_PIECE, UNKNOWN_PIECE, Pieces
 
 MOST_PIECES = 1 << 15
-ROWS = 256  # of scores that are computed at once
+ROWS = 64  # of scores that are computed at once: they stay in the cache of a core
 SENTENCES = 256  # of which the prefixes are shared
 
 
@@ -94,44 +94,68 @@ class RecurrentModel:
         scored: list[np.ndarray] = []
         for first in range(0, len(sentences), SENTENCES):
             part = [[*sentence, END_PIECE] for sentence in sentences[first : first + SENTENCES]]
-            tree = build_prefix_tree(part)
-            log_probs = self._predict_at(self._read_tree(tree), tree.asked, tree.targets)
-            scored += np.split(log_probs, np.cumsum([len(text) for text in part])[:-1])
+            scored += self._score_tree(part, build_prefix_tree(part))
         return scored
+
+    def _score_tree(self, texts: Sequence[Sequence[int]], tree: PrefixTree) -> list[np.ndarray]:
+        """Compute natural log P of each piece of the texts of a tree."""
+        log_probs = self._predict_at(self._read_tree(tree), tree.asked, tree.targets)
+        return np.split(log_probs, np.cumsum([len(text) for text in texts])[:-1])
 
     def _read_tree(self, tree: PrefixTree) -> np.ndarray:
         """Compute the states behind every prefix, ``(prefixes, size)``: products of all levels at once."""
-        states = self.embedding[tree.pieces]
+        pieces, places = np.unique(tree.pieces, return_inverse=True)
+        states = self.embedding[pieces]
         for number, layer in enumerate(self.layers):
             projected = states @ layer.wide + layer.bias
-            hidden, cells = np.zeros_like(states), np.zeros_like(states)
+            hidden = np.empty((len(places), self.config.size), np.float32)
             above_hidden = above_cells = np.zeros((1, self.config.size), np.float32)
             for begin, end in pairwise(tree.levels):
                 parents = tree.parents[begin:end]
                 above_hidden, above_cells = step_lstm(
-                    layer, projected[begin:end], above_hidden[parents], above_cells[parents]
+                    layer, projected[places[begin:end]], above_hidden[parents], above_cells[parents]
                 )
-                hidden[begin:end], cells[begin:end] = above_hidden, above_cells
-            states = hidden + states if number else hidden
+                hidden[begin:end] = above_hidden
+            states = hidden + states[places] if number else hidden
+            places = np.arange(len(places))
         return states
 
     def _predict_at(self, states: np.ndarray, asked: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Compute log P of each of ``targets`` behind the prefix that is ``asked`` for it, float64."""
-        order = np.argsort(asked, kind="stable")
-        found = np.empty(len(targets))
+        pairs, places = np.unique(asked * self.config.pieces + targets, return_inverse=True)
+        asked, targets = np.divmod(pairs, self.config.pieces)
+        found = np.empty(len(pairs))
         for first in range(0, len(states), ROWS):
-            scores = states[first : first + ROWS] @ self._scorer + self.bias
+            scores = states[first : first + ROWS] @ self._scorer
+            scores += self.bias
             highest = scores.max(axis=1)
-            own = order[np.searchsorted(asked[order], first) : np.searchsorted(asked[order], first + ROWS)]
-            found[own] = scores[asked[own] - first, targets[own]]
-            totals = np.exp(scores - highest[:, None]).sum(axis=1)
-            found[own] -= (highest + np.log(totals))[asked[own] - first]
-        return found
+            own = slice(*np.searchsorted(asked, [first, first + ROWS]))
+            rows = asked[own] - first
+            found[own] = scores[rows, targets[own]]
+            scores -= highest[:, None]
+            totals = np.exp(scores, out=scores).sum(axis=1)
+            found[own] -= (highest + np.log(totals))[rows]
+        return found[places]
 
     def score_words(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         """Compute natural log P of sentences in words, the end included: ``(sentences,)`` float64."""
         scored = self.score_pieces([self.spell(words) for words in sentences])
         return np.array([log_probs.sum() for log_probs in scored])
+
+    def score_lists(self, lists: Sequence[Sequence[Sequence[str]]], reach: int) -> list[np.ndarray]:
+        """Compute natural log P of lists of sentences in words, ends included: an array for each list.
+
+        Sentences of a list are expected to be much alike. What comes behind the same ``reach`` pieces is
+        computed once: the states there are those of the first sentence of the list that has them (Liu et al.
+        2014, "Efficient lattice rescoring using recurrent neural network language models", section 3).
+        """
+        lists_of = [number for number, sentences in enumerate(lists) for _ in sentences]
+        texts = [[*self.spell(words), END_PIECE] for sentences in lists for words in sentences]
+        if not texts:
+            return [np.zeros(0) for _ in lists]
+        scored = self._score_tree(texts, build_prefix_tree(texts, reach, lists_of))
+        totals = np.array([log_probs.sum() for log_probs in scored])
+        return np.split(totals, np.cumsum([len(sentences) for sentences in lists])[:-1])
 
     @property
     def has_ends(self) -> bool:
@@ -173,29 +197,39 @@ class PrefixTree:
     targets: np.ndarray
 
 
-def build_prefix_tree(texts: Sequence[Sequence[int]]) -> PrefixTree:
-    """Build the tree of the prefixes of texts, none of which is empty."""
-    pieces, parents, levels = [END_PIECE], [0], [0, 1]
-    places = [0] * len(texts)  # in the level under way
-    asked: list[list[int]] = [[0] for _ in texts]
-    going, depth = [n for n, text in enumerate(texts) if len(text) > 1], 0
-    while going:
-        children: dict[tuple[int, int], int] = {}
-        for number in going:
-            key = (places[number], texts[number][depth])
-            child = children.setdefault(key, len(children))
-            if child == len(pieces) - levels[-1]:
-                pieces.append(key[1])
-                parents.append(key[0])
-            places[number] = child
-            asked[number].append(levels[-1] + child)
-        levels.append(len(pieces))
-        depth += 1
-        going = [number for number in going if depth + 1 < len(texts[number])]
+def build_prefix_tree(
+    texts: Sequence[Sequence[int]], reach: int | None = None, lists: Sequence[int] = ()
+) -> PrefixTree:
+    """Build the tree of the prefixes of texts, none of which is empty.
+
+    With ``reach``, only the first is there of the prefixes that end in the same ``reach`` pieces, among the
+    texts of one list; ``lists`` has the list of each text.
+    """
+    places: dict[tuple[int, ...], int] = {}
+    pieces, parents, depths, asked = [END_PIECE], [0], [0], []
+    for number, text in enumerate(texts):
+        place = 0
+        for depth in range(1, len(text)):
+            asked.append(place)
+            if reach is not None and depth > reach:
+                key = (-1 - lists[number], *text[depth - reach : depth])
+            else:
+                key = (place, text[depth - 1])
+            child = places.setdefault(key, len(pieces))
+            if child == len(pieces):
+                pieces.append(text[depth - 1])
+                parents.append(place)
+                depths.append(depths[place] + 1)
+            place = child
+        asked.append(place)
+    order = np.argsort(depths, kind="stable")
+    ranks = np.argsort(order)
+    levels = [0, *np.cumsum(np.bincount(depths)).tolist()]
+    above = np.array([0, *levels])[np.array(depths)[order]]  # where the level above begins
     return PrefixTree(
-        np.array(pieces),
-        np.array(parents),
+        np.array(pieces)[order],
+        ranks[np.array(parents)[order]] - above,
         levels,
-        np.array([place for row in asked for place in row]),
+        ranks[np.array(asked)],
         np.array([piece for text in texts for piece in text]),
     )

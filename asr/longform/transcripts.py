@@ -28,6 +28,7 @@ from asr.transcript.values import Hypothesis, Segment, Transcript, clip_words
 
 BATCH_SECONDS = 40.0  # of audio in a batch, however many chunks it could have: they take memory
 POOL = 4  # full batches in a round: chunks are read before they are sorted by length
+TOGETHER = 8  # segments that are searched by the same job: a recurrent model scores their texts at once
 ROUND_SECONDS = POOL * BATCH_SECONDS  # of audio in a round
 DOUBTFUL_SECONDS = 2.0  # from a segment this long speech gives tokens; of a shorter one that is not certain
 TOKENS_PER_SECOND = 1.0  # and no fewer than so many: what gives fewer is hardly speech
@@ -90,8 +91,8 @@ class ChunkRecogniser(Protocol):
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
 
-    def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
-        """The best hypothesis for each array of log-probs."""
+    def search(self, log_probs: Sequence[np.ndarray], threads: int | None = None) -> list[Hypothesis]:
+        """The best hypothesis for each array of log-probs, on so many threads."""
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,18 @@ def search_segments(
     with open_threads(recogniser.threads) as pool:
 
         def begin(parts: Sequence[SpeechSegment | RecordingEnd]) -> list[Future[list[Hypothesis]]]:
-            speech = [part for part in parts if isinstance(part, SpeechSegment)]
-            return [pool.submit(recogniser.search, [segment.log_probs]) for segment in speech]
+            speech = [part.log_probs for part in parts if isinstance(part, SpeechSegment)]
+            size = min(TOGETHER, -(-len(speech) // (2 * recogniser.threads)))
+            return [
+                pool.submit(recogniser.search, speech[first : first + size], 1)
+                for first in range(0, len(speech), max(1, size))
+            ]
 
         for jobs in run_ahead(compute_segments(recogniser, takes, config, progress, pool), begin):
-            results = jobs.results()
+            results = (hypothesis for found in jobs.results() for hypothesis in found)
             for part in jobs.item:
                 if isinstance(part, SpeechSegment):
-                    yield from make_segments(part, next(results)[0], recogniser.sample_rate)
+                    yield from make_segments(part, next(results), recogniser.sample_rate)
                 else:
                     yield part
 

@@ -129,10 +129,10 @@ class Recognizer:
             )
         return self.ctc
 
-    def search(self, log_probs: Sequence[np.ndarray]) -> list[Hypothesis]:
-        """Find the best hypothesis for each array of log-probs."""
+    def search(self, log_probs: Sequence[np.ndarray], threads: int | None = None) -> list[Hypothesis]:
+        """Find the best hypothesis for each array of log-probs, on its own number of threads or so many."""
         if self.decoder is not None:
-            return self.decoder.search_batch(log_probs, self.frame_seconds, self.network.threads)
+            return self.decoder.search_batch(log_probs, self.frame_seconds, threads or self.threads)
         return [search_greedily(array, self.tokenizer, self.frame_seconds) for array in log_probs]
 
     def transcribe_samples(self, samples: Sequence[np.ndarray]) -> list[Hypothesis]:

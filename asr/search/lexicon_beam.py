@@ -32,7 +32,7 @@ from asr.search.lexicon_beam_tables import (
 )
 from asr.search.lexicon_trie import ROOT, LexiconTrie, look_ahead
 from asr.search.priors import take_off_priors
-from asr.search.rescoring import Words, WordScores, score_hypotheses
+from asr.search.rescoring import Words, WordScores, score_lists
 from asr.search.threads import search_on_threads
 from asr.text.pronunciations import SortedLexicon
 from asr.text.tokenizer import Tokenizer
@@ -146,8 +146,7 @@ class LexiconBeamSearch:
 
         The arguments are those of ``find_hypotheses``.
         """
-        state = self._advance(self._make_state(), self.choose_limits(n_best), log_probs)
-        return self._rank_finally(state, n_best)
+        return self._rank_anew([self._list_results(log_probs, n_best)], n_best)[0]
 
     def choose_limits(self, n_best: int) -> Limits:
         """Choose what the beam drops: where several results are asked for, or ranked anew, no rivals."""
@@ -156,9 +155,8 @@ class LexiconBeamSearch:
 
     def score_best(self, log_probs: np.ndarray) -> tuple[list[Words], WordScores]:
         """Find the hypotheses of one recording that are to be rescored, and what that goes by."""
-        state = self._advance(self._make_state(), self.choose_limits(1), log_probs)
-        results = self._rank_results(state, self.config.rescore_size)
-        return [result.words for result in results], self._score_anew(results)
+        results = self._list_results(log_probs, 1)
+        return [result.words for result in results], self._score_anew([results])[0]
 
     def find_hypotheses(
         self, log_probs: np.ndarray, frame_seconds: float, n_best: int = 1
@@ -177,9 +175,11 @@ class LexiconBeamSearch:
         self, log_probs: Sequence[np.ndarray], frame_seconds: float, threads: int | None = None
     ) -> list[Hypothesis]:
         """Find the best hypothesis of every recording on ``threads`` threads (default: all cores)."""
-        return search_on_threads(
-            lambda rows: self.find_hypotheses(rows, frame_seconds)[0], log_probs, threads
-        )
+        lists = search_on_threads(lambda rows: self._list_results(rows, 1), log_probs, threads)
+        return [
+            self._make_hypothesis(results[0], rows, frame_seconds)
+            for results, rows in zip(self._rank_anew(lists, 1), log_probs, strict=True)
+        ]
 
     def start_stream(self, frame_seconds: float) -> LexiconBeamStream:
         """Start to search a recording of which the log-probs come block by block."""
@@ -211,19 +211,33 @@ class LexiconBeamSearch:
         words = self._make_words(result, log_probs, frame_seconds)
         return Hypothesis(result.tokens, text, result.score, words)
 
-    def _rank_finally(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
-        """Rank the beam when the recording has ended, best first, rescored where there is a model for it."""
-        if self.recurrent is None:
-            return self._rank_results(state, n_best)
-        results = self._rank_results(state, max(n_best, self.config.rescore_size))
-        ranked = self._score_anew(results).rank(self.config)
-        return [ScoredWords(results[number].entries, score) for number, score in ranked[:n_best]]
+    def _list_results(self, log_probs: np.ndarray, n_best: int) -> list[ScoredWords]:
+        """Find the best results of one recording, as many as are to be ranked anew where there is a model."""
+        state = self._advance(self._make_state(), self.choose_limits(n_best), log_probs)
+        return self._rank_results(state, self._count_results(n_best))
 
-    def _score_anew(self, results: Sequence[ScoredWords]) -> WordScores:
-        """Score results with both language models."""
+    def _count_results(self, n_best: int) -> int:
+        """Count the results that ``n_best`` are chosen from."""
+        return n_best if self.recurrent is None else max(n_best, self.config.rescore_size)
+
+    def _rank_anew(self, lists: Sequence[Sequence[ScoredWords]], n_best: int) -> list[list[ScoredWords]]:
+        """Choose the best results of each recording, rescored where there is a model for it."""
+        if self.recurrent is None:
+            return [list(results) for results in lists]
+        return [
+            [
+                ScoredWords(results[number].entries, score)
+                for number, score in scores.rank(self.config)[:n_best]
+            ]
+            for results, scores in zip(lists, self._score_anew(lists), strict=True)
+        ]
+
+    def _score_anew(self, lists: Sequence[Sequence[ScoredWords]]) -> list[WordScores]:
+        """Score the results of each recording with both language models."""
         assert self.recurrent is not None
-        texts, scores = [result.words for result in results], [result.score for result in results]
-        return score_hypotheses(texts, scores, self.model, self.recurrent)
+        texts = [[result.words for result in results] for results in lists]
+        scores = [[result.score for result in results] for results in lists]
+        return score_lists(texts, scores, self.model, self.recurrent)
 
     def _rank_results(self, state: LexiconBeamState, n_best: int) -> list[ScoredWords]:
         """Rank the hypotheses of the beam as if the recording ended here, best first."""
@@ -330,7 +344,8 @@ class LexiconBeamStream:
     def finish(self) -> Hypothesis:
         """Return the best hypothesis; the stream cannot be used after that."""
         rows = np.concatenate(self._blocks) if self._blocks else np.zeros((0, self._search.vocabulary))
-        result = self._search._rank_finally(self._state, 1)[0]
+        results = self._search._rank_results(self._state, self._search._count_results(1))
+        result = self._search._rank_anew([results], 1)[0][0]
         return self._search._make_hypothesis(result, rows.astype(np.float32), self._frame_seconds)
 
 

@@ -120,6 +120,37 @@ def test_each_sentence_has_its_own_perplexity(pieces):
     assert [found.log_prob for _, found in each] == pytest.approx(scored.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lists_share_what_comes_behind_the_same_pieces(pieces, layers):
+    model = make_random_model(pieces, layers)
+    words = ["the", "cat", "sat", "on", "a", "log"]
+    generator = np.random.default_rng(2)
+    lists = [
+        [generator.choice(words, generator.integers(0, 8)).tolist() for _ in range(count)]
+        for count in (30, 1, 0, 40)
+    ]
+    exact = [model.score_words(sentences) if sentences else np.zeros(0) for sentences in lists]
+    for scored, alone in zip(model.score_lists(lists, reach=1000), exact, strict=True):
+        assert scored == pytest.approx(alone, abs=1e-5)
+    reach = 5
+    # The definition: behind pieces that an earlier sentence of the list has, its states go on.
+    for sentences, scored in zip(lists, model.score_lists(lists, reach), strict=True):
+        known: dict[tuple[int, ...], list[int]] = {}
+        for sentence, total in zip(sentences, scored, strict=True):
+            read: list[int] = []  # what the states have read
+            expected = 0.0
+            spelled = model.spell(sentence)
+            for place, piece in enumerate([*spelled, END_PIECE]):
+                if place > reach:
+                    read = known.setdefault(tuple(spelled[place - reach : place]), read)
+                states = model.advance(model.begin(), np.array([END_PIECE]))
+                for one in read:
+                    states = model.advance(states, np.array([one]))
+                expected += float(model.predict(states)[0, piece])
+                read = [*read, piece]
+            assert total == pytest.approx(expected, abs=1e-4)
+
+
 # --- sampling -------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ class Fake:
         tokens[ends] = self.generator.integers(0, TOKENS, len(ends))
         return np.log(0.9 * np.eye(TOKENS)[tokens] + 0.1 / TOKENS)
 
-    def search(self, log_probs):
+    def search(self, log_probs, threads=None):
         return [self.collapsed(make_rows) for make_rows in log_probs]
 
     def collapsed(self, log_probs):
@@ -535,7 +535,7 @@ class Slow(Fake):
             with self.busy():
                 yield [self.array_log_probs(array) for array in batch]
 
-    def search(self, log_probs):
+    def search(self, log_probs, threads=None):
         with self.busy():
             return super().search(log_probs)
 
@@ -551,7 +551,7 @@ def test_steps_overlap_and_results_keep_their_order():
 
 def test_what_a_job_raises_is_raised_and_threads_end():
     class Broken(Slow):
-        def search(self, log_probs):
+        def search(self, log_probs, threads=None):
             raise MemoryError("no more")
 
     before = threading.active_count()

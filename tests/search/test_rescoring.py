@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
+from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.recurrent import RecurrentModel
 from asr.search import SearchConfig
 from asr.search.beam_search import make_beam_search
 from asr.search.lexicon_beam import LexiconBeamSearch
-from asr.search.rescoring import WordScores
+from asr.search.rescoring import WordScores, count_with_ngrams
 from asr.text.pieces import learn_pieces
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
 from asr.training.tuning import LogProbs, Task, count_errors, list_hypotheses, tune_rescoring
@@ -53,6 +54,27 @@ def test_the_best_of_every_reading_is_found(recurrent, seed, with_model):
     assert {one.words: one.score for one in found} == pytest.approx(expected, abs=2e-4)
     assert found[0].score == pytest.approx(max(expected.values()), abs=2e-4)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_ngrams_are_counted_as_a_walk_through_the_words_does(order):
+    text = b"a b a c\nb a\nc c b a b a c\na\nb c a b\n" * 3
+    model = estimate([text], EstimationConfig(order=order, discount_fallback=FALLBACK))
+    generator = np.random.default_rng(order)
+    texts = [tuple(generator.choice(["a", "b", "c", "new"], n).tolist()) for n in (0, 1, 1, 2, 3, 5, 9, 9)]
+    expected = [sum(model.score_words([*words, "</s>"], model.begin)[0]) for words in texts]
+    assert count_with_ngrams(texts, model) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_recordings_are_ranked_together_as_alone(recurrent, threads):
+    search = LexiconBeamSearch(replace(CONFIG, rescore_size=20), TOKENIZER, MODEL, (), recurrent)
+    recordings = [draw_log_probs(seed, frames) for seed, frames in enumerate((30, 1, 12, 45))]
+    together = search.search_batch(recordings, 0.04, threads)
+    for log_probs, found in zip(recordings, together, strict=True):
+        alone = search.find_hypotheses(log_probs, 0.04)[0]
+        assert (found.tokens, found.words) == (alone.tokens, alone.words)
+        assert found.score == pytest.approx(alone.score, abs=1e-4)
 
 
 def test_only_the_best_few_are_ranked_anew(recurrent):
