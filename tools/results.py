@@ -15,6 +15,9 @@ without the speaker they are tested on, are also pooled into one row.
 of a recipe side by side on one set: errors and speeds, in a table and in a picture. Systems
 `{name}-seed{n}` are other seeds of `{name}`: one row and one point, with the spread over seeds.
 Speeds are taken from the machine that most of them ran on.
+
+`<!-- figures: english/results/words/punctuation.*.json -->`, to `<!-- end of figures -->`, asks for what
+other commands have measured: `asr punctuation score --json` (a row for each file) or `tools/forecast.py`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ PLACE = re.compile(
 COMPARISON = re.compile(
     r"(<!-- comparison: (?P<recipe>\S+) (?P<tested>\S+) -->\n).*?(<!-- end of comparison -->)", re.S
 )
+FIGURES = re.compile(r"(<!-- figures: (?P<files>\S+) -->\n).*?(<!-- end of figures -->)", re.S)
 # Where a name can stand beside its point: to the right and down in points, and how it is aligned.
 NAME_OFFSETS = (
     *[(7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center")],
@@ -344,6 +348,39 @@ def shared_area(one: Any, other: Any) -> float:
     return 0.0 if both is None else float(both.width * both.height)
 
 
+# --- other figures --------------------------------------------------------------------------------
+
+
+def format_figures(pattern: str) -> str:
+    """Format files of one kind under ``recipes/``, which hold marks found or errors of forecasts."""
+    paths = sorted((ROOT / "recipes").glob(pattern))
+    tables = {path.name.split(".")[1]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    if any("marks" in table for table in tables.values()):
+        return format_marks(tables)
+    return "\n".join(format_forecast(table) for table in tables.values())
+
+
+def format_marks(tables: dict[str, dict[str, Any]]) -> str:
+    """Format F1 of marks and capitals, a row for each text."""
+    names = list(next(iter(tables.values()))["marks"])
+    text = "| text | words | " + " | ".join(f"{name}, F1" for name in names) + " | commit |\n"
+    text += "|" + " --- |" * (len(names) + 3) + "\n"
+    for name, table in tables.items():
+        found = [f"{100 * table['marks'][mark]['f1']:.1f} %" for mark in names]
+        text += f"| {name} | {table['words']:,} | " + " | ".join(found) + f" | `{table['commit'][:9]}` |\n"
+    return text
+
+
+def format_forecast(table: dict[str, Any]) -> str:
+    """Format errors of forecasts, a row for each distance."""
+    ways = list(table["errors"])
+    text = "| frames ahead | seconds | " + " | ".join(ways) + " |\n|" + " --- |" * (len(ways) + 2) + "\n"
+    for ahead in table["errors"][ways[0]]:
+        errors = [f"{table['errors'][way][ahead]:.3f}" for way in ways]
+        text += f"| {ahead} | {int(ahead) * table['frame_seconds']:.2f} | " + " | ".join(errors) + " |\n"
+    return text
+
+
 # --- Markdown -------------------------------------------------------------------------------------
 
 
@@ -357,6 +394,7 @@ def fill_tables(text: str, folder: Path) -> str:
         ),
         text,
     )
+    text = FIGURES.sub(lambda place: place[1] + format_figures(place["files"]) + place[3], text)
     return COMPARISON.sub(
         lambda place: place[1] + format_comparison(place["recipe"], place["tested"], folder) + place[4], text
     )

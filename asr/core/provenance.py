@@ -16,13 +16,21 @@ from asr import __version__
 def make_provenance(hardware: str, **versions: str) -> dict[str, str | None]:
     """All that it takes to get a result again; ``versions`` are those of libraries, by name."""
     return {
-        "command": " ".join(["asr", *map(shlex.quote, sys.argv[1:])]),
+        "command": describe_command(),
         "version": __version__,
         "commit": find_source_commit(),
         "hardware": hardware,
         **versions,
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def describe_command() -> str:
+    """The command line as it is typed: ``asr``, or a script of the source tree."""
+    script, root = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[2]
+    is_tool = script.suffix == ".py" and script.name != "__main__.py" and script.is_relative_to(root)
+    program = ["python", script.relative_to(root).as_posix()] if is_tool else ["asr"]
+    return " ".join([*program, *map(shlex.quote, sys.argv[1:])])
 
 
 def find_source_commit() -> str | None:

@@ -184,7 +184,7 @@ def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
         figure.colorbar(image, ax=axes, pad=0.01)
     if inspection.attention is not None:
         image = draw_frames(
-            panels[-2], inspection.attention, inspection.duration, "attention", vmin=0, vmax=1, cmap="Greys"
+            panels[-2], inspection.attention.T, inspection.duration, "attention", vmin=0, cmap="Greys"
         )
         panels[-2].invert_yaxis()  # the first token on top
         panels[-2].set_yticks(range(len(inspection.spelled)), inspection.spelled, fontsize=7)

@@ -6,7 +6,7 @@
 set -euo pipefail
 text=$1 sources=$2 model=$3
 data=data/english
-results=recipes/english/results
+results=recipes/english/results/words
 mkdir -p "$results"
 
 # One pass over a fifth of the sentences, in the order of data.sh's counts.
@@ -22,3 +22,7 @@ cp exp/punctuation.safetensors "$model"/punctuation.safetensors
 for set in books modern; do
     asr punctuation score "$model"/punctuation.safetensors data/prose/$set.txt --json > "$results"/punctuation.$set.json
 done
+# My Antonia (Project Gutenberg 242), which some of dev-report was read from, as data/books/my-antonia.txt
+if [ -e data/books/my-antonia.txt ]; then
+    python recipes/english/readable.py data/books/my-antonia.txt "$data"/dev-report.jsonl --model "$model" -o "$results"
+fi

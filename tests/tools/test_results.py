@@ -181,3 +181,19 @@ def test_the_speed_of_training_is_that_of_the_middle_epoch_without_its_validatio
     assert read_training_speed(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_training_speed(tmp_path) == 40.0
+
+
+def test_other_figures_come_from_their_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    folder = tmp_path / "recipes/r/results/words"
+    folder.mkdir(parents=True)
+    marks = {"comma": {"f1": 0.25}, "capitals": {"f1": 1.0}}
+    (folder / "marks.books.json").write_text(json.dumps({"marks": marks, "words": 1200, "commit": "0" * 40}))
+    errors = {"network": {"1": 0.5, "20": 0.75}, "persistence": {"1": 0.25, "20": 1.0}}
+    (folder / "forecast.test.json").write_text(json.dumps({"errors": errors, "frame_seconds": 0.05}))
+    asked = "<!-- figures: r/results/words/{}.*.json -->\nold\n<!-- end of figures -->\n"
+    found = results.fill_tables(asked.format("marks"), tmp_path).splitlines()
+    assert found[1] == "| text | words | comma, F1 | capitals, F1 | commit |"
+    assert found[3:5] == ["| books | 1,200 | 25.0 % | 100.0 % | `000000000` |", "<!-- end of figures -->"]
+    found = results.fill_tables(asked.format("forecast"), tmp_path).splitlines()
+    assert found[3:5] == ["| 1 | 0.05 | 0.500 | 0.250 |", "| 20 | 1.00 | 0.750 | 1.000 |"]

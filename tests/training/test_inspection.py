@@ -154,6 +154,15 @@ def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
         assert figure.get_figheight() < 50
 
 
+def test_a_token_is_a_row_of_attention_over_the_seconds(digits):
+    weights = np.eye(3, 5)  # the first token looks at the first of five frames
+    inside = replace(inspect_model(digits, SAMPLE), spelled=("a", "b", "end"), attention=weights)
+    (axes,) = (axes for axes in draw_figure(inside, [0]).axes if axes.get_ylabel() == "attention")
+    np.testing.assert_array_equal(axes.images[0].get_array(), weights)
+    assert axes.images[0].get_extent()[:2] == [0, inside.duration]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "end"]
+
+
 def test_one_frame_is_seen(digits, axes):
     inside = inspect_model(digits, SAMPLE)
     single = replace(inside, log_probs=inside.log_probs[:1], words=())
