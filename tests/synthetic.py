@@ -149,6 +149,30 @@ def beat_drums(rate: int) -> np.ndarray:
     return add_sounds(rate, [(0.25 * number, beats[number % 4]) for number in range(47)])
 
 
+def sound_alarm(rate: int, period: float) -> np.ndarray:
+    """A siren that sweeps from 600 to 1500 Hz and back every ``period`` seconds."""
+    times = np.arange(rate * UNSPOKEN_SECONDS) / rate
+    phase = 2 * np.pi * np.cumsum(600 * 2.5 ** (0.5 - 0.5 * np.cos(2 * np.pi * times / period))) / rate
+    waves = sum(np.sin(number * phase) / number for number in (1, 2, 3) if 1500 * number < 0.45 * rate)
+    return 0.2 * waves + 1e-4 * white_noise(rate)
+
+
+def applaud(rate: int, people: int = 40) -> np.ndarray:
+    """Each claps four times a second, more or less, and each hand has a sound of its own."""
+    generator = np.random.default_rng(5)
+    times = np.arange(int(0.15 * rate)) / rate
+    hertz = np.fft.rfftfreq(2 * len(times), 1 / rate)
+    claps = []
+    for _ in range(people):
+        middle, second = generator.uniform(800, 3000), generator.uniform(0, 0.25)
+        while second < UNSPOKEN_SECONDS - 0.2:
+            noise = np.fft.rfft(generator.standard_normal(len(times)), 2 * len(times))
+            sound = np.fft.irfft(noise * (0.1 + 1 / (1 + ((hertz - middle) / (0.4 * middle)) ** 2)))
+            claps.append((second, sound[: len(times)] * np.exp(-times / 0.02)))
+            second += 0.25 * max(0.2, 1 + 0.15 * generator.standard_normal())
+    return add_sounds(rate, claps)
+
+
 NO_SPEECH = {
     "nothing": lambda rate: np.zeros(rate * UNSPOKEN_SECONDS),
     "rounding": lambda rate: np.round(0.4 * white_noise(rate)) / 32768,
@@ -170,5 +194,8 @@ NO_SPEECH = {
     "keypad tones": press_keys,
     "drums": beat_drums,
     "a line that is busy": lambda rate: (sine(rate, 480) + sine(rate, 620)) * alternate(rate, 0.5) / 2,
+    "a siren": lambda rate: sound_alarm(rate, 4.0),
+    "a siren that yelps": lambda rate: sound_alarm(rate, 0.31),
+    "an alarm": lambda rate: sound_alarm(rate, 0.217),
     "hum": lambda rate: sine(rate, 50) + 0.3 * sine(rate, 100) + 0.001 * white_noise(rate),
 }

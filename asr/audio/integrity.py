@@ -47,7 +47,9 @@ BEGINNINGS = {
     "SHORTEN": rb"ajkg",
     "DSF": rb"DSD ",
 }
-READ_BY_SOUNDFILE = ("WAV", "OGG", "FLAC", "MP3", "AIFF", "AU", "NIST")
+HTK_FEATURES = (
+    "LPC", "LPREFC", "LPCEPSTRA", "LPDELCEP", "IREFC", "MFCC", "FBANK", "MELSPEC", "USER", "DISCRETE", "PLP",
+)  # fmt: skip
 HEAD_BYTES = 1 << 10
 JUNK_BYTES = 1 << 17  # in front of an MP3, in which its first frame is looked for
 MOST_PAGES = 10_000_000  # of an Ogg file; far more than a day has
@@ -85,10 +87,11 @@ class Examination:
     codec: str = ""  # as far as it is known and matters
 
 
-def examine(file: IO[bytes]) -> Examination:
+def examine(file: IO[bytes], name: str | None = None) -> Examination:
     """Find out what ``file`` is; raises ``AudioError`` when it is nothing that can be read.
 
-    Messages leave out the name of the file, which whoever opens it puts in front.
+    Its content decides; only G.722, which is bits without a header, goes by the end of the ``name``. Messages
+    leave out the name of the file, which whoever opens it puts in front.
     """
     if not read_at(file, 0, 1):  # first, because what cannot be read may have no end to seek
         raise AudioError("is empty")
@@ -96,6 +99,10 @@ def examine(file: IO[bytes]) -> Examination:
     begin = skip_tags(file)
     head = read_at(file, begin, HEAD_BYTES)
     kind = next((kind for kind, start in BEGINNINGS.items() if re.match(start, head, re.DOTALL)), None)
+    if kind is None and (htk := examine_htk(head, begin, size)):
+        return htk
+    if kind is None and name is not None and name.lower().endswith(".g722"):
+        return Examination("G722", (Part(0, size),), needs_media=True)
     if kind is None:
         frame = find_mp3_frame(file, begin)
         if frame is None:
@@ -402,6 +409,31 @@ def has_right_count(file: IO[bytes], begin: int, end: int) -> bool:
         return False
     (size,) = struct.unpack(">4xI", header[2])
     return end - begin <= size + measure_mp3_frame(head) + 16
+
+
+def examine_htk(head: bytes, begin: int, size: int) -> Examination | None:
+    """Recognise a file of HTK by its header: how many samples, their period in 100 ns, their bytes and kind.
+
+    ``None`` where it is none (Young et al., The HTK Book 3.4, section 5.10.1); raises ``AudioError`` where it
+    holds features.
+    """
+    if len(head) < 12:
+        return None
+    count, period, width, kind = struct.unpack(">iihH", head[:12])
+    promised, there = count * width, size - begin - 12
+    if count <= 0 or period <= 0 or width <= 0:
+        return None
+    base = kind & 0x3F
+    if 0 < base <= len(HTK_FEATURES) and width % 2 == 0 and promised == there:
+        raise AudioError(f"is an HTK file of features ({HTK_FEATURES[base - 1]}), not of sound")
+    if kind or width != 2 or not LOWEST_RATE <= 10_000_000 / period <= HIGHEST_RATE or there < 2:
+        return None
+    if promised == there:
+        return Examination("HTK", (Part(begin, size),))
+    if promised < there:
+        return None
+    whole = Part(begin, begin + 12 + there // 2 * 2, 0, struct.pack(">i", there // 2))
+    return Examination("HTK", (whole,), faults=(f"is truncated: {there / promised:.0%} of it is there",))
 
 
 def check_size(head: bytes, kind: str, size: int) -> tuple[str, ...]:

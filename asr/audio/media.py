@@ -48,6 +48,7 @@ DEMUXERS = {
     "VOC": ("voc", "VOC"),
     "SHORTEN": ("shn", "shorten"),
     "DSF": ("dsf", "DSF"),
+    "G722": ("g722", "G.722"),
     # Those that libsndfile reads, where it would not read all.
     "WAV": ("wav", "WAV with a codec that libsndfile does not know"),
     "OGG": ("ogg", "Ogg that libsndfile does not read whole"),

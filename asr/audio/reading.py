@@ -17,9 +17,17 @@ from typing import IO, Any
 import numpy as np
 
 from asr.audio.integrity import Examination, check_rate, examine
-from asr.audio.media import MediaError, SoundTrack, is_readable, open_media, read_stated_seconds
+from asr.audio.media import DEMUXERS, MediaError, SoundTrack, is_readable, open_media, read_stated_seconds
 from asr.audio.resampling import make_resampler, resample
-from asr.audio.sources import AudioError, Source, WindowFile, guard_library, name_source, open_source
+from asr.audio.sources import (
+    AudioError,
+    Source,
+    WindowFile,
+    find_name,
+    guard_library,
+    name_source,
+    open_source,
+)
 
 SLACK_SECONDS = 0.1  # manifests round: a stretch may end this much after its recording
 LOUDEST = 1e10  # beyond any scale in use; energies of such samples still fit into float32
@@ -63,7 +71,7 @@ def read_audio(
 ) -> np.ndarray:
     """Samples of a recording or of a stretch of it, channels averaged.
 
-    WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU and SPHERE are recognised by their content, whatever
+    WAV, FLAC, Ogg Vorbis, Opus, MP3, AIFF, AU, SPHERE and HTK are recognised by their content, whatever
     the name ends in; so are AAC, MP4 (m4a), Matroska (mkv, webm), WMA and others, which need PyAV or ffmpeg.
 
     Args:
@@ -159,7 +167,7 @@ def read_stated_duration(source: Source) -> float | None:
     Raises ``AudioError`` where the file cannot be opened as a recording.
     """
     with name_faults(source), open_source(source) as raw:
-        found = examine(raw)
+        found = examine(raw, find_name(source))
         if found.needs_media:
             file = WindowFile(raw, found.parts[0].begin, found.parts[-1].end)
             return read_stated_seconds(file, found.kind)
@@ -209,7 +217,7 @@ def open_recording(source: Source, report: Report = refuse, remark: Report = ign
     with the name of the source; messages raised on the way leave the name out.
     """
     with name_faults(source), open_source(source) as raw:
-        found = examine(raw)
+        found = examine(raw, find_name(source))
         for fault in found.faults:
             report(fault)
         for note in found.notes:
@@ -226,7 +234,7 @@ def open_reader(stack: ExitStack, raw: IO[bytes], found: Examination, report: Re
         try:
             return open_soundfile(stack, files, found.kind, report)
         except AudioError as refusal:
-            if not is_readable() or len(files) > 1:
+            if not is_readable() or len(files) > 1 or found.kind not in DEMUXERS:
                 raise
             try:
                 return open_ffmpeg(stack, raw, found, report)

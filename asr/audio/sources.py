@@ -21,7 +21,7 @@ Source = str | Path | bytes | IO[bytes]  # a path, the bytes of a whole file, or
 # How the names of recordings end; what a file is, its content decides.
 ENDINGS = (
     *(".wav", ".flac", ".opus", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".sph"),
-    *(".caf", ".w64", ".rf64", ".snd", ".wave", ".spx"),
+    *(".caf", ".w64", ".rf64", ".snd", ".wave", ".spx", ".g722"),
     # The rest by asr.audio.media.
     *(
         ".m4a",

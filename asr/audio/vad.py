@@ -3,7 +3,8 @@
 Speech rises above the quiet around it in many bands at once, which a tone does not, and it does not
 stay the same for long, which noise does. Both are measured against the recording itself, so that neither
 its loudness nor its noise matters. A voice does not hold its pitch, which music and keypads do (``tones``),
-and does not only die away, which drums do. What is doubtful counts as speech: the model hears it and decides.
+and does not only die away, which drums do; nor does it say the same again and again, as alarms, or keep the
+shape of its spectrum, as applause. What is doubtful counts as speech: the model hears it and decides.
 
 ``SpeechDetector`` is fed samples as they come; ``detect_speech`` feeds it those of a whole recording. What is
 on the edge of speech belongs to it (hysteresis): fewer active bands go on with speech than begin it.
@@ -43,6 +44,17 @@ FALL_REACH = 75  # the same for blows, which are rarer
 FALL_SHARE = 0.66  # of them are fainter than the one before; of speech 0.5, no more than 0.63
 FALL_DB = 0.3
 LEAST_FALLS = 40  # active frames in which blows can be told from speech
+WIDE = 2  # seconds to either side that are looked through for what is the same all the time
+LEAST_SAME = 75  # active frames there; fewer may be the same by chance
+SHAPE_FLOOR_DB = 30.0  # below the loudest band of a frame: fainter ones are no part of its shape
+SHAPE_FRAMES = 7  # averaged, so that the chances of noise do not count
+SHAPE_LAG = 20  # frames; a syllable later, a voice says something else
+SHAPE_SHARE = 0.9  # of the frames differ by at most the typical difference: words may be few
+LEAST_SHAPE_DB = 2.4  # between frames of speech; applause 1.5 to 2.3, speech in loud noise 2.7, or else 4
+LAGS = np.arange(8, 51)  # frames after which an alarm may begin again: a sixth of a second to a second
+LEAST_COMPARED = 100  # frames with those a lag later
+LEAST_REPEATS = 3  # of a lag are compared: a voice that was recorded once may say "four four four"
+LEAST_REPEATED_DB = 3.2  # what comes again differs by less; speech in loud noise by 4, else 10 and more
 
 
 class SpeechDetector:
@@ -217,7 +229,60 @@ def is_speech(around: list[Second], place: int) -> np.ndarray:
     if speech.any():
         speech &= measure_changes(levels, active & speech[:, None]) > LEAST_CHANGE_DB
     first = 0 if place == 0 else len(near[0].levels)
-    return speech[first : first + len(around[place].levels)]
+    speech = speech[first : first + len(around[place].levels)]
+    if speech.any():
+        wide = np.concatenate([second.levels for second in around[max(0, place - WIDE) : place + WIDE + 1]])
+        smooth = average_frames(wide, ACTIVE_FRAMES)
+        active = (smooth > quiet + RISE_DB) & (smooth > smooth.max(axis=1, keepdims=True) - LEAKAGE_DB)
+        speech &= not is_the_same_all_the_time(wide, active.mean(axis=1) >= GOING_ON_SHARE)
+    return speech
+
+
+def is_the_same_all_the_time(levels: np.ndarray, active: np.ndarray) -> bool:
+    """Whether the ``active`` frames of ``levels``, ``(frames, bands)``, are those of no voice.
+
+    Applause keeps the shape of its spectrum; an alarm that sweeps or beeps says the same again and again.
+    """
+    if active.sum() < LEAST_SAME:
+        return False
+    levels = np.maximum(levels, levels.max(axis=1, keepdims=True) - SHAPE_FLOOR_DB)
+    return (
+        measure_shape(levels, active) < LEAST_SHAPE_DB
+        or measure_repetition(levels, active) < LEAST_REPEATED_DB
+    )
+
+
+def measure_shape(levels: np.ndarray, active: np.ndarray) -> float:
+    """By how many decibels the shape of the spectrum changes within ``SHAPE_LAG`` frames, loudness apart."""
+    smooth = average_frames(levels, SHAPE_FRAMES)
+    shapes = smooth - smooth.mean(axis=1, keepdims=True)
+    middle = active[SHAPE_LAG // 2 : len(active) - SHAPE_LAG // 2]
+    changes = np.abs(shapes[SHAPE_LAG:] - shapes[:-SHAPE_LAG]).mean(axis=1)[middle]
+    return float(np.quantile(changes, SHAPE_SHARE)) if len(changes) else np.inf
+
+
+def measure_repetition(levels: np.ndarray, active: np.ndarray) -> float:
+    """By how many decibels, root mean square, frames differ from those a lag later, for the best of ``LAGS``.
+
+    The squares of all differences at all lags are sums of products, which the Fourier transform adds up.
+    """
+    size = 1 << (2 * len(levels)).bit_length()
+    counted = active.astype(float)
+    centred = (levels - levels[active].mean(axis=0)) * counted[:, None]
+
+    def multiply(one: np.ndarray, later: np.ndarray) -> np.ndarray:
+        """For each lag the sum of products of one array and another that much later."""
+        product = np.conj(np.fft.rfft(one, size, axis=0)) * np.fft.rfft(later, size, axis=0)
+        return np.fft.irfft(product, axis=0)[LAGS]
+
+    squares = (centred**2).mean(axis=1)
+    pairs = multiply(counted, counted)
+    total = (
+        multiply(squares, counted) + multiply(counted, squares) - 2 * multiply(centred, centred).mean(axis=1)
+    )
+    means = total / np.maximum(pairs, 1.0)
+    means = np.maximum(means[np.round(pairs) >= np.maximum(LEAST_COMPARED, LEAST_REPEATS * LAGS)], 0.0)
+    return float(np.sqrt(means.min(initial=np.inf)))
 
 
 def extend_runs(certain: np.ndarray, likely: np.ndarray) -> np.ndarray:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
+import struct
+import subprocess
 import sys
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -299,6 +303,82 @@ def test_codecs_in_wav_that_libsndfile_does_not_know(codec):
     samples = read_audio(content)
     assert len(samples) == pytest.approx(32000, abs=2400)
     assert np.abs(samples).max() > 0.3
+
+
+def test_bare_g722_goes_by_its_name(tmp_path):
+    """It has no header: ITU-T G.722 is 16 kHz, two samples a byte."""
+    content = encode(tone(16000), "g722", "g722", 16000)
+    path = tmp_path / "call.G722"
+    path.write_bytes(content)
+    samples = read_audio(path)
+    assert len(samples) == pytest.approx(32000, abs=400)
+    assert np.abs(np.fft.rfft(samples[8000:24000])).argmax() == 440
+    with pytest.raises(AudioError, match="is not audio"):
+        read_audio(content)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import av, soundfile, soxr
+from asr.audio.reading import read_audio
+status = Path("/proc/self/status")
+read_audio(sys.argv[1])
+before = int(status.read_text().partition("VmHWM:")[2].split()[0])
+samples = read_audio(sys.argv[2])
+print(len(samples), int(status.read_text().partition("VmHWM:")[2].split()[0]) - before)
+"""
+
+
+def draw_picture(size: int) -> bytes:
+    """A black PNG, ``size`` x ``size``: a thousandth of what it takes in memory."""
+    rows = zlib.compress(bytes(1 + 3 * size) * size, 9)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def put_cover(container: str, content: bytes, picture: bytes) -> bytes:
+    """A picture in an ID3 tag in front (id3.org, ID3v2.3), or in the boxes of iTunes in an MP4."""
+    if container != "ipod":
+        frame = b"\0image/png\0\3\0" + picture
+        frame = b"APIC" + struct.pack(">I", len(frame)) + b"\0\0" + frame
+        return b"ID3\3\0\0" + bytes(len(frame) >> shift & 127 for shift in (21, 14, 7, 0)) + frame + content
+
+    def box(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(body)) + kind + body
+
+    cover = box(b"ilst", box(b"covr", box(b"data", struct.pack(">II", 14, 0) + picture)))
+    handler = box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
+    more = box(b"udta", box(b"meta", bytes(4) + handler + cover))
+    place = content.index(b"moov") - 4
+    (length,) = struct.unpack(">I", content[place : place + 4])
+    end = place + length
+    return (
+        content[:place]
+        + struct.pack(">I", length + len(more))
+        + content[place + 4 : end]
+        + more
+        + content[end:]
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing here measures a peak of memory")
+@pytest.mark.parametrize(("container", "codec"), [("mp3", "libmp3lame"), ("adts", "aac"), ("ipod", "aac")])
+def test_a_large_picture_takes_no_memory(tmp_path, container, codec):
+    """Decoded it would take 440 MB."""
+    content = encode(tone(16000), container, codec, 16000)
+    paths = [tmp_path / "plain", tmp_path / "cover"]
+    paths[0].write_bytes(content)
+    paths[1].write_bytes(put_cover(container, content, draw_picture(12_000)))
+    command = [sys.executable, "-c", PEAK, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    count, kilobytes = map(int, done.stdout.split())
+    assert count == len(read_audio(content))
+    assert kilobytes < 20_000
 
 
 @pytest.mark.parametrize(

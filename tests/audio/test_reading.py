@@ -714,3 +714,34 @@ def test_random_bytes_raise_nothing_but_audio_errors(tmp_path, head, body, endin
     path.write_bytes(head + body)
     check_only_audio_errors(path)
     check_only_audio_errors(head + body)
+
+
+# --- HTK ------------------------------------------------------------------------------------------
+
+
+def write_htk(samples: np.ndarray, rate: int = 16000) -> bytes:
+    """Big-endian samples behind count, period in units of 100 ns, bytes of a sample, and kind 0."""
+    values = np.round(32767 * samples).astype(">i2")
+    return struct.pack(">iihh", len(values), 10_000_000 // rate, 2, 0) + values.tobytes()
+
+
+def test_recordings_of_htk_are_read_and_what_is_missing_is_told():
+    samples = 0.5 * np.sin(np.arange(16000) / 9).astype(np.float32)
+    content = write_htk(samples)
+    np.testing.assert_allclose(read_audio(content), samples, atol=1e-4)
+    assert measure_duration(content) == 1.0
+    with pytest.raises(AudioError, match="is truncated: 50% of it is there"):
+        read_audio(content[:16013])
+    faults: list[str] = []
+    blocks = list(stream_audio(content[:16013], 16000, report=faults.append))
+    np.testing.assert_allclose(np.concatenate(blocks), samples[:8000], atol=1e-4)
+    assert faults == ["is truncated: 50% of it is there"]
+
+
+def test_features_of_htk_are_no_sound():
+    content = struct.pack(">iihh", 100, 100_000, 156, 6 | 0o400) + bytes(100 * 156)
+    with pytest.raises(AudioError, match=r"is an HTK file of features \(MFCC\), not of sound"):
+        read_audio(content)
+    for other in (content[:-1], bytes(100), content[:11], struct.pack(">iihh", -5, 625, 2, 0) + bytes(50)):
+        with pytest.raises(AudioError, match="is not audio"):
+            read_audio(other)

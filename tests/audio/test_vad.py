@@ -22,7 +22,7 @@ from asr.audio.vad import (
     hop_samples,
     num_frames,
 )
-from tests.synthetic import NO_SPEECH, white_noise
+from tests.synthetic import NO_SPEECH, applaud, white_noise
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.flac"))
 RATES = [8000, 11025, 16000, 44100]
@@ -40,6 +40,32 @@ def flags(samples: np.ndarray, rate: int, size: int = 1 << 16) -> np.ndarray:
 def test_what_is_no_speech(name, rate):
     found = flags(NO_SPEECH[name](rate), rate)
     assert not find_speech(found)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_applause_is_hardly_speech(rate):
+    """At its beginning and end single hands are heard."""
+    assert flags(applaud(rate), rate).mean() < 0.1
+
+
+def test_a_word_that_is_said_four_times_is_speech_however_alike():
+    """As a telephone system reads out 4444; an alarm goes on for longer."""
+    rate = 8000
+    four = read_audio(SAMPLES[0], rate)[: rate // 2]
+    said = np.concatenate([np.pad(four, (0, rate // 2 - len(four))) for _ in range(4)])
+    quiet = 1e-4 * white_noise(rate, 5)
+    alone = flags(np.concatenate([quiet, four, quiet]), rate).sum()
+    assert flags(np.concatenate([quiet, said, quiet]), rate).sum() > 3.5 * alone
+
+
+def test_a_word_in_applause_is_not_lost_with_it():
+    rate = 8000
+    samples = np.concatenate([1e-4 * white_noise(rate, 4), applaud(rate), 1e-4 * white_noise(rate, 4)])
+    begin = 10 * rate
+    voice = read_audio(SAMPLES[2], rate)
+    samples[begin : begin + len(voice)] += 4 * voice
+    found = flags(samples, rate)[500 : 500 + int(len(voice) / rate / HOP_SECONDS)]
+    assert found.mean() > 0.5
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])

@@ -47,7 +47,7 @@ from asr.longform.transcripts import (
 )
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.transcript.values import Hypothesis, Transcript, Word
-from tests.synthetic import NO_SPEECH
+from tests.synthetic import NO_SPEECH, applaud
 
 RATE = 1000
 FRAME = 40  # samples from one row of log-probs to the next
@@ -162,7 +162,7 @@ def test_the_log_probs_of_a_whole_recording_have_a_row_for_every_frame(seconds):
 
 def test_a_short_recording_is_heard_as_if_it_were_never_cut():
     samples = np.zeros(int(LONGEST_CHUNK_SECONDS * RATE))
-    samples[::170] = 0.07
+    samples[::100] = 0.07
     expected = Fake().array_log_probs(samples)
     for vad in (True, False):  # speech is not found in it, so that all is heard
         found, _ = compute_whole_log_probs(Fake(), encode_wav(samples), vad=vad)
@@ -475,9 +475,16 @@ def test_a_faint_voice_is_heard_behind_a_loud_one(digits, fainter_db):
     assert digits.transcribe(encode_wav(samples, 8000)).text == f"{SAID[2]} {SAID[1]}"
 
 
-@pytest.mark.parametrize("name", ["a piano", "an organ", "keypad tones", "drums", "a line that is busy"])
+@pytest.mark.parametrize(
+    "name",
+    ["a piano", "an organ", "keypad tones", "drums", "a line that is busy", "a siren that yelps", "an alarm"],
+)
 def test_what_is_no_speech_gives_no_words(digits, name):
     assert digits.transcribe(encode_wav(NO_SPEECH[name](8000).astype(np.float32), 8000)).text == ""
+
+
+def test_applause_gives_no_words(digits):
+    assert digits.transcribe(encode_wav(applaud(8000).astype(np.float32), 8000)).text == ""
 
 
 # --- silence and doubt ------------------------------------------------------------------------------
