@@ -6,7 +6,7 @@ corpus=$1
 shift
 data=data/forecast
 results=recipes/forecast/results
-mkdir -p "$results"
+mkdir -p "$results/errors"
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 
 if [ ! -e $data/lexicon.txt ]; then
@@ -16,7 +16,8 @@ if [ ! -e $data/lexicon.txt ]; then
 fi
 
 asr train recipes/forecast/predict.toml --out exp/forecast --threads 1
-python tools/forecast.py exp/forecast $data/dev-report.jsonl --json $results/forecast.dev-report.json
+python tools/forecast.py exp/forecast $data/dev-report.jsonl \
+    --json $results/errors/forecast.dev-report.json -o $results/errors/forecast.png
 
 for seed in "${@:-1}"; do
     suffix=
