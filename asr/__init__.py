@@ -60,7 +60,7 @@ def load(
     lm: str | Path | None = None,
     rescore: str | Path | None = None,
     hotwords: str | Sequence[str] = (),
-    compute_type: str = "float32",
+    compute_type: str = "usual",
     threads: int | None = None,
     engine: str = "auto",
     punctuation: bool = True,
@@ -78,10 +78,12 @@ def load(
         rescore: a recurrent language model (``asr lm train --kind lstm``), which ranks the best texts anew;
             ``None`` means the model's own, where it has one and ``lm`` is left out; ``"none"`` means none.
         hotwords: words and phrases to listen for, in a list or as on the command line: ``"Ada, Mr Hyde"``.
-        compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``.
+        compute_type: ``float32``, faster and a little less exact ``bfloat16`` or ``int8``, or ``auto``;
+            ``usual`` is ``int8`` on a processor where ``model.onnx`` has weights in 8 bits, else ``float32``.
         threads: processor threads to use; ``None`` means one a core.
         engine: what computes log-probs, ``onnx`` (ONNX Runtime) or ``torch``. ``auto`` is torch for a GPU,
-            for ``bfloat16`` and ``int8`` and for a folder without ``model.onnx``, and ``onnx`` for the rest.
+            for ``bfloat16``, for ``int8`` where ``model.onnx`` has no such weights and for a folder without
+            ``model.onnx``, and ``onnx`` for the rest.
         punctuation: write transcripts with capitals and punctuation, too (``Transcript.readable``), where the
             model can.
         search: ``beam_size``, ``lm_weight``, ``word_bonus`` and what else ``SearchConfig`` has; the

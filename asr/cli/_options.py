@@ -33,7 +33,10 @@ threads_option = click.option(
     help="Processor cores to use; 0: all there are.  [default: OMP_NUM_THREADS, or all cores]",
 )  # fmt: skip
 compute_type_option = click.option(
-    "--compute-type", default="float32", type=click.Choice(COMPUTE_TYPES), help="Precision of the network."
+    "--compute-type",
+    default="usual",
+    type=click.Choice(COMPUTE_TYPES),
+    help="Precision of the network; usual: int8 where model.onnx has such weights, or else float32.",
 )
 
 # --- libraries that are not there after every installation ----------------------------------------

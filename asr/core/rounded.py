@@ -119,10 +119,13 @@ def _check_slices(kind: Format[Config], slices: Mapping[str, Any], config: Confi
 
 
 def _restore_weights(shapes: Shapes, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Restore weights from whole numbers; raises ``ValueError`` where numbers are not finite."""
+    """Restore weights from whole numbers; raises ``ValueError`` where numbers are not finite.
+
+    Columns stand side by side: as right operands, the matrices need no second copy.
+    """
     weights: dict[str, np.ndarray] = {}
     for key in shapes:
-        scale, values = tensors.get(key + SCALE), tensors[key].astype(np.float32)
+        scale, values = tensors.get(key + SCALE), tensors[key].astype(np.float32, order="F")
         if not np.isfinite(values if scale is None else scale).all():
             raise ValueError(f"is damaged: {key!r} has numbers that are not finite")
         weights[key] = values if scale is None else values * scale[:, None]

@@ -29,6 +29,7 @@ recording need not wait for a compiler.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ import numpy as np
 ) = range(16)
 FIELDS = 16
 
+PART = 1 << 16  # nodes that are checked at once
 LEAST_ROUNDED = -100.0  # natural logarithm
 LARGEST_VALUE = 1e6  # of a log-prob or a back-off; sums of some thousands are finite in any type
 
@@ -374,7 +376,10 @@ def is_sound(trie: Trie, words: int) -> bool:
 
 
 def _is_order_sound(trie: Trie, order: int) -> bool:
-    """Whether all numbers of an order, and the ranks of the children of its nodes, are within bounds."""
+    """Whether all numbers of an order, and the ranks of the children of its nodes, are within bounds.
+
+    Some nodes at a time: a few megabytes, however large the model is.
+    """
     layout, highest = trie.layout, len(trie.layout) - 1
     if order > 0 and not _are_below(trie, order, PROBS, layout[order, NUM_PROB_VALUES]):
         return False
@@ -382,36 +387,57 @@ def _is_order_sound(trie: Trie, order: int) -> bool:
         return True
     if not _are_below(trie, order, BACKOFFS, layout[order, NUM_BACKOFF_VALUES]):
         return False
-    start, count = layout[order + 1, [FIRST, COUNT]]
-    children = _read_column(trie, order, CHILDREN, 1) - start
-    families = np.diff(children)
-    if children[0] != 0 or children[-1] != count or (families < 0).any():
-        return False
-    has_children = np.flatnonzero(families)
-    limits = np.full(len(families), layout[1, COUNT])
-    if order > 1:
-        below, end = layout[order - 1, FIRST], layout[order, FIRST]
-        suffixes = _read_suffixes(trie, order)
-        checked = suffixes if order > 2 else suffixes[has_children]
-        if len(checked) and (checked.min() < below or checked.max() >= end):
+    start, count = layout[order + 1, [FIRST, COUNT]].tolist()
+    below, end = layout[max(order - 1, 0), FIRST], layout[order, FIRST]
+    shorter = np.diff(_read_column(trie, order - 1, CHILDREN, 1)) if order > 1 else np.zeros(0, np.int32)
+    last = 0  # child of the nodes so far
+    for first, size in _list_parts(layout[order, COUNT]):
+        children = _read_part(trie, order, CHILDREN, first, size + 1) - start
+        families = np.diff(children)
+        if children[0] != last or children[-1] > count or (families < 0).any():
             return False
-        shorter = np.diff(_read_column(trie, order - 1, CHILDREN, 1))
-        limits[has_children] = shorter[suffixes[has_children] - below]
-    if order == 0:
-        return True  # the ranks of unigrams are their places
-    ranks = _read_column(trie, order + 1, RANKS)
-    begins = children[:-1][has_children]
-    is_behind = ranks[1:] > ranks[:-1]
-    is_behind[begins[1:] - 1] = True  # the first child of a node follows another's
-    return bool(is_behind.all() and (ranks[children[1:][has_children] - 1] < limits[has_children]).all())
+        last = int(children[-1])
+        has_children = np.flatnonzero(families)
+        limits: np.ndarray | int = int(layout[1, COUNT])
+        if order > 1:
+            suffixes = _read_suffixes(trie, order, first, size)
+            checked = suffixes if order > 2 else suffixes[has_children]
+            if len(checked) and (checked.min() < below or checked.max() >= end):
+                return False
+            limits = shorter[suffixes[has_children] - below]
+        if order == 0:
+            continue  # the ranks of unigrams are their places
+        ranks = _read_part(trie, order + 1, RANKS, int(children[0]), last - int(children[0]))
+        begins, ends = (place[has_children] - children[0] for place in (children[:-1], children[1:]))
+        is_behind = ranks[1:] > ranks[:-1]
+        is_behind[begins[1:] - 1] = True  # the first child of a node follows another's
+        if not (is_behind.all() and (ranks[ends - 1] < limits).all()):
+            return False
+    return last == count
 
 
-def _read_suffixes(trie: Trie, order: int) -> np.ndarray:
-    return 1 + _read_column(trie, order, RANKS) if order == 2 else _read_column(trie, order, SUFFIXES)
+def _list_parts(count: int) -> Iterator[tuple[int, int]]:
+    """List where parts of ``count`` nodes begin, and how many are in each."""
+    return ((first, min(PART, int(count) - first)) for first in range(0, int(count), PART))
+
+
+def _read_part(trie: Trie, order: int, field: int, first: int, count: int) -> np.ndarray:
+    """Read a part of a column."""
+    begin, width = trie.layout[order, field : field + 2].tolist()
+    return read_column(trie.bits, begin + first * width, width, count)
+
+
+def _read_suffixes(trie: Trie, order: int, first: int, count: int) -> np.ndarray:
+    if order == 2:
+        return 1 + _read_part(trie, order, RANKS, first, count)
+    return _read_part(trie, order, SUFFIXES, first, count)
 
 
 def _are_below(trie: Trie, order: int, field: int, limit: int) -> bool:
     """Whether all numbers of a column are below ``limit``."""
     if 1 << int(trie.layout[order, field + 1]) <= limit:
         return True
-    return int(_read_column(trie, order, field).max(initial=-1)) < limit
+    return all(
+        int(_read_part(trie, order, field, first, size).max()) < limit
+        for first, size in _list_parts(trie.layout[order, COUNT])
+    )

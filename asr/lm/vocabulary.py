@@ -19,6 +19,7 @@ FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
 
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
 HASHED_AT_ONCE = 1 << 15  # letters
+COMPARED_AT_ONCE = 1 << 12  # words
 KEY_LETTERS = 8  # that are compared at once, as one number
 
 
@@ -99,15 +100,17 @@ class Vocabulary:
         numbers = order[places].astype(np.int32)
         lengths = np.diff(bounds)
         is_found = (ours[places] == theirs) & (np.diff(self.bounds)[numbers] == lengths)
-        found = np.flatnonzero(is_found)
-        lengths = lengths[found]
-        starts = np.append(0, np.cumsum(lengths))
-        within = np.arange(starts[-1], dtype=np.int32) - np.repeat(starts[:-1].astype(np.int32), lengths)
-        is_same = (
-            self.letters[np.repeat(self.bounds[numbers[found]], lengths) + within]
-            == letters[np.repeat(bounds[found], lengths) + within]
-        )
-        is_found[np.repeat(found, lengths)[~is_same]] = False
+        alike = np.flatnonzero(is_found)
+        for first in range(0, len(alike), COMPARED_AT_ONCE):
+            found = alike[first : first + COMPARED_AT_ONCE]
+            sizes = lengths[found]
+            begins = np.cumsum(sizes) - sizes
+            within = np.arange(sizes.sum()) - np.repeat(begins, sizes)
+            is_same = (
+                self.letters[np.repeat(self.bounds[numbers[found]], sizes) + within]
+                == letters[np.repeat(bounds[found], sizes) + within]
+            )
+            is_found[np.repeat(found, sizes)[~is_same]] = False
         return np.where(is_found, numbers, np.int32(-1))
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from asr.search.spelling_beam import StepScorer
 
-COMPUTE_TYPES = ("auto", "float32", "bfloat16", "int8")  # what a network can compute in
+# What a network can compute in. ``usual``: ONNX Runtime multiplies LSTM weights that a file has in 8 bits as
+# they are, where the processor does so exactly; all else is float32.
+COMPUTE_TYPES = ("usual", "auto", "float32", "bfloat16", "int8")
 ENGINES = ("auto", "onnx", "torch")  # libraries that compute it
 INSTALL_TORCH = "pip install 'asr[train]'"
 TORCH_ENGINE = "asr.model.engine"  # by name, so that nothing here imports torch before it is needed
@@ -77,22 +79,34 @@ def open_network(
     """
     if engine == "auto":
         engine = choose_engine(folder, device, compute_type)
+        if compute_type == "int8" and choose_engine(folder, device, "usual") == "onnx":
+            network = _open_onnx(folder, compute_type, threads)
+            if network.settings["compute_type"] == compute_type:
+                return network
     if engine == "onnx":
         if has_decoder(folder):
             raise UserError(
                 f"{folder}: has an attention decoder, which ONNX Runtime cannot run: engine='torch'"
             )
-        from asr.recognition.onnx_network import open_onnx_network
-
-        return open_onnx_network(folder, threads)
+        return _open_onnx(folder, compute_type, threads)
+    if compute_type == "usual":
+        compute_type = "float32"
     if find_spec("torch") is None:
         raise UserError(explain_torch(folder, device, compute_type))
     return cast(Network, import_module(TORCH_ENGINE).open_torch_network(folder, device, compute_type))
 
 
+def _open_onnx(folder: Path, compute_type: str, threads: int | None) -> Network:
+    from asr.recognition.onnx_int8 import multiplies_exactly
+    from asr.recognition.onnx_network import open_onnx_network
+
+    int8 = compute_type == "int8" or (compute_type == "usual" and multiplies_exactly())
+    return open_onnx_network(folder, threads, int8)
+
+
 def choose_engine(folder: Path, device: str, compute_type: str) -> str:
     """Choose ``onnx`` where the folder has the file, unless a GPU or another precision is asked for."""
-    is_usual = device in ("auto", "cpu") and compute_type in ("auto", "float32")
+    is_usual = device in ("auto", "cpu") and compute_type in ("usual", "auto", "float32")
     is_there = (folder / ONNX_FILE).exists() and not has_decoder(folder)
     return "onnx" if is_usual and is_there else "torch"
 
@@ -102,7 +116,7 @@ def explain_torch(folder: Path, device: str, compute_type: str) -> str:
     install = f"needs torch: {INSTALL_TORCH}"
     if device not in ("auto", "cpu"):
         return f"--device {device} {install}"
-    if compute_type not in ("auto", "float32"):
+    if compute_type not in ("usual", "auto", "float32"):
         return f"--compute-type {compute_type} {install}"
     if has_decoder(folder):
         return f"{folder}: its attention decoder {install}"

@@ -29,7 +29,7 @@ Span = tuple[int, int]  # the first byte of a field's content and the byte after
 Content = bytes | mmap.mmap
 
 
-class _DamagedError(Exception):
+class DamagedError(Exception):
     """Bytes that are no message."""
 
 
@@ -63,7 +63,7 @@ def find_fault(content: Content) -> str:
                 graphs += 1
                 if fault := find_graph_fault(content, span):
                     return fault
-    except _DamagedError:
+    except DamagedError:
         return "is damaged, or no ONNX file"
     return "" if graphs == 1 else "is no ONNX file"
 
@@ -128,9 +128,9 @@ def walk(content: Content, message: Span) -> Iterator[tuple[int, Span]]:
         elif kind in (FIXED64, FIXED32):
             length = 8 if kind == FIXED64 else 4
         else:
-            raise _DamagedError
+            raise DamagedError
         if field == 0 or length > end - place:
-            raise _DamagedError
+            raise DamagedError
         yield field, (place, place + length)
         place += length
 
@@ -140,10 +140,10 @@ def read_varint(content: Content, place: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if place >= end:
-            raise _DamagedError
+            raise DamagedError
         byte = content[place]
         place += 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value, place
-    raise _DamagedError
+    raise DamagedError

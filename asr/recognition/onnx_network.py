@@ -17,6 +17,7 @@ from asr.core.cores import choose_threads
 from asr.pretrained import ModelFolderError
 from asr.recognition.folder import ONNX_FILE
 from asr.recognition.onnx_file import check_onnx
+from asr.recognition.onnx_int8 import multiply_in_8_bits
 from asr.text.tokenizer import read_symbols
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class OnnxNetwork:
     frame_samples: int  # from one row of log-probs to the next
     vocabulary_size: int
     threads: int
+    compute_type: str = "float32"
 
     @property
     def settings(self) -> dict[str, object]:
         """What log-probs depend on besides the weights."""
-        return {"device": "cpu", "compute_type": "float32"}
+        return {"device": "cpu", "compute_type": self.compute_type}
 
     def log_probs(self, batches: Sequence[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
         """Compute log-probs ``(frames, vocabulary)`` for each array in each batch of samples, in order."""
@@ -60,11 +62,12 @@ class OnnxNetwork:
         return [array[:count] for array, count in zip(rows, frames.tolist(), strict=True)]
 
 
-def open_onnx_network(folder: Path, threads: int | None = None) -> OnnxNetwork:
+def open_onnx_network(folder: Path, threads: int | None = None, int8: bool = False) -> OnnxNetwork:
     """Open ``model.onnx`` of a model folder.
 
     Args:
         threads: that may compute batches at the same time; ``None``: as ``choose_threads``.
+        int8: multiply LSTM layers in 8 bits where the file has their weights so (``onnx_int8``).
 
     Raises ``ModelFolderError`` naming the file when it is no model, or not one of this folder.
     """
@@ -77,8 +80,9 @@ def open_onnx_network(folder: Path, threads: int | None = None) -> OnnxNetwork:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, too
     options.add_session_config_entry(*CONVERT_WEIGHTS_ONCE)
+    rounded = multiply_in_8_bits(path.read_bytes()) if int8 else None
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(rounded or path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's have no common base
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{path}: is no model that ONNX Runtime can open: {reason}") from error
@@ -86,7 +90,8 @@ def open_onnx_network(folder: Path, threads: int | None = None) -> OnnxNetwork:
     size = len(read_symbols(folder))
     if session.get_outputs()[0].shape[-1] != size:
         raise ModelFolderError(f"{path}: does not fit the {size} tokens of {folder}; run asr export again")
-    return OnnxNetwork(session, *numbers, size, choose_threads(threads))
+    compute_type = "float32" if rounded is None else "int8"
+    return OnnxNetwork(session, *numbers, size, choose_threads(threads), compute_type)
 
 
 def read_numbers(session: InferenceSession, path: Path) -> tuple[int, int]:

@@ -287,7 +287,7 @@ def open_recognizer(
     lm: str | Path | None = None,
     rescore: str | Path | None = None,
     hotwords: str | Phrases = (),
-    compute_type: str = "float32",
+    compute_type: str = "usual",
     threads: int | None = None,
     engine: str = "auto",
     punctuation: bool = True,

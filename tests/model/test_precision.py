@@ -72,7 +72,7 @@ def test_float32_changes_nothing_and_auto_follows_the_processor(monkeypatch):
 
 
 def test_impossible_compute_types_are_refused():
-    with pytest.raises(UserError, match="'int4' is not one of auto, float32, bfloat16, int8"):
+    with pytest.raises(UserError, match="'int4' is not one of usual, auto, float32, bfloat16, int8"):
         convert_precision(load_acoustic_model("digits"), "int4")
     elsewhere = move_to_device(load_acoustic_model("digits"), torch.device("meta"))
     with pytest.raises(UserError, match="int8 is for processors"):
