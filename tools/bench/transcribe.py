@@ -44,6 +44,7 @@ class Execution:
     """What one or several programs took that ran at the same time."""
 
     seconds: float  # from the first start to the last end
+    processor: float  # seconds of processor time of all of them
     megabytes: float  # the most that one of them took
     output: str
 
@@ -59,16 +60,17 @@ def run_programs(*commands: Sequence[str], inputs: Sequence[str] = (), threads: 
             given.write_text(inputs[number] if inputs else "")
             with given.open() as stdin, (Path(folder) / f"{number}.out").open("w") as stdout:
                 processes.append(subprocess.Popen(command, stdin=stdin, stdout=stdout, env=environment))
-        most = 0.0
+        most = processor = 0.0
         for process in processes:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             most = max(most, usage.ru_maxrss / 1e3)
+            processor += usage.ru_utime + usage.ru_stime
             if process.returncode:
                 sys.exit(f"{process.args!r} ended with status {process.returncode}")
         seconds = time.perf_counter() - started
         output = "".join((Path(folder) / f"{number}.out").read_text() for number in range(len(commands)))
-    return Execution(seconds, most, output)
+    return Execution(seconds, processor, most, output)
 
 
 def write_files(utterances: Sequence[Utterance], folder: Path) -> tuple[list[Path], float]:
