@@ -17,10 +17,42 @@ END = "</s>"
 # The hash FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv, its basis as a signed number.
 FNV_BASIS, FNV_PRIME = 14695981039346656037 - (1 << 64), 1099511628211
 
-HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
-HASHED_AT_ONCE = 1 << 15  # letters
-COMPARED_AT_ONCE = 1 << 12  # words
 KEY_LETTERS = 8  # that are compared at once, as one number
+
+
+@dataclass(frozen=True, eq=False)
+class _Spellings:
+    """Words one after the other, read ``KEY_LETTERS`` at a time."""
+
+    every: np.ndarray  # the letters from each place on, as numbers
+    bounds: np.ndarray
+    lengths: np.ndarray
+
+    @staticmethod
+    def read(letters: np.ndarray, bounds: np.ndarray) -> _Spellings:
+        padded = np.concatenate([letters, np.zeros(KEY_LETTERS, np.uint8)])
+        every = np.ndarray(len(letters) + 1, ">u8", padded, 0, (1,))
+        return _Spellings(every, bounds, np.diff(bounds))
+
+    def keys(self, words: np.ndarray, depth: int) -> np.ndarray:
+        """Read the letters of words from ``depth`` on, uint64, zeros behind their ends."""
+        left = np.clip(self.lengths[words] - depth, 0, KEY_LETTERS)
+        beyond = (8 * (KEY_LETTERS - left)).astype(np.uint64)
+        every = self.every[np.where(left > 0, self.bounds[words] + depth, 0)].astype(np.uint64)
+        return np.where(left > 0, every >> beyond << beyond, np.uint64(0))
+
+    def find_place(
+        self, low: np.ndarray, high: np.ndarray, depth: int, keys: np.ndarray, behind: bool
+    ) -> np.ndarray:
+        """Find where ``keys`` come among the sorted words ``low:high``, before or behind equal ones."""
+        place, left = low.copy(), high - low
+        while (left > 0).any():
+            half = left >> 1
+            own = self.keys(np.minimum(place + half, len(self.lengths) - 1), depth)
+            is_before = ((own <= keys) if behind else (own < keys)) & (left > 0)
+            place += np.where(is_before, half + 1, 0)
+            left = np.where(is_before, left - half - 1, half)
+        return place
 
 
 def is_ascending(letters: np.ndarray, bounds: np.ndarray) -> bool:
@@ -31,17 +63,10 @@ def is_ascending(letters: np.ndarray, bounds: np.ndarray) -> bool:
     lengths = np.diff(bounds)
     if (lengths == 0).any():
         return False
-    padded = np.concatenate([letters, np.zeros(KEY_LETTERS, np.uint8)])
-    every = np.ndarray(len(letters) + 1, ">u8", padded, 0, (1,))  # the letters from each place on
-
-    def read_keys(words: np.ndarray) -> np.ndarray:
-        left = np.minimum(lengths[words] - depth, KEY_LETTERS)
-        beyond = (8 * (KEY_LETTERS - left)).astype(np.uint64)
-        return (every[bounds[words] + depth].astype(np.uint64) >> beyond) << beyond
-
+    spellings = _Spellings.read(letters, bounds)
     depth, words = 0, np.arange(1, len(lengths))  # those that are so far like the one before
     while len(words):
-        keys, before = read_keys(words), read_keys(words - 1)
+        keys, before = spellings.keys(words, depth), spellings.keys(words - 1, depth)
         if (keys < before).any():
             return False
         words = words[keys == before]
@@ -88,45 +113,33 @@ class Vocabulary:
         return self.letters[self.bounds[number] : self.bounds[number + 1]].tobytes()
 
     def find_all(self, letters: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """Find the number of every word ``letters[bounds[w]:bounds[w + 1]]``, or -1, int32; none is empty."""
-        ours, theirs = hash_words(self.letters, self.bounds), hash_words(letters, bounds)
-        order = np.argsort(ours, kind="stable")
-        ours = ours[order]
-        if not len(ours) or (ours[1:] == ours[:-1]).any():  # two of our words look alike
-            every = letters.tobytes()
-            spelled = (every[begin:end].decode() for begin, end in pairwise(bounds.tolist()))
-            return np.array([self.numbers.get(word, -1) for word in spelled], np.int32)
-        places = np.minimum(np.searchsorted(ours, theirs), len(ours) - 1)
-        numbers = order[places].astype(np.int32)
-        lengths = np.diff(bounds)
-        is_found = (ours[places] == theirs) & (np.diff(self.bounds)[numbers] == lengths)
-        alike = np.flatnonzero(is_found)
-        for first in range(0, len(alike), COMPARED_AT_ONCE):
-            found = alike[first : first + COMPARED_AT_ONCE]
-            sizes = lengths[found]
-            begins = np.cumsum(sizes) - sizes
-            within = np.arange(sizes.sum()) - np.repeat(begins, sizes)
-            is_same = (
-                self.letters[np.repeat(self.bounds[numbers[found]], sizes) + within]
-                == letters[np.repeat(bounds[found], sizes) + within]
+        """Find the number of every word ``letters[bounds[w]:bounds[w + 1]]``, or -1, int32; none is empty.
+
+        Some letters of all words at a time; fastest where these words are sorted, too.
+        """
+        ours, theirs = _Spellings.read(self.letters, self.bounds), _Spellings.read(letters, bounds)
+        wanted = theirs.keys(np.arange(len(theirs.lengths)), 0)
+        own = ours.keys(np.arange(len(self)), 0)
+        # Ours with the letters so far; the first of them has no others where any has not.
+        low, high = np.searchsorted(own, wanted), np.searchsorted(own, wanted, "right")
+        depth, words = KEY_LETTERS, np.flatnonzero((low < high) & (theirs.lengths > KEY_LETTERS))
+        while len(words):
+            keys = theirs.keys(words, depth)
+            before, behind = (
+                ours.find_place(low[words], high[words], depth, keys, is_behind)
+                for is_behind in (False, True)
             )
-            is_found[np.repeat(found, sizes)[~is_same]] = False
-        return np.where(is_found, numbers, np.int32(-1))
-
-
-def hash_words(letters: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Compute a number of 64 bits from each word, none of them empty; different words seldom share one."""
-    codes = np.zeros(len(bounds) - 1, np.uint64)
-    begin = 0
-    while begin < len(codes):  # some at a time: memory
-        end = max(begin + 1, int(np.searchsorted(bounds, bounds[begin] + HASHED_AT_ONCE, "right")) - 1)
-        firsts = bounds[begin:end] - bounds[begin]
-        part = letters[bounds[begin] : bounds[end]].astype(np.uint64) + np.uint64(1)
-        within = np.arange(len(part)) - np.repeat(firsts, np.diff(bounds[begin : end + 1]))
-        powers = np.full(int(within.max()) + 1, HASH_FACTOR, np.uint64).cumprod()
-        codes[begin:end] = np.add.reduceat(part * powers[within], firsts)
-        begin = end
-    return codes
+            low[words], high[words] = before, behind
+            depth += KEY_LETTERS
+            words = words[(before < behind) & (theirs.lengths[words] > depth)]
+        place = np.minimum(low, max(len(self) - 1, 0))
+        is_found = (low < high) & (ours.lengths[place] == theirs.lengths)
+        numbers = np.where(is_found, low, -1).astype(np.int32)
+        for word in np.unique(np.searchsorted(bounds, np.flatnonzero(letters == 0), "right") - 1):
+            numbers[word] = self.find(
+                letters[bounds[word] : bounds[word + 1]].tobytes().decode()
+            )  # as keys, zeros end
+        return numbers
 
 
 def build_vocabulary(words: Iterable[bytes]) -> Vocabulary:

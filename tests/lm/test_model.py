@@ -450,18 +450,29 @@ def test_n_grams_of_a_real_model_are_found(name):
         assert log_probs[-1] == pytest.approx(float(log10) * LN10, abs=2e-6)
 
 
-def test_many_words_are_found_at_once(monkeypatch):
-    words = sorted({"a", "ab", "b", "ba", "über", "the", "then", "thé"}, key=str.encode)
-    vocabulary = build_vocabulary([word.encode() for word in words])
+def spell(words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    spelled = [word.encode() for word in words]
+    return np.frombuffer(b"".join(spelled), np.uint8), np.cumsum([0, *map(len, spelled)])
+
+
+def test_many_words_are_found_at_once():
+    letters_of = "ab" * 20
+    generator = np.random.default_rng(0)
+    alike = {
+        letters_of[:length] + ending
+        for length in (6, 7, 8, 9, 15, 16, 17, 30)
+        for ending in ("", "a", "c", "\0")
+    }
+    drawn = {"".join(generator.choice(list("abü"), generator.integers(1, 20))) for _ in range(300)}
+    every = sorted(alike | drawn | {"then", "thé", "über"}, key=str.encode)
+    for words in (every[::2], every, every[5:6]):
+        wanted = [*every, *every[::-3], "th", "uber"]
+        letters, bounds = spell(wanted)
+        expected = [words.index(word) if word in words else -1 for word in wanted]
+        assert (
+            build_vocabulary([word.encode() for word in words]).find_all(letters, bounds).tolist() == expected
+        )
     wanted = ["then", "th", "über", "uber", "ba", "bab", "a", "a"]
-    spelled = [word.encode() for word in wanted]
-    letters, bounds = np.frombuffer(b"".join(spelled), np.uint8), np.cumsum([0, *map(len, spelled)])
-    expected = [words.index(word) if word in words else -1 for word in wanted]
-    assert vocabulary.find_all(letters, bounds).tolist() == expected
-    monkeypatch.setattr("asr.lm.vocabulary.HASHED_AT_ONCE", 5)
-    assert vocabulary.find_all(letters, bounds).tolist() == expected
-    # Words of which several, or one of ours and one of theirs, look alike: their letters decide.
-    monkeypatch.setattr("asr.lm.vocabulary.hash_words", lambda letters, bounds: np.diff(bounds))
-    assert vocabulary.find_all(letters, bounds).tolist() == expected
+    letters, bounds = spell(wanted)
     assert build_vocabulary([b"ab"]).find_all(letters, bounds).tolist() == [-1] * len(wanted)
     assert build_vocabulary([b"ba"]).find_all(letters, bounds).tolist() == [*[-1] * 4, 0, -1, -1, -1]
