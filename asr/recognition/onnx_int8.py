@@ -160,7 +160,8 @@ def _read_node(content: bytes, node: Span) -> _Node:
 
 
 def _read_tensor(content: bytes, tensor: Span) -> _Tensor:
-    name, shape, kind, numbers = b"", [], 0, (0, 0)
+    shape: list[int] = []
+    name, kind, numbers = b"", 0, (0, 0)
     for number, span in walk(content, tensor):
         if number == TENSOR_NAME:
             name = content[slice(*span)]
