@@ -146,3 +146,11 @@ def test_media_are_fuzzed_without_pyav_too(monkeypatch, tmp_path):
     with pytest.raises(UserError):
         for number in range(20):
             fuzz_media(tmp_path)(random.Random(number), tmp_path)
+
+
+def test_atheris_leads_the_parsers_through_all_their_formats(tmp_path):
+    pytest.importorskip("atheris", reason="atheris, which CI does without, is not installed")
+    command = [sys.executable, "-m", "tools.fuzz.guided", str(tmp_path), "-runs=300", "-seed=1"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list(tmp_path.iterdir())) > 14  # the samples, and what reached something new
