@@ -174,9 +174,14 @@ def measure_delays(listener: Listener, stretches: Sequence[Stretch]) -> tuple[li
     return first, last
 
 
+def list_words(event: dict[str, Any]) -> list[str]:
+    """List the words of a final result as they were found: its text has capitals and punctuation."""
+    return [word["word"] for word in event["words"]]
+
+
 def count_broken_promises(listener: Listener) -> tuple[int, int]:
     """Count words shown as stable, and those of them that the final result has not."""
-    finals = {event["start"]: event["text"].split() for _, event in listener.finals}
+    finals = {event["start"]: list_words(event) for _, event in listener.finals}
     shown = broken = 0
     for _, event in listener.events:
         if event["type"] == "partial" and event["stable"]:
@@ -211,7 +216,7 @@ def measure_streams(options: argparse.Namespace, utterances: Sequence[Utterance]
     delays = [measure_delays(listener, stretches) for listener in listeners]
     first = sorted(delay for pair in delays for delay in pair[0])
     last = sorted(delay for pair in delays for delay in pair[1])
-    words = [" ".join(event["text"] for _, event in listener.finals).split() for listener in listeners]
+    words = [[word for _, event in listener.finals for word in list_words(event)] for listener in listeners]
     promises = [count_broken_promises(listener) for listener in listeners]
     return {
         "streams": options.streams,
