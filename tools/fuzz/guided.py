@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import atheris
@@ -23,7 +24,7 @@ with atheris.instrument_imports(include=["asr.core.config", "asr.data", "asr.sco
     from asr.scoring.files import read_texts
     from asr.text.lexicon import read_dictionary, read_lexicon
 
-READERS = (
+READERS: tuple[tuple[str, Callable[[Path], object]], ...] = (
     *[
         ("texts." + ending, read_texts)
         for ending in ("stm", "ctm", "trn", "txt", "json", "jsonl", "tsv", "csv")
