@@ -91,7 +91,7 @@ def test_a_recipe_takes_its_steps(recipe, tones, tmp_path, monkeypatch):
 def test_a_recipe_says_how_it_is_run(recipe):
     head = recipe.read_text().partition("format_version")[0]
     assert name(recipe) in head or f"recipes/{recipe.parent.name}/run.sh" in head
-    assert tomllib.loads(recipe.read_text())["training"]["seed"] == 1
+    assert "seed" in tomllib.loads(recipe.read_text())["training"]
 
 
 @pytest.mark.parametrize("script", sorted(RECIPES.glob("*/*.sh")), ids=name)
