@@ -195,7 +195,7 @@ NO_SPEECH = {
     "drums": beat_drums,
     "a line that is busy": lambda rate: (sine(rate, 480) + sine(rate, 620)) * alternate(rate, 0.5) / 2,
     "a siren": lambda rate: sound_alarm(rate, 4.0),
-    "a siren that yelps": lambda rate: sound_alarm(rate, 0.31),
-    "an alarm": lambda rate: sound_alarm(rate, 0.217),
+    "a siren that yelps": lambda rate: sound_alarm(rate, UNSPOKEN_SECONDS / 39),
+    "an alarm": lambda rate: sound_alarm(rate, UNSPOKEN_SECONDS / 55),
     "hum": lambda rate: sine(rate, 50) + 0.3 * sine(rate, 100) + 0.001 * white_noise(rate),
 }

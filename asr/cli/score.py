@@ -26,6 +26,7 @@ from asr.scoring.files import (
     FORMATS,
     Texts,
     group_utterances,
+    read_hypotheses,
     read_texts,
     take_speakers_from_ids,
 )
@@ -57,7 +58,7 @@ FORMAT = click.Choice(FORMATS)
 @click.option("--ref-format", type=FORMAT, help="Format of REF, if its name does not tell.")
 @click.option("--hyp-format", type=FORMAT, help="Format of every HYP, if its name does not tell.")
 @click.option("--ref-text", metavar="KEY", help="Key or column of the references' text.  [default: text]")
-@click.option("--hyp-text", metavar="KEY", help="The same of the hypotheses, such as NeMo's pred_text.")
+@click.option("--hyp-text", metavar="KEY", help="The same of the hypotheses; pred_text where they have it.")
 @click.option("--ref-id", metavar="KEY", help="Key or column of the references' ids.  [default: id, audio]")
 @click.option("--hyp-id", metavar="KEY", help="The same of the hypotheses.")
 @click.option(
@@ -134,8 +135,9 @@ def score(
     The files are JSONL with an "id" and a "text" (manifests, or the output of asr evaluate --hyp-out),
     Kaldi's text, trn, CTM against STM, TSV, CSV, or plain lines; the name tells which. All that asr
     transcribe writes is read, too: json, jsonl, tsv, srt, vtt, and a folder of such files or of txt; - is
-    stdin. Texts are paired by id or else by the names of their recordings, plain lines by position, CTM by
-    time. A reference without a hypothesis counts as deletions.
+    stdin. Of a HYP with "pred_text", as a transcribed manifest or NeMo's has it, that is the text. Texts are
+    paired by id or else by the names of their recordings, plain lines by position, CTM by time. A reference
+    without a hypothesis counts as deletions.
 
     The scores of the texts as they are come first, those of the normalised texts below them.
     Breakdowns, confusions and marked sentences are those of the normalised texts.
@@ -160,7 +162,7 @@ def score(
     breakdowns = {key: group_utterances(references, key) for key in by}
     systems = []
     for path in hypotheses:
-        texts = read_texts(path, hyp_format, hyp_text, hyp_id)
+        texts = read_hypotheses(path, hyp_format, hyp_text, hyp_id)
         with name_file_in_errors(path):
             refuse_kaldi_as_lines(references, texts, ref_format, hyp_format)
             systems.append(compare_system(prepared, texts, str(path)))

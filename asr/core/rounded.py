@@ -43,7 +43,10 @@ def write_rounded(
     kind: Format[Config], config: Config, weights: Mapping[str, np.ndarray], blobs: Mapping[str, bytes],
     path: str | Path,
 ) -> None:  # fmt: skip
-    """Write weights, matrices in 8 bits, all of it or nothing."""
+    """Write weights, matrices in 8 bits, all of it or nothing.
+
+    safetensors 0.8.0 writes memory as it lies: arrays that are not C-contiguous would come back as others.
+    """
     from safetensors.numpy import save_file
 
     tensors = {name: np.frombuffer(content, np.uint8) for name, content in blobs.items()}
@@ -52,6 +55,7 @@ def write_rounded(
             tensors[name], tensors[name + SCALE] = round_rows(values)
         else:
             tensors[name] = values.astype(np.float32)
+    tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     metadata = {kind.name: f"version = {kind.version}\n{to_toml(config)}"}
     with replace_file(path) as temporary:
         save_file(tensors, temporary, metadata)

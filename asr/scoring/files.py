@@ -72,6 +72,8 @@ IN_FOLDERS = {
     ".ctm": "ctm",
 }
 
+PREDICTED = "pred_text"  # what was recognised, in transcribed manifests as NeMo writes them, too
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -130,6 +132,20 @@ def read_texts(
         scored = [segment for segment in utterances if not is_ignored(segment.text)]
         return Texts(path, format, scored, ignored)
     return Texts(path, format, utterances)
+
+
+def read_hypotheses(
+    path: Path, format: str | None = None, text_key: str | None = None, id_key: str | None = None
+) -> Texts:
+    """Read texts that were recognised, as ``read_texts``; ``pred_text``, where they have one, is the text.
+
+    A manifest that was transcribed keeps its own ``text``, that of the reference.
+    """
+    texts = read_texts(path, format, text_key, id_key)
+    if text_key is not None or not all(isinstance(row.extra.get(PREDICTED), str) for row in texts.utterances):
+        return texts
+    predicted = [replace(row, text=str(row.extra[PREDICTED])) for row in texts.utterances]
+    return replace(texts, utterances=predicted)
 
 
 def guess_format(document: Document) -> str:

@@ -19,6 +19,7 @@ from asr.scoring.counts import ScoringError, compare_texts
 from asr.scoring.files import (
     group_utterances,
     name_duration_bucket,
+    read_hypotheses,
     read_texts,
     take_speakers_from_ids,
 )
@@ -79,6 +80,17 @@ def test_the_key_of_the_text_can_be_chosen(tmp_path):
     assert read_texts(write_file(tmp_path, "x.csv", "id,said\na,b\n"), text_key="said").by_id == {"a": "b"}
     with pytest.raises(ScoringError, match="trn has no keys"):
         read_texts(write_file(tmp_path, "x.trn", "a (b)"), text_key="pred_text")
+
+
+def test_what_was_recognised_is_the_text_of_a_hypothesis(tmp_path):
+    rows = [{"id": "a", "text": "one", "pred_text": "won"}, {"id": "b", "text": "two", "pred_text": ""}]
+    path = write_file(tmp_path, "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_hypotheses(path).by_id == {"a": "won", "b": ""}
+    assert read_hypotheses(path, text_key="text").by_id == {"a": "one", "b": "two"}
+    assert read_texts(path).by_id == {"a": "one", "b": "two"}
+    del rows[1]["pred_text"]
+    path = write_file(tmp_path, "mixed.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_hypotheses(path).by_id == {"a": "one", "b": "two"}
 
 
 def test_common_voice_columns_are_known(tmp_path):
