@@ -6,9 +6,9 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from dataclasses import replace
 from types import SimpleNamespace
 
 import click
@@ -524,9 +524,7 @@ def test_results_of_jiwer_and_ours_turn_into_each_other(pairs):
     rates = ("wer", "mer", "wil", "wip")
     assert [ours.pop(name) for name in rates] == pytest.approx([getattr(theirs, name) for name in rates])
     assert ours == {name: getattr(theirs, name) for name in ours}
-    exact = replace(
-        to_jiwer(comparison), **{name: getattr(theirs, name) for name in rates}
-    )  # 30.625 % is shown
+    exact = replace(to_jiwer(comparison), **{name: getattr(theirs, name) for name in rates})  # 30.625 %
     assert jiwer.visualize_alignment(exact) == jiwer.visualize_alignment(theirs)
     assert from_jiwer(theirs).words == comparison.words
 
