@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.core.config import from_table, to_toml
 from asr.core.files import check_regular, replace_file, write_text
@@ -30,6 +30,10 @@ from asr.text.tokenizer import read_symbols
 ERROR_CODE = re.compile(r"os error (\d+)|code: (\d+)")  # of the system, in messages of safetensors
 STORED_TYPES = ("F32", "F16", "BF16")
 SCALE = ".scale"  # behind the name of a matrix in int8: what a step is in each row
+# Behind the name of an LSTM's matrix in int8: its gates stand as in ONNX (input, output, forget, cell), and
+# model.onnx can refer to it; torch has input, forget, cell, output.
+ONNX_GATES = ".iofc"
+TO_ONNX, FROM_ONNX = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 def load_acoustic_model(model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> AcousticModel:
@@ -71,7 +75,8 @@ def check_shapes(path: Path, config: ModelConfig, vocabulary_size: int) -> None:
     expected = list_shapes(config, vocabulary_size)
     try:
         with safe_open(path, framework="pt") as stored:
-            found = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 - no dict
+            names = list(stored.keys())
+            found = {name.removesuffix(ONNX_GATES): stored.get_slice(name) for name in names}
             shapes = {name: tuple(part.get_shape()) for name, part in found.items()}
             types = {name: part.get_dtype() for name, part in found.items()}
     except (OSError, SafetensorError) as error:
@@ -128,10 +133,14 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
     on, and goes first.
     """
     weights: dict[str, Tensor] = {}
+    recurrent = find_recurrent_matrices(model) if dtype == torch.int8 else set()
     for name, value in model.modules.state_dict().items():
         value = value.detach().cpu()
         if dtype == torch.int8 and value.is_floating_point() and value.dim() > 1:
-            weights[name], weights[name + SCALE] = round_rows(value)
+            key = name
+            if name in recurrent:
+                key, value = name + ONNX_GATES, reorder_gates(value, TO_ONNX)
+            weights[key], weights[name + SCALE] = round_rows(value)
         elif value.is_floating_point():
             weights[name] = value.to(torch.float16 if dtype == torch.int8 else dtype)
         else:
@@ -139,6 +148,23 @@ def save_weights(model: AcousticModel, folder: Path, dtype: torch.dtype = torch.
     (folder / ONNX_FILE).unlink(missing_ok=True)
     with replace_file(folder / WEIGHTS_FILE) as temporary:
         write_tensors(weights, temporary)
+
+
+def find_recurrent_matrices(model: AcousticModel) -> set[str]:
+    """Find the names of the matrices whose rows are the gates of a whole layer of torch's LSTM."""
+    layers = {name: module for name, module in model.modules.named_modules() if isinstance(module, nn.LSTM)}
+    return {
+        f"{name}.{key}"
+        for name, layer in layers.items()
+        for key, value in layer.state_dict().items()
+        if value.dim() > 1
+    }
+
+
+def reorder_gates(rows: Tensor, order: Sequence[int]) -> Tensor:
+    """Put the four gates of an LSTM, ``(4 * size, ...)``, in another order."""
+    gates = rows.chunk(4)
+    return torch.cat([gates[place] for place in order])
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -157,6 +183,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises ``ModelFolderError`` where a number is infinite or none.
     """
     stored = load_file(path)
+    for key in [key for key in stored if key.endswith(ONNX_GATES)]:
+        name = key.removesuffix(ONNX_GATES)
+        for part, rows in ((name, stored.pop(key)), (name + SCALE, stored.get(name + SCALE))):
+            if rows is not None:
+                stored[part] = reorder_gates(rows, FROM_ONNX)
     for name, value in stored.items():
         if not torch.isfinite(value).all():
             raise ModelFolderError(f"{path}: {name!r} has numbers that are not finite: it is damaged")

@@ -1,8 +1,8 @@
-"""What an ONNX file may be before a library opens it: one file, standard operators, no loops.
+"""What an ONNX file may be before a library opens it: standard operators, no loops, no file but its own.
 
 The file is walked as Protocol Buffers (https://protobuf.dev/programming-guides/encoding), by the field
 numbers of ``onnx.proto``; nothing in it is believed but lengths, and these are checked. Walking takes
-milliseconds, whatever the weights are.
+milliseconds, whatever the weights are. Messages are also written here, field by field.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from asr.core.files import quote_path
 from asr.pretrained import ModelFolderError
+from asr.recognition.folder import WEIGHTS_FILE
 
 VARINT, FIXED64, LENGTHY, FIXED32 = 0, 1, 2, 5  # wire types
 # Fields of onnx.proto by message.
@@ -22,11 +23,16 @@ GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
 NODE_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 ATTRIBUTE_SPARSE = (22, 23)
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
 TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+MODEL_NUMBERS = (1, 5)  # fields of a model that are no bytes
+MOST_DIGITS = 12  # of a place in a file
 STANDARD_DOMAINS = (b"", b"ai.onnx")
 
 Span = tuple[int, int]  # the first byte of a field's content and the byte after it
 Content = bytes | mmap.mmap
+Pieces = list[bytes]  # of a message, one behind the other
 
 
 class DamagedError(Exception):
@@ -36,9 +42,9 @@ class DamagedError(Exception):
 def check_onnx(path: Path) -> None:
     """Raise ``ModelFolderError`` for a file that is no ONNX model that a folder may have.
 
-    It must hold all of its weights, and nothing but ONNX's own operators: no external data, which could be
-    any file of this machine, no functions or operators of others, and no operators with a graph inside, which
-    could run for ever.
+    It must have nothing but ONNX's own operators: no functions or operators of others, and no operators with
+    a graph inside, which could run for ever. Weights may be kept in the folder's ``model.safetensors`` beside
+    it (ONNX's external data) and in no other file, which could be any of this machine.
     """
     name = quote_path(path)
     try:
@@ -73,7 +79,7 @@ def find_graph_fault(content: Content, graph: Span) -> str:
     for field, span in walk(content, graph):
         if field == GRAPH_SPARSE:
             return "has sparse weights"
-        if field == GRAPH_INITIALIZER and has_external_data(content, span):
+        if field == GRAPH_INITIALIZER and not has_known_place(content, span):
             return "keeps weights in another file"
         if field == GRAPH_NODE:
             if not is_standard(content, span, NODE_DOMAIN):
@@ -94,6 +100,26 @@ def find_attribute_fault(content: Content, attribute: Span) -> str:
         if field in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS) and has_external_data(content, span):
             return "keeps weights in another file"
     return ""
+
+
+def has_known_place(content: Content, tensor: Span) -> bool:
+    """Whether the numbers of a tensor are in this file, or at a place of the folder's file of weights."""
+    return not has_external_data(content, tensor) or read_reference(content, tensor) is not None
+
+
+def read_reference(content: Content, tensor: Span) -> Span | None:
+    """Read which bytes of the folder's file of weights are the numbers of a tensor; ``None``: of no such."""
+    entries: dict[bytes, bytes] = {}
+    for field, span in walk(content, tensor):
+        if field == TENSOR_EXTERNAL:
+            parts = {number: content[slice(*inner)] for number, inner in walk(content, span)}
+            entries[parts.get(ENTRY_KEY, b"")] = parts.get(ENTRY_VALUE, b"")
+    offset, length = (entries.pop(key, b"") for key in (b"offset", b"length"))
+    if entries != {b"location": WEIGHTS_FILE.encode()} or not (offset.isdigit() and length.isdigit()):
+        return None
+    if len(offset) > MOST_DIGITS or len(length) > MOST_DIGITS:
+        return None
+    return int(offset), int(offset) + int(length)
 
 
 def has_external_data(content: Content, tensor: Span) -> bool:
@@ -147,3 +173,32 @@ def read_varint(content: Content, place: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, place
     raise DamagedError
+
+
+def encode_field(field: int, content: Pieces) -> Pieces:
+    """Encode a field of bytes, in pieces, so that weights are copied once."""
+    return [_encode_varint(field << 3 | LENGTHY) + _encode_varint(sum(map(len, content))), *content]
+
+
+def encode_number(field: int, value: int) -> bytes:
+    """Encode a field that is a whole number."""
+    return _encode_varint(field << 3 | VARINT) + _encode_varint(value)
+
+
+def encode_model(content: Content, graph: Pieces, *added: bytes) -> bytes:
+    """Encode a model anew with another graph, and with what is added in front of it."""
+    pieces: Pieces = []
+    for number, span in walk(content, (0, len(content))):
+        if number in MODEL_NUMBERS:
+            pieces.append(encode_number(number, span[0]))
+        elif number != MODEL_GRAPH:
+            pieces += encode_field(number, [content[slice(*span)]])
+    return b"".join([*pieces, *added, *encode_field(MODEL_GRAPH, graph)])
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*encoded, value])

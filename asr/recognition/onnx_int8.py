@@ -20,31 +20,33 @@ import numpy as np
 from asr.recognition.onnx_file import (
     GRAPH_INITIALIZER,
     GRAPH_NODE,
-    LENGTHY,
     MODEL_GRAPH,
     MODEL_OPSET,
     NODE_DOMAIN,
     NODE_TYPE,
     OPSET_DOMAIN,
-    VARINT,
+    TENSOR_DIMS,
+    TENSOR_NAME,
+    TENSOR_RAW,
+    TENSOR_TYPE,
     DamagedError,
+    Pieces,
     Span,
+    encode_field,
+    encode_model,
+    encode_number,
     read_varint,
     walk,
 )
 
 # Fields of onnx.proto by message, beside those of ``onnx_file``.
-MODEL_NUMBERS = (1, 5)  # of ModelProto, whose other fields have bytes
 OPSET_VERSION = 2
 NODE_INPUT, NODE_OUTPUT = 1, 2
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
 INT8, FLOAT = 3, 1  # types of tensors
 DOMAIN = b"com.microsoft"
 LSTM_INPUTS = 8  # of ONNX's operator; those of the other one go on behind them
 WEIGHTS = (1, 2)  # among them, of the layer's input and of its hidden state
 DIVIDED = b"DequantizeLinear"  # the operator whose output is weights, of whole numbers and steps
-
-Pieces = list[bytes]  # of a message, one behind the other
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,12 @@ def multiply_in_8_bits(content: bytes) -> bytes | None:
 
 
 def _rewrite_model(content: bytes) -> bytes | None:
-    fields = list(walk(content, (0, len(content))))
-    (graph,) = (span for number, span in fields if number == MODEL_GRAPH)
+    (graph,) = (span for number, span in walk(content, (0, len(content))) if number == MODEL_GRAPH)
     rewritten = _rewrite_graph(content, graph)
     if rewritten is None:
         return None
-    pieces: Pieces = []
-    for number, span in fields:
-        if number in MODEL_NUMBERS:
-            pieces.append(_encode_number(number, span[0]))
-        elif number != MODEL_GRAPH:
-            pieces += _encode(number, [content[slice(*span)]])
-    version = [*_encode(OPSET_DOMAIN, [DOMAIN]), _encode_number(OPSET_VERSION, 1)]
-    return b"".join([*pieces, *_encode(MODEL_OPSET, version), *_encode(MODEL_GRAPH, rewritten)])
+    version = [*encode_field(OPSET_DOMAIN, [DOMAIN]), encode_number(OPSET_VERSION, 1)]
+    return encode_model(content, rewritten, *encode_field(MODEL_OPSET, version))
 
 
 def _rewrite_graph(content: bytes, graph: Span) -> Pieces | None:
@@ -121,7 +116,7 @@ def _rewrite_graph(content: bytes, graph: Span) -> Pieces | None:
         for place, arrays in zip(WEIGHTS, weights, strict=True):
             names = [node.inputs[place] + ending for ending in (b".wide", b".steps", b".zeros")]
             for name, array in zip(names, arrays or (), strict=True):
-                made += _encode(GRAPH_INITIALIZER, _encode_tensor(name, array))
+                made += encode_field(GRAPH_INITIALIZER, _encode_tensor(name, array))
             inputs[place] = names[0]
             inputs += names[1:]
         changed[span] = inputs
@@ -137,12 +132,12 @@ def _rewrite_graph(content: bytes, graph: Span) -> Pieces | None:
     pieces: Pieces = []
     for number, span in fields:
         if span in changed:
-            pieces += _encode(GRAPH_NODE, _encode_layer(content, span, changed[span]))
+            pieces += encode_field(GRAPH_NODE, _encode_layer(content, span, changed[span]))
         elif not (
             (number == GRAPH_NODE and nodes[span].kind == DIVIDED and nodes[span].output not in used)
             or (number == GRAPH_INITIALIZER and tensors[span].name not in used)
         ):
-            pieces += _encode(number, [content[slice(*span)]])
+            pieces += encode_field(number, [content[slice(*span)]])
     return pieces + made
 
 
@@ -211,32 +206,14 @@ def _read_weights(
 
 def _encode_layer(content: bytes, node: Span, inputs: Sequence[bytes]) -> Pieces:
     """Encode a layer with the other operator, its attributes and outputs as they are."""
-    pieces = [piece for name in inputs for piece in _encode(NODE_INPUT, [name])]
+    pieces = [piece for name in inputs for piece in encode_field(NODE_INPUT, [name])]
     for number, span in walk(content, node):
         if number not in (NODE_TYPE, NODE_DOMAIN, NODE_INPUT):
-            pieces += _encode(number, [content[slice(*span)]])
-    return pieces + _encode(NODE_TYPE, [b"DynamicQuantizeLSTM"]) + _encode(NODE_DOMAIN, [DOMAIN])
+            pieces += encode_field(number, [content[slice(*span)]])
+    return pieces + encode_field(NODE_TYPE, [b"DynamicQuantizeLSTM"]) + encode_field(NODE_DOMAIN, [DOMAIN])
 
 
 def _encode_tensor(name: bytes, array: np.ndarray) -> Pieces:
-    pieces = [_encode_number(TENSOR_DIMS, size) for size in array.shape]
-    pieces.append(_encode_number(TENSOR_TYPE, INT8 if array.dtype == np.int8 else FLOAT))
-    return pieces + _encode(TENSOR_NAME, [name]) + _encode(TENSOR_RAW, [array.tobytes()])
-
-
-def _encode(field: int, content: Pieces) -> Pieces:
-    """Encode a field of bytes, in pieces, so that weights are copied once."""
-    return [_encode_varint(field << 3 | LENGTHY) + _encode_varint(sum(map(len, content))), *content]
-
-
-def _encode_number(field: int, value: int) -> bytes:
-    """Encode a field that is a whole number."""
-    return _encode_varint(field << 3 | VARINT) + _encode_varint(value)
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*encoded, value])
+    pieces = [encode_number(TENSOR_DIMS, size) for size in array.shape]
+    pieces.append(encode_number(TENSOR_TYPE, INT8 if array.dtype == np.int8 else FLOAT))
+    return pieces + encode_field(TENSOR_NAME, [name]) + encode_field(TENSOR_RAW, [array.tobytes()])

@@ -18,6 +18,7 @@ from asr.pretrained import ModelFolderError
 from asr.recognition.folder import ONNX_FILE
 from asr.recognition.onnx_file import check_onnx
 from asr.recognition.onnx_int8 import multiply_in_8_bits
+from asr.recognition.onnx_weights import read_model
 from asr.text.tokenizer import read_symbols
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ def open_onnx_network(folder: Path, threads: int | None = None, int8: bool = Fal
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised, too
     options.add_session_config_entry(*CONVERT_WEIGHTS_ONCE)
-    rounded = multiply_in_8_bits(path.read_bytes()) if int8 else None
+    model = read_model(folder)
+    rounded = multiply_in_8_bits(model or path.read_bytes()) if int8 else None
     try:
-        session = onnxruntime.InferenceSession(rounded or path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            rounded or model or path, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's have no common base
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{path}: is no model that ONNX Runtime can open: {reason}") from error

@@ -35,7 +35,7 @@ from asr.model.features import (
     utterance_statistics,
 )
 from asr.model.folder import load_acoustic_model, restore_rows, round_rows
-from asr.recognition.folder import ONNX_FILE
+from asr.recognition.folder import ONNX_FILE, WEIGHTS_FILE
 from asr.recognition.model_files import CHECKSUMS_FILE, write_checksums
 from asr.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -127,22 +127,31 @@ def write_model_onnx(folder: Path) -> str:
 
 
 def export_folder(folder: Path, int8: bool = False, path: Path | None = None) -> float:
-    """Write the model of a folder as its ``model.onnx``, or to ``path``, as ``export_onnx``."""
+    """Write the model of a folder as its ``model.onnx``, or to ``path``, as ``export_onnx``.
+
+    In the folder, weights that ``model.safetensors`` has in 8 bits are kept there alone.
+    """
     target = path or folder / ONNX_FILE
-    difference = export_onnx(load_acoustic_model(folder), load_tokenizer(folder), target, int8)
-    if target == folder / ONNX_FILE and (folder / CHECKSUMS_FILE).exists():
+    is_own = target == folder / ONNX_FILE
+    weights = folder / WEIGHTS_FILE if is_own else None
+    difference = export_onnx(load_acoustic_model(folder), load_tokenizer(folder), target, int8, weights)
+    if is_own and (folder / CHECKSUMS_FILE).exists():
         write_checksums(folder)
     return difference
 
 
-def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path, int8: bool = False) -> float:
+def export_onnx(
+    model: AcousticModel, tokenizer: Tokenizer, path: str | Path, int8: bool = False,
+    weights: Path | None = None,
+) -> float:  # fmt: skip
     """Write ``model`` as ONNX, all of it or nothing; returns the largest difference of its log-probs.
 
     Inputs are ``samples (batch, samples)`` float32 and ``lengths (batch,)`` int64, outputs ``log_probs
     (batch, frames, tokens)`` and ``frames (batch,)``; batch and samples may be of any size. The
     metadata holds the rest that a program must know, such as the text of every token. With ``int8`` the
     file holds the weights in 8 bits, a scale for each row, as ``save_weights`` rounds them; the arithmetic
-    stays float32, and log-probs are compared with those of the rounded weights.
+    stays float32, and log-probs are compared with those of the rounded weights. Those that the file
+    ``weights`` beside it has, byte for byte, are referred to (ONNX's external data) and not repeated.
 
     Raises ``ExportError`` where an extra is not installed, for a network that ONNX has no operators for, and
     when ONNX Runtime's log-probs differ from torch's by more than ``TOLERANCE``.
@@ -166,7 +175,7 @@ def export_onnx(model: AcousticModel, tokenizer: Tokenizer, path: str | Path, in
                     "log_probs": {0: "batch", 1: "frames"}, "frames": {0: "batch"},
                 },
             )  # fmt: skip
-        finish_file(temporary, describe_model(model, tokenizer), int8)
+        finish_file(temporary, describe_model(model, tokenizer), int8, weights if int8 else None)
         difference = largest_difference(model, temporary)
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -222,8 +231,11 @@ def round_weights(model: AcousticModel) -> AcousticModel:
     return replace(model, ctc=ctc)
 
 
-def finish_file(path: Path, entries: Mapping[str, str], int8: bool) -> None:
-    """Add ``entries`` to the metadata of an ONNX file; with ``int8``, store its weights in 8 bits."""
+def finish_file(path: Path, entries: Mapping[str, str], int8: bool, weights: Path | None) -> None:
+    """Add ``entries`` to the metadata of an ONNX file; with ``int8``, store its weights in 8 bits.
+
+    What ``weights`` has of them is referred to.
+    """
     import onnx
 
     model = onnx.load(path)
@@ -231,6 +243,8 @@ def finish_file(path: Path, entries: Mapping[str, str], int8: bool) -> None:
         store_in_8_bits(model)
     onnx.helper.set_model_props(model, dict(entries))
     onnx.checker.check_model(model)
+    if weights is not None:
+        refer_to_weights(model, weights)
     onnx.save(model, path)
 
 
@@ -253,6 +267,30 @@ def store_in_8_bits(model: ModelProto) -> None:
         copies = deepcopy(values)
         del field[:]
         field.extend(copies)
+
+
+def refer_to_weights(model: ModelProto, weights: Path) -> None:
+    """Replace the numbers of a graph that are in a file of weights beside it by their places there."""
+    from onnx import TensorProto
+
+    places = find_places(weights)
+    for tensor in model.graph.initializer:
+        place = places.get(tensor.raw_data) if tensor.data_type == TensorProto.INT8 else None
+        if place is None:
+            continue
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", weights.name), ("offset", place), ("length", math.prod(tensor.dims))):
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def find_places(weights: Path) -> dict[bytes, int]:
+    """Find where tensors of 8 bits begin in a file of safetensors, by their bytes."""
+    content = weights.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    tensors = [entry for entry in json.loads(content[8:begin]).values() if entry.get("dtype") == "I8"]
+    spans = [(begin + first, begin + last) for first, last in (entry["data_offsets"] for entry in tensors)]
+    return {content[first:last]: first for first, last in spans}
 
 
 def divide_weights(tensor: TensorProto, axis: int) -> tuple[TensorProto, TensorProto, NodeProto]:

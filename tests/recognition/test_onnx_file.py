@@ -55,6 +55,29 @@ def test_weights_in_other_files_are_refused():
     assert find_fault(make_model(constant).SerializeToString()) == "keeps weights in another file"
 
 
+@pytest.mark.parametrize(
+    ("entries", "may"),
+    [
+        ({"location": "model.safetensors", "offset": "8", "length": "4"}, True),
+        ({"location": "model.safetensors", "offset": "8"}, False),
+        ({"location": "model.safetensors", "offset": "-8", "length": "4"}, False),
+        ({"location": "model.safetensors", "offset": "8", "length": "9" * 13}, False),
+        ({"location": "../model.safetensors", "offset": "8", "length": "4"}, False),
+        ({"location": "model.safetensors", "offset": "8", "length": "4", "checksum": "0"}, False),
+    ],
+)
+def test_weights_may_be_those_of_the_folder(entries, may):
+    model = make_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    assert find_fault(model.SerializeToString()) == ("" if may else "keeps weights in another file")
+    constant = onnx.helper.make_node("Constant", [], ["y"], value=tensor)
+    assert find_fault(make_model(constant).SerializeToString()) == "keeps weights in another file"
+
+
 def test_operators_of_others_are_refused():
     node = onnx.helper.make_node("Add", ["x", "w"], ["y"], domain="com.example")
     assert find_fault(make_model(node).SerializeToString()) == "has operators that are not ONNX's own"

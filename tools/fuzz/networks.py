@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
+from asr.model.folder import load_acoustic_model, save_weights
 from asr.recognition.folder import ONNX_FILE
 from asr.recognition.recognizer import open_recognizer
 from asr.training.export import export_folder
@@ -40,12 +42,14 @@ def fuzz_networks(folder: Path) -> RunCase:
     original = make_folder(folder, "char", LETTERS)
     (original / "SHA256SUMS").unlink()
     export_folder(original)
-    content = (original / ONNX_FILE).read_bytes()
+    once = shutil.copytree(original, folder / "once")  # weights in 8 bits, which the graph refers to
+    save_weights(load_acoustic_model(once), once, torch.int8)
+    export_folder(once, int8=True)
     noise = np.random.default_rng(1).normal(0, 0.1, int(8000 * SECONDS)).astype(np.float32)
 
     def run_case(draw: random.Random, place: Path) -> str:
-        copy = place / "model"
-        shutil.copytree(original, copy)
+        copy = shutil.copytree(draw.choice((original, once)), place / "model")
+        content = (copy / ONNX_FILE).read_bytes()
         is_damaged = draw.randrange(3) == 0
         changed = damage(content, content, draw) if is_damaged else change_graph(content, draw)
         (copy / ONNX_FILE).write_bytes(changed)
@@ -66,7 +70,7 @@ def change_graph(content: bytes, draw: random.Random) -> bytes:
 
 
 def change_weights(model: onnx.ModelProto, draw: random.Random) -> None:
-    """Change the shape, the type or the bytes of a tensor."""
+    """Change the shape, the type, the bytes of a tensor, or where they are."""
     tensor = draw.choice(model.graph.initializer)
     kind = draw.randrange(4)
     if kind == 0 and tensor.dims:
@@ -75,6 +79,8 @@ def change_weights(model: onnx.ModelProto, draw: random.Random) -> None:
         tensor.data_type = draw.randrange(20)
     elif kind == 2:
         tensor.dims.append(draw.choice(LENGTHS))
+    elif tensor.external_data:
+        draw.choice(tensor.external_data).value = draw.choice((*map(str, LENGTHS), "model.onnx", ""))
     elif tensor.raw_data:
         tensor.raw_data = damage(tensor.raw_data, tensor.raw_data, draw)
 
