@@ -19,7 +19,15 @@ from asr.core.compiled import compile_inline, compile_no_alloc
 from asr.lm.look_up import score_word
 from asr.lm.packed import Trie
 from asr.lm.vocabulary import FNV_PRIME
-from asr.search.lexicon_beam_tables import HISTORIES, NONE, SIZE, LexiconBeamState, Limits, PronunciationTable
+from asr.search.lexicon_beam_tables import (
+    HISTORIES,
+    NONE,
+    SIZE,
+    SLOTS_USED,
+    LexiconBeamState,
+    Limits,
+    PronunciationTable,
+)
 from asr.search.lexicon_trie import ROOT
 from asr.text.tokenizer import BLANK_TOKEN
 
@@ -66,7 +74,10 @@ def grow_beam(
 ) -> int:
     """Fill in the candidates that the beam may become in a frame; return how many there are."""
     tree, beam, hot_words = pronunciations.tree, search.beam, pronunciations.hot
-    count, best = 0, -np.inf
+    count, best, top = 0, -np.inf, -np.inf
+    for token in range(rows.shape[1]):
+        if token != BLANK_TOKEN:
+            top = max(top, rows[frame, token])
     for i in range(search.numbers[SIZE]):
         old = beam[i]
         history, state, hot = np.int64(old.history), np.int64(old.state), np.int64(old.hot)
@@ -76,13 +87,14 @@ def grow_beam(
         count += 1
         new.blank = add_logs(old.blank, old.token) + rows[frame, BLANK_TOKEN]
         new.token = old.token + rows[frame, last] if last >= 0 else -np.inf
-        new.rank = add_logs(new.blank, new.token) + tree.ahead[node] + hot_words.ahead[hot]
-        best = max(best, new.rank)
+        best = max(best, add_logs(new.blank, new.token) + tree.ahead[node] + hot_words.ahead[hot])
     for i in range(search.numbers[SIZE]):
         old = beam[i]
         history, state, hot = np.int64(old.history), np.int64(old.state), np.int64(old.hot)
         total = add_logs(old.blank, old.token)
         most = max(tree.ahead[old.node] + hot_words.ahead[hot], pronunciations.ending)
+        if total + top + most < best - limits.beam_threshold:
+            continue
         for child in range(np.int64(tree.first_child[old.node]), np.int64(tree.first_child[old.node + 1])):
             token = np.int64(tree.letters[child])
             log_prob = rows[frame, token]
@@ -112,15 +124,13 @@ def grow_beam(
                         continue  # no log probability of the language model is above 0
                     # Most hypotheses are those of the frame before, and could end the same words.
                     word = np.int64(pronunciations.numbers[entry])
-                    pair = (state << 32) | word
-                    slot = (pair * FNV_PRIME ^ (pair * FNV_PRIME >> 32)) & (len(search.pairs) - 1)
-                    if search.pairs[slot] == pair:
-                        lm, after = search.pair_log_probs[slot], search.pair_states[slot]
-                    else:
-                        lm, after = score_word(trie, state, word)
-                        search.pairs[slot] = pair
-                        search.pair_log_probs[slot], search.pair_states[slot] = lm, after
-                    ended += limits.lm_weight * lm
+                    key = (state << 32) | word
+                    pair = search.pairs[(key * FNV_PRIME ^ (key * FNV_PRIME >> 32)) & (len(search.pairs) - 1)]
+                    if pair.key != key:
+                        pair.key = key
+                        pair.log_prob, pair.state = score_word(trie, state, word)
+                    ended += limits.lm_weight * pair.log_prob
+                    after = np.int64(pair.state)
                 if ended + ahead >= best - limits.beam_threshold:
                     best = max(best, ended + ahead)
                     words_hash = (
@@ -131,8 +141,8 @@ def grow_beam(
                     )
     for i in range(count):
         new = search.candidates[i]
-        new.rank = add_logs(new.blank, new.token) + tree.ahead[new.node] + hot_words.ahead[new.hot]
-        search.table[new.slot] = NONE
+        search.ranks[i] = add_logs(new.blank, new.token) + tree.ahead[new.node] + hot_words.ahead[new.hot]
+        search.table[new.slot] = 0
     return count
 
 
@@ -153,23 +163,48 @@ def add_mass(
 
     One that is new is put after the others. Returns how many candidates there are.
     """
-    mask = len(search.table) - 1
-    code = (((words_hash ^ node) * FNV_PRIME) ^ last) * FNV_PRIME
-    slot = (code ^ (code >> 32)) & mask
-    while search.table[slot] != NONE:
-        new = search.candidates[search.table[slot]]
-        if new.words_hash == words_hash and new.node == node and new.last == last:
-            if entry != NONE and new.entry != NONE and mass > new.token:  # the better pronunciation is kept
-                new.history, new.entry = history, entry
-            new.token = add_logs(new.token, mass)
-            return count
-        slot = (slot + 1) & mask
-    search.table[slot] = count
+    slot = find_slot(search, words_hash, node, last)
+    if search.table[slot] > 0:
+        new = search.candidates[search.table[slot] - 1]
+        if entry != NONE and new.entry != NONE and mass > new.token:  # the better pronunciation is kept
+            new.history, new.entry = history, entry
+        new.token = add_logs(new.token, mass)
+        return count
     new = search.candidates[count]
+    count += 1
+    search.table[slot] = count
     new.words_hash, new.node, new.last, new.slot = words_hash, node, last, slot
     new.blank, new.token = -np.inf, mass
     new.history, new.state, new.hot, new.entry = history, state, hot, entry
-    return count + 1
+    if 2 * count > search.numbers[SLOTS_USED]:
+        use_more_slots(search, count)
+    return count
+
+
+@compile_inline
+def find_slot(search: LexiconBeamState, words_hash: int, node: int, last: int) -> int:
+    """Find the slot of the hash table that has the number of a candidate, counted from 1, or room for it."""
+    mask = search.numbers[SLOTS_USED] - 1
+    code = (((words_hash ^ node) * FNV_PRIME) ^ last) * FNV_PRIME
+    slot = (code ^ (code >> 32)) & mask
+    while search.table[slot] > 0:
+        new = search.candidates[search.table[slot] - 1]
+        if new.words_hash == words_hash and new.node == node and new.last == last:
+            break
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compile_no_alloc
+def use_more_slots(search: LexiconBeamState, count: int) -> None:
+    """Spread ``count`` candidates over twice as many slots of the hash table."""
+    for i in range(count):
+        search.table[search.candidates[i].slot] = 0
+    search.numbers[SLOTS_USED] *= 2
+    for i in range(count):
+        new = search.candidates[i]
+        new.slot = find_slot(search, np.int64(new.words_hash), np.int64(new.node), np.int64(new.last))
+        search.table[new.slot] = i + 1
 
 
 @compile_inline
@@ -185,60 +220,99 @@ def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> No
 
     With ``recombine``, one that is worse in both its endings than another with the same future is dropped.
     """
-    candidates, beam, numbers, heap = search.candidates, search.beam, search.numbers, search.order
+    candidates, beam, numbers, ranks = search.candidates, search.beam, search.numbers, search.ranks
     best = -np.inf
     for i in range(count):
-        best = max(best, candidates[i].rank)
+        best = max(best, ranks[i])
     if best == -np.inf:  # a frame that allows nothing, not even a blank, says nothing
         return
-    near = 0
-    for i in range(count):
-        if candidates[i].rank >= best - limits.beam_threshold and candidates[i].rank > -np.inf:
-            heap[near] = i
-            near += 1
-    for first in range(near // 2, 0, -1):
-        sift_down(candidates, heap, first - 1, near)
     size = 0
-    while near > 0 and size < limits.beam_size:
-        place = heap[0]
+    for i in range(sort_candidates(search, count, best, best - limits.beam_threshold)):
+        place = search.order[i]
         new = candidates[place]
-        near -= 1
-        heap[0] = heap[near]
-        sift_down(candidates, heap, 0, near)
-        is_beaten = False
         if limits.recombine:
-            for i in range(size):
-                other = beam[i]
-                same = other.node == new.node and other.state == new.state and other.last == new.last
-                if same and other.hot == new.hot and other.blank >= new.blank and other.token >= new.token:
-                    is_beaten = True
-                    break
-        if is_beaten:
-            continue
+            slot = find_future(search, new)
+            other = np.int64(search.table[slot])
+            while other > 0 and (beam[other - 1].blank < new.blank or beam[other - 1].token < new.token):
+                other = np.int64(beam[other - 1].slot)
+            if other > 0:
+                continue
+            beam[size] = new
+            beam[size].slot = search.table[slot]  # the one before it with the same future
+            search.table[slot] = size + 1
+            search.order[size] = slot  # what stood there has been read
+        else:
+            beam[size] = new
+        kept = beam[size]
+        kept.rank = ranks[place]
         if new.entry != NONE:
             at = numbers[HISTORIES]
             search.parents[at], search.entries[at] = new.history, new.entry
-            new.history, new.entry = at, NONE
+            kept.history, kept.entry = at, NONE
             numbers[HISTORIES] += 1
-        beam[size] = new
         size += 1
+        if size == limits.beam_size:
+            break
     numbers[SIZE] = size
+    if limits.recombine:
+        for i in range(size):
+            search.table[search.order[i]] = 0
 
 
 @compile_inline
-def sift_down(candidates: np.ndarray, heap: np.ndarray, at: int, size: int) -> None:
-    """Move ``heap[at]`` down to where no better candidate is below it (Williams 1964)."""
-    moved = heap[at]
-    rank = candidates[moved].rank
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        one, other = candidates[heap[child]].rank, -np.inf
-        if child + 1 < size:
-            other = candidates[heap[child + 1]].rank
-            if other > one or (other == one and heap[child + 1] < heap[child]):
-                child, one = child + 1, other
-        if rank > one or (rank == one and moved < heap[child]):
+def find_future(search: LexiconBeamState, hypothesis: np.ndarray) -> int:
+    """Find the slot of the hash table for hypotheses of the beam with the same future.
+
+    It has the number of the last of them, counted from 1.
+    """
+    mask = search.numbers[SLOTS_USED] - 1
+    node, state = np.int64(hypothesis.node), np.int64(hypothesis.state)
+    last, hot = np.int64(hypothesis.last), np.int64(hypothesis.hot)
+    code = ((((node * FNV_PRIME) ^ state) * FNV_PRIME ^ last) * FNV_PRIME ^ hot) * FNV_PRIME
+    slot = (code ^ (code >> 32)) & mask
+    while search.table[slot] > 0:
+        other = search.beam[search.table[slot] - 1]
+        if other.node == node and other.state == state and other.last == last and other.hot == hot:
             break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = moved
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compile_inline
+def sort_candidates(search: LexiconBeamState, count: int, best: float, lowest: float) -> int:
+    """Sort those of ``count`` candidates with a rank of at least ``lowest``, best first, into ``order``.
+
+    Equal ones stay in order. Returns how many they are. They are dealt into buckets, of which most get one or
+    none, and what is not yet in order moves to its place.
+    """
+    ranks, order, counts = search.ranks, search.order, search.counts
+    near, least = 0, best
+    for i in range(count):
+        if ranks[i] >= lowest and ranks[i] > -np.inf:
+            near += 1
+            least = min(least, ranks[i])
+    buckets = 256
+    while buckets < near:
+        buckets *= 2
+    buckets = min(buckets, len(counts))
+    scale = (buckets - 1) / max(best - least, 1e-9)
+    counts[:buckets] = 0
+    for i in range(count):
+        if ranks[i] >= least:
+            counts[int((best - ranks[i]) * scale)] += 1
+    begin = 0
+    for bucket in range(buckets):
+        begin, counts[bucket] = begin + counts[bucket], begin
+    for i in range(count):
+        if ranks[i] >= least:
+            bucket = int((best - ranks[i]) * scale)
+            order[counts[bucket]] = i
+            counts[bucket] += 1
+    for i in range(1, near):
+        moved = order[i]
+        at = i
+        while at > 0 and ranks[order[at - 1]] < ranks[moved]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = moved
+    return near

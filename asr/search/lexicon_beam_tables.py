@@ -12,6 +12,9 @@ from asr.search.lexicon_trie import LexiconTrie
 
 NONE = -1
 PAIRS = 1 << 15  # that are remembered; a frame of the English model asks about some four thousand
+SLOTS = (
+    1 << 12
+)  # of the hash table at first: what a frame usually finds, so that it stays in the cache of a core
 
 
 class PronunciationTable(NamedTuple):
@@ -61,30 +64,34 @@ HYPOTHESIS = np.dtype(
 )
 
 
+# What the language model was asked, its state * 2 ** 32 + the word, or NONE, and what it said. Four numbers,
+# so that a pair lies in one line of the cache.
+PAIR = np.dtype([("key", np.int64), ("log_prob", np.float64), ("state", np.int64), ("", np.int64)])
+
+
 class LexiconBeamState(NamedTuple):
     """A search under way: everything that changes from frame to frame.
 
-    numbers: hypotheses in the beam, entries in the tree of words.
+    numbers: hypotheses in the beam, entries in the tree of words, slots of the hash table that are in use.
     beam, candidates: hypotheses now and after the next frame.
-    table, order: a hash table of candidates and a heap of them, for compiled code alone.
-    pairs: states of the language model and words that it was asked about (state * 2 ** 32 + word), each at
-        its hash; pair_log_probs, pair_states: what it said. For compiled code alone.
+    ranks, order, counts: of the candidates, for sorting them; table: a hash table of them. For compiled code
+        alone, as are pairs: what the language model was asked, each at its hash.
     parents, entries: the tree of words; node 0 is the beginning.
     """
 
     numbers: np.ndarray
     beam: np.ndarray
     candidates: np.ndarray
-    table: np.ndarray
+    ranks: np.ndarray
     order: np.ndarray
+    counts: np.ndarray
+    table: np.ndarray
     pairs: np.ndarray
-    pair_log_probs: np.ndarray
-    pair_states: np.ndarray
     parents: np.ndarray
     entries: np.ndarray
 
 
-SIZE, HISTORIES = 0, 1
+SIZE, HISTORIES, SLOTS_USED = range(3)
 
 
 def count_ways_on(pronunciations: PronunciationTable) -> int:
@@ -97,18 +104,20 @@ def count_ways_on(pronunciations: PronunciationTable) -> int:
 
 def make_state(beam_size: int, most: int, state: int) -> LexiconBeamState:
     """Make a search with room for ``most`` candidates; ``state`` is the language model's at the start."""
+    slots = 1 << (2 * most).bit_length()
     search = LexiconBeamState(
-        numbers=np.array([1, 1]),
+        numbers=np.array([1, 1, min(SLOTS, slots)]),
         beam=np.zeros(beam_size, HYPOTHESIS),
         candidates=np.zeros(most, HYPOTHESIS),
-        table=np.full(1 << (2 * most).bit_length(), NONE, np.int32),
+        ranks=np.zeros(most),
         order=np.zeros(most, np.int32),
-        pairs=np.full(PAIRS, NONE, np.int64),
-        pair_log_probs=np.zeros(PAIRS),
-        pair_states=np.zeros(PAIRS, np.int64),
+        counts=np.zeros(slots, np.int32),
+        table=np.zeros(slots, np.int32),
+        pairs=np.zeros(PAIRS, PAIR),
         parents=np.zeros(16 * beam_size + 1, np.int32),
         entries=np.zeros(16 * beam_size + 1, np.int32),
     )
+    search.pairs["key"] = NONE
     first = search.beam[0]
     first["token"], first["words_hash"], first["last"], first["state"] = -np.inf, FNV_BASIS, NONE, state
     return search
