@@ -162,6 +162,20 @@ def assume_speech(blocks: Iterable[np.ndarray], rate: int) -> Iterator[tuple[np.
         yield rest, np.ones(num_frames(len(rest), rate), bool)
 
 
+def repeat_decisions(
+    blocks: Iterable[np.ndarray], flags: np.ndarray, rate: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Like ``detect_speech``, where the decisions about all frames, ``(frames,)``, are known."""
+    hop, done, rest = hop_samples(rate), 0, np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        while len(rest) >= (BLOCK + CONTEXT) * hop:
+            yield rest[: BLOCK * hop], flags[done : done + BLOCK]
+            rest, done = rest[BLOCK * hop :], done + BLOCK
+    if len(rest):
+        yield rest, flags[done:]
+
+
 def hop_samples(rate: int) -> int:
     """Samples from one frame to the next."""
     return round(HOP_SECONDS * rate)

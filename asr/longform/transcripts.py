@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from asr.audio.reading import AudioError, Source, count_channels, refuse, stream_audio
 from asr.audio.sources import find_name, name_source
-from asr.audio.vad import assume_speech, detect_speech
+from asr.audio.vad import assume_speech, detect_speech, repeat_decisions
 from asr.core.config import option
 from asr.longform.cutting import Chunk, cut_into_chunks
 from asr.longform.pipeline import open_threads, read_side_by_side, run_ahead
@@ -64,6 +64,7 @@ class Take:
     speaker: str = ""
     is_last: bool = True
     is_strict: bool = True
+    flags: np.ndarray | None = field(default=None, compare=False)  # of speech detection, where known
 
 
 class ChunkRecogniser(Protocol):
@@ -168,14 +169,17 @@ def transcribe_in_segments(
     source: Source,
     config: LongformConfig = LongformConfig(),
     progress: Progress = lambda seconds: None,
+    flags: np.ndarray | None = None,
 ) -> Iterator[Segment]:
     """Yield the segments of one recording as they are found, in order.
 
-    ``progress`` is told how many seconds of audio went through the network since the last call.
+    ``progress`` is told how many seconds of audio went through the network since the last call. ``flags`` is
+    what ``detect_speech`` decides about the recording, ``(frames,)``, where that is known.
     Raises ``AudioError`` when the recording cannot be read or something of it is missing.
     """
     config = replace(config, strict=True)
-    for part in find_segments(recogniser, list_takes([source], config), config, progress):
+    takes = (replace(take, flags=flags) for take in list_takes([source], config))
+    for part in find_segments(recogniser, takes, config, progress):
         if isinstance(part, Segment):
             yield part
         elif part.error:
@@ -345,7 +349,10 @@ def read_recording(take: Take, rate: int, frame: int, vad: bool) -> Iterator[Chu
     notes: list[str] = []
     report = refuse if take.is_strict else faults.append
     blocks = stream_audio(take.source, rate, take.channel, report, notes.append)
-    speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
+    if take.flags is not None:
+        speech = repeat_decisions(blocks, take.flags, rate)
+    else:
+        speech = detect_speech(blocks, rate) if vad else assume_speech(blocks, rate)
     try:
         samples = yield from cut_into_chunks(speech, rate, frame, by_voice=vad)
     except AudioError as error:

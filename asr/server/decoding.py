@@ -48,8 +48,8 @@ class DecodeWorker:
         )
         self.is_ready = False
 
-    def decode(self, upload: Path, samples: Path, rate: int, longest: float) -> float:
-        """Write an upload as mono samples at ``rate``; return its seconds.
+    def decode(self, upload: Path, samples: Path, flags: Path, rate: int, longest: float) -> float:
+        """Write an upload as mono samples at ``rate``, and perhaps where speech is; return its seconds.
 
         Raises ``DecodingError`` for a file that cannot be read, is longer than ``longest`` seconds or kills
         its process; ``is_alive`` is false after that.
@@ -58,7 +58,8 @@ class DecodeWorker:
             self._read_answer(STARTING_SECONDS)
             self.is_ready = True
         self.uses += 1
-        task = {"upload": str(upload), "samples": str(samples), "rate": rate, "longest": longest}
+        files = {"upload": str(upload), "samples": str(samples), "flags": str(flags)}
+        task = files | {"rate": rate, "longest": longest}
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(task).encode() + b"\n")

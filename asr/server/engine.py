@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from asr.audio.sources import AudioError
+from asr.core.cores import count_cores
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcribe_in_segments
 from asr.recognition.recognizer import Recognizer
-from asr.server.batching import ChunkDispatcher
+from asr.server.batching import LIVE, USUAL, Dispatcher, NetworkWork, QueuedNetwork, QueuedRecogniser
 from asr.server.decoding import DecoderPool, DecodingError
 from asr.server.metrics import Metrics
 from asr.server.settings import ServerSettings
@@ -81,11 +84,15 @@ class Engine:
         self.created = int(time.time())
         self.folder = Path(tempfile.mkdtemp(prefix="asr-serve-"))
         network = recognizer.network
+        is_cpu = network.settings.get("device") == "cpu"
         # On processors a batch is the work of the thread that asks for it; one process has a graphics card.
-        workers = network.threads if network.settings.get("device") == "cpu" else 1
-        self._dispatcher = ChunkDispatcher(network, metrics.batch_size.observe, max(1, workers))
-        self._recognizer = replace(recognizer, network=self._dispatcher.lend())
-        self._searches: OrderedDict[tuple[str, ...], Recognizer] = OrderedDict()
+        self._dispatcher = Dispatcher(max(1, network.threads) if is_cpu else 1)
+        self._searching = self._dispatcher if is_cpu else Dispatcher(count_cores())
+        usual, live = (NetworkWork(network, rank, metrics.batch_size.observe) for rank in (USUAL, LIVE))
+        self._live_network = QueuedNetwork(self._dispatcher, live)
+        shared = replace(recognizer, network=QueuedNetwork(self._dispatcher, usual))
+        self._recognizer = QueuedRecogniser(shared, self._searching)
+        self._searches: OrderedDict[tuple[str, ...], QueuedRecogniser] = OrderedDict()
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._waiting = 0
@@ -132,11 +139,12 @@ class Engine:
         recognizer = self.find_recognizer(job.hotwords)
         config = LongformConfig()
         with self.make_folder() as folder:
-            samples = folder / "samples.wav"
+            samples, decisions = folder / "samples.wav", folder / "flags"
             with self._decoders.lend() as worker:
                 job.check()
                 rate, longest = recognizer.sample_rate, self.settings.longest_seconds
-                job.duration = worker.decode(job.upload.path, samples, rate, longest)
+                job.duration = worker.decode(job.upload.path, samples, decisions, rate, longest)
+            flags = np.fromfile(decisions, np.uint8) > 0 if decisions.exists() else None
 
             def progress(seconds: float) -> None:
                 job.check()
@@ -144,7 +152,7 @@ class Engine:
 
             segments = []
             try:
-                for segment in transcribe_in_segments(recognizer, samples, config, progress):
+                for segment in transcribe_in_segments(recognizer, samples, config, progress, flags):
                     report(segment)
                     segments.append(segment)
             except AudioError as error:  # decoded, and holds nothing
@@ -153,12 +161,14 @@ class Engine:
         settings = recognizer.settings | config.settings
         return Transcript(job.upload.name, job.duration, tuple(segments), self.name, settings)
 
-    def find_recognizer(self, hotwords: tuple[str, ...] = (), is_live: bool = False) -> Recognizer:
-        """Find the recogniser that expects ``hotwords``; raises ``HotWordError`` for what it cannot write."""
-        recognizer = self._find_search(hotwords) if hotwords else self._recognizer
-        return replace(recognizer, network=self._dispatcher.lend(is_urgent=True)) if is_live else recognizer
+    def find_live_recognizer(self, hotwords: tuple[str, ...] = ()) -> Recognizer:
+        """Find what hears a live stream; raises ``HotWordError`` for what it cannot write."""
+        return replace(self.find_recognizer(hotwords).recognizer, network=self._live_network)
 
-    def _find_search(self, hotwords: tuple[str, ...]) -> Recognizer:
+    def find_recognizer(self, hotwords: tuple[str, ...]) -> QueuedRecogniser:
+        """Find the recogniser that expects ``hotwords``; raises ``HotWordError`` for what it cannot write."""
+        if not hotwords:
+            return self._recognizer
         if len(hotwords) > self.settings.hotwords:
             raise HotWordError(f"{len(hotwords)} hot words; {self.settings.hotwords} at most")
         with self._lock:
@@ -167,18 +177,19 @@ class Engine:
                 return found
         with self._making:  # one at a time: making one takes a second of a core
             try:
-                made = self._recognizer.add_hotwords(hotwords)
+                made = self._recognizer.recognizer.add_hotwords(hotwords)
             except UserError as error:
                 raise HotWordError(str(error)) from error
         with self._lock:
-            self._searches[hotwords] = made
+            queued = self._searches[hotwords] = QueuedRecogniser(made, self._searching)
             while len(self._searches) > KEPT_SEARCHES:
                 self._searches.popitem(last=False)
-        return made
+        return queued
 
     def close(self) -> None:
         """End threads and processes and remove the folder."""
-        self._dispatcher.close()
+        for dispatcher in {self._dispatcher, self._searching}:
+            dispatcher.close()
         for threads in (self.threads, self.live_threads):
             threads.shutdown(wait=True, cancel_futures=True)
         self._decoders.close()

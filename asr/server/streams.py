@@ -85,7 +85,7 @@ async def open_session(
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not RATES[0] <= rate <= RATES[1]:
         raise StreamError(f"the sample rate is a number from {RATES[0]} to {RATES[1]}")
     loop = asyncio.get_running_loop()
-    recognizer = await loop.run_in_executor(engine.live_threads, engine.find_recognizer, hotwords, True)
+    recognizer = await loop.run_in_executor(engine.live_threads, engine.find_live_recognizer, hotwords)
     try:
         return LiveSession(engine, recognizer.stream(round(rate), **live))
     except ConfigError as error:

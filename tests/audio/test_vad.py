@@ -21,6 +21,7 @@ from asr.audio.vad import (
     find_speech,
     hop_samples,
     num_frames,
+    repeat_decisions,
 )
 from tests.synthetic import NO_SPEECH, applaud, white_noise
 
@@ -97,6 +98,17 @@ def test_decisions_do_not_depend_on_how_samples_arrive(sizes, reach):
             np.testing.assert_array_equal(block, other_block)
             np.testing.assert_array_equal(decisions, other_decisions)
         assert sum(len(decisions) for _, decisions in whole) == num_frames(len(speech), 8000)
+
+
+@pytest.mark.parametrize("samples", [0, 100, 49 * 160, 3 * 8000 + 1, 4 * 8000 + 7 * 160])
+def test_decisions_that_are_known_are_repeated(samples):
+    audio = np.tile(read_audio(SAMPLES[2], 8000), 3)[:samples]
+    expected = list(detect_speech([audio], 8000))
+    flags = np.concatenate([np.zeros(0, bool), *(decided for _, decided in expected)])
+    repeated = list(repeat_decisions(np.array_split(audio, 7), flags, 8000))
+    assert len(repeated) == len(expected)
+    for pair, own in zip(expected, repeated, strict=True):
+        assert all(np.array_equal(*both) for both in zip(pair, own, strict=True))
 
 
 def test_without_detection_all_is_speech():

@@ -89,7 +89,9 @@ class TestOpenAIClient:
     def test_a_prompt_is_hot_words(self, client, server):
         answer = client.audio.transcriptions.create(file=DIGITS, model="digits", prompt="Eight, seven two")
         assert answer.text == SAID
-        assert server.engine.find_recognizer(("Eight", "seven two")).decoder.description["phrases"] == [
+        assert server.engine.find_recognizer(("Eight", "seven two")).recognizer.decoder.description[
+            "phrases"
+        ] == [
             "eight",
             "seven two",
         ]
