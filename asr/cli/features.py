@@ -28,7 +28,7 @@ from asr.cli._options import PICTURES, require_ending, require_libraries
 )
 @click.option("--model", help="Folder or name of a model whose features to compute.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override, like kind=mfcc.")
-@require_libraries("torch", "torchaudio", "matplotlib")
+@require_libraries("torch", "torchaudio", "librosa", "matplotlib")
 def features(
     audio: Path, out: Path | None, plot: Path | None, model: str | None, assignments: tuple[str, ...]
 ) -> None:

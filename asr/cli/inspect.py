@@ -25,7 +25,7 @@ from asr.cli._options import PICTURES, model_option, require_ending, require_lib
 @click.option("--backward", is_flag=True, help="The direction that reads from the end.")
 @click.option("--units", metavar="N,N,...", help="The units, counted from 0.  [default: the most active]")
 @click.option("--count", default=12, type=click.IntRange(1), help="Units to draw if none are named.")
-@require_libraries("torch", "torchaudio", "matplotlib")
+@require_libraries("torch", "torchaudio", "librosa", "matplotlib")
 def inspect(
     audio: Path, model: str, out: Path, layer: int, backward: bool, units: str | None, count: int
 ) -> None:

@@ -19,6 +19,7 @@ from asr.model.engine import unwrap_model
 from asr.model.features import pad_batch, unpad
 from asr.recognition.recognizer import Recognizer
 from asr.search.spelling_search import SpellingSearch
+from asr.training.pictures import draw_frames
 from asr.transcript.values import Word
 
 LIKELY = 0.1  # a token whose probability never exceeds this is not drawn
@@ -192,15 +193,6 @@ def draw_figure(inspection: Inspection, units: Sequence[int]) -> Any:
     draw_posteriors(panels[-1], inspection)
     panels[-1].set(xlim=(0, inspection.duration), xlabel="seconds")
     return figure
-
-
-def draw_frames(axes: Any, values: np.ndarray, duration: float, label: str, **colours: Any) -> Any:
-    """Draw ``(frames, rows)`` as an image over the seconds of a recording."""
-    axes.set_ylabel(label, fontsize=8)
-    return axes.imshow(
-        values.T, origin="lower", aspect="auto", interpolation="nearest",
-        extent=(0, duration, -0.5, values.shape[1] - 0.5), **colours,
-    )  # fmt: skip
 
 
 def draw_posteriors(axes: Any, inspection: Inspection) -> None:

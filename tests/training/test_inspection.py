@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from click.testing import CliRunner
 from matplotlib.figure import Figure
 from torch import nn
@@ -30,6 +31,7 @@ from asr.training.inspection import (
     find_peaks,
     inspect_model,
 )
+from asr.training.pictures import draw_features, find_mel_edges
 from tools.gradients import measure_gradients
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +142,7 @@ def test_symbols_stand_at_the_peaks_and_words_above_them(digits, axes):
 def test_an_outlier_leaves_the_others_their_colours(digits):
     inside = inspect_model(digits, SAMPLE)
     inside.features[0, 0] = 1e6
-    (image,) = draw_figure(inside, [0]).axes[0].images
+    (image,) = draw_figure(inside, [0]).axes[0].collections
     assert image.norm.vmax < 10
 
 
@@ -150,7 +152,7 @@ def test_a_unit_is_drawn_once_and_all_of_them_fit_a_page(digits):
         figure = draw_figure(inside, units)
         for row, label in zip(figure.axes[1].get_yticks(), figure.axes[1].get_yticklabels(), strict=True):
             assert label.get_text() == str(list(dict.fromkeys(units))[int(row)])
-        assert figure.axes[1].images[0].get_array().shape[0] == rows
+        assert figure.axes[1].collections[0].get_array().shape[0] == rows
         assert figure.get_figheight() < 50
 
 
@@ -158,8 +160,10 @@ def test_a_token_is_a_row_of_attention_over_the_seconds(digits):
     weights = np.eye(3, 5)  # the first token looks at the first of five frames
     inside = replace(inspect_model(digits, SAMPLE), spelled=("a", "b", "end"), attention=weights)
     (axes,) = (axes for axes in draw_figure(inside, [0]).axes if axes.get_ylabel() == "attention")
-    np.testing.assert_array_equal(axes.images[0].get_array(), weights)
-    assert axes.images[0].get_extent()[:2] == [0, inside.duration]
+    (picture,) = axes.collections
+    np.testing.assert_array_equal(picture.get_array(), weights)
+    seconds = picture.get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(seconds, np.linspace(0, inside.duration, 6), atol=1e-9)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "end"]
 
 
@@ -268,3 +272,30 @@ def test_over_forty_frames_gates_learn_to_add_and_the_simple_network_does_not(ce
         optimizer.step()
         errors.append(error.item())
     assert low <= np.mean(errors[-50:]) < high
+
+
+def test_seconds_stand_below_the_lowest_picture_alone(digits):
+    figure = draw_figure(inspect_model(digits, SAMPLE), [0])
+    panels = [axes for axes in figure.axes if axes.get_xlabel() or axes.get_ylabel()]
+    assert [axes.get_xlabel() for axes in panels if axes.get_xlabel()] == ["seconds"]
+    assert len(panels[-1].get_xticks())
+
+
+def test_log_mel_energies_stand_at_their_frequencies():
+    config = FeatureConfig(n_mels=4, low_hz=0.0, high_hz=4000.0)
+    edges = find_mel_edges(config, 4)
+    filters = torchaudio.functional.melscale_fbanks(4001, 0.0, 4000.0, 4, 8000)  # a line for each hertz
+    for number, peak in enumerate(filters.argmax(dim=0).tolist()):
+        assert edges[number] < peak < edges[number + 1]
+    middle = edges[2]  # where the second filter and the third meet
+    assert filters[round(middle), 1] == pytest.approx(filters[round(middle), 2], abs=0.1)
+    assert find_mel_edges(config, 8) is None  # with deltas
+    assert find_mel_edges(replace(config, kind="mfcc", n_mfcc=4), 4) is None
+
+
+def test_a_picture_of_features_is_written(tmp_path):
+    frames = np.random.default_rng(0).normal(size=(30, 80))
+    draw_features(frames, FeatureConfig(), "noise", tmp_path / "x.png")
+    draw_features(frames[:1], FeatureConfig(kind="mfcc"), "one frame", tmp_path / "y.svg")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "y.svg").read_bytes()
