@@ -118,8 +118,8 @@ class Attention(nn.Module):
             sums = sums + self.location(self.filters(before[:, None]).transpose(1, 2))
         energies = self.energy(torch.tanh(sums))[..., 0].to(before.dtype)
         weights = energies.masked_fill(~memory.inside, -torch.inf).softmax(dim=1)
-        states = memory.states.to(weights.dtype).expand(len(weights), -1, -1)
-        return torch.bmm(weights[:, None], states)[:, 0], weights
+        states = memory.states.expand(len(weights), -1, -1)  # in their own precision: casts cost more
+        return torch.bmm(weights[:, None].to(states.dtype), states)[:, 0], weights
 
 
 class AttentionDecoder(nn.Module):
