@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,6 +14,7 @@ from asr.cli._tables import format_reliability
 from asr.errors import UserError
 
 if TYPE_CHECKING:
+    from asr.recognition.network import SpellingNetwork
     from asr.search import SearchConfig
     from asr.training.tuning import Trial
 
@@ -59,9 +60,10 @@ def tune(
     First weights of the tokens' priors are tried, then the language model's weight and the word bonus on a
     grid and around its best point, then beams of several sizes; every WER is printed. Confidences are fitted
     to how often words are right. Where there is a recurrent language model, the weights with which it ranks
-    the best hypotheses anew come last. The result goes into search.toml in the model folder, and with --lm
-    and --rescore the language models beside it: transcribe and evaluate use all of it from then on. With --lm
-    none the result goes into search-without-lm.toml.
+    the best hypotheses anew come last. Of a model with an attention decoder CTC's share is tried first, CTC
+    alone included, then bonuses for length and coverage, and small beams. The result goes into search.toml
+    in the model folder, and with --lm and --rescore the language models beside it: transcribe and evaluate
+    use all of it from then on. With --lm none the result goes into search-without-lm.toml.
     """
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
@@ -81,7 +83,15 @@ def tune(
     )
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
-    from asr.training.tuning import Task, Trial, calibrate, compute_log_probs, tune_rescoring, tune_search
+    from asr.training.tuning import (
+        Task,
+        Trial,
+        calibrate,
+        compute_log_probs,
+        tune_rescoring,
+        tune_search,
+        tune_spelling,
+    )
 
     folder = find_model_folder(model)
     if folder.parent == SHIPPED and not dry_run:
@@ -91,13 +101,12 @@ def tune(
         )
     cores = choose_threads(threads)
     recognizer = open_recognizer(
-        model, device, lm="none", beam_size=1, threads=cores, engine="torch"
-    )  # the task searches
+        model, device, lm="none", beam_size=1, ctc_weight=0.0, threads=cores, engine="torch"
+    )  # the task searches, with an attention decoder where there is one
     set_torch_threads(cores)
-    if recognizer.spells:
-        raise UserError(
-            f"{model}: the search of a model with an attention decoder is not tuned; set its keys by hand"
-        )
+    decoder = cast("SpellingNetwork", recognizer.network) if recognizer.spells else None
+    if decoder is not None and (rescore_only or rescore not in (None, "none")):
+        raise UserError(f"{model}: an attention decoder goes with no recurrent language model")
     source = None if lm == "none" else lm or find_language_model(folder)
     file = folder / (SEARCH_FILE_WITHOUT_LM if lm == "none" else SEARCH_FILE)
     language_model = None if source is None else load_model(source)
@@ -113,20 +122,21 @@ def tune(
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with new_utterance_bar(len(examples)) as bar:
         log_probs = compute_log_probs(recognizer, examples, read, progress=bar.update)
-    task = Task(log_probs, recognizer.tokenizer, language_model)
+    task = Task(log_probs, recognizer.tokenizer, language_model, decoder=decoder)
     config = read_search_config(folder, lm)
-    best = Trial(config, 1.0) if rescore_only else tune_search(task, config, beam_size, print_trial)
+    if decoder is not None:
+        best = tune_spelling(task, config, beam_size, print_spelling_trial)
+    else:
+        best = Trial(config, 1.0) if rescore_only else tune_search(task, config, beam_size, print_trial)
     if recurrent is not None:
         task = replace(task, recurrent=recurrent)
         best = tune_rescoring(task, best.config, print_rescoring)
     chosen, bins = calibrate(task, best.config)
     click.echo("\n".join(format_reliability(bins)))
-    click.echo(
-        f"best: prior weight {chosen.prior_weight:g}, --lm-weight {chosen.lm_weight:g} "
-        f"--word-bonus {chosen.word_bonus:g} --beam-size {chosen.beam_size}"
-        + (f", {describe_rescoring(chosen)}" if recurrent is not None else "")
-        + f": WER {100 * best.wer:.2f} %"
-    )
+    found = describe_spelling(chosen) if decoder is not None else describe_search(chosen)
+    if recurrent is not None:
+        found += f", {describe_rescoring(chosen)}"
+    click.echo(f"best: {found}: WER {100 * best.wer:.2f} %")
     if dry_run:
         return
     if lm is not None and language_model is not None:
@@ -135,6 +145,23 @@ def tune(
         save_recurrent_model(recurrent, folder / RECURRENT_MODEL_FILE)
     write_text(file, to_toml(chosen, explained=True))
     click.echo(f"written: {file}", err=True)
+
+
+def describe_search(config: SearchConfig) -> str:
+    """Describe what ``tune_search`` chooses."""
+    return (
+        f"prior weight {config.prior_weight:g}, --lm-weight {config.lm_weight:g} "
+        f"--word-bonus {config.word_bonus:g} --beam-size {config.beam_size}"
+    )
+
+
+def describe_spelling(config: SearchConfig) -> str:
+    """Describe what ``tune_spelling`` chooses."""
+    return (
+        f"--ctc-weight {config.ctc_weight:g} --lm-weight {config.lm_weight:g} --word-bonus "
+        f"{config.word_bonus:g} --beam-size {config.beam_size}, length bonus {config.length_bonus:g}, "
+        f"coverage weight {config.coverage_weight:g}"
+    )
 
 
 def describe_rescoring(config: SearchConfig) -> str:
@@ -157,3 +184,8 @@ def print_trial(trial: Trial) -> None:
         f"prior_weight {config.prior_weight:4.2f}  lm_weight {config.lm_weight:5.2f}  "
         f"word_bonus {config.word_bonus:5.2f}  beam_size {config.beam_size:3}  WER {percent:6.2f} %"
     )
+
+
+def print_spelling_trial(trial: Trial) -> None:
+    """Print a setting of a model with an attention decoder and its WER in a line."""
+    click.echo(f"{describe_spelling(trial.config)}: WER {100 * trial.wer:6.2f} %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,16 +11,18 @@ from rapidfuzz.distance import Levenshtein
 
 from asr.lm.model import NgramModel
 from asr.lm.recurrent import RecurrentModel
-from asr.model.engine import unwrap_model
+from asr.model.engine import unwrap_model, unwrap_network
 from asr.model.features import unpad
+from asr.recognition.network import SpellingNetwork
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
-from asr.search.beam_search import make_beam_search
+from asr.search.beam_search import BeamSearch, make_beam_search
 from asr.search.confidence import ConfidenceBin, bin_by_confidence, fit_calibration
 from asr.search.config import HIGHEST
 from asr.search.priors import measure_log_priors
 from asr.search.rescoring import WordScores
+from asr.search.spelling_search import SpellingSearch
 from asr.search.threads import search_on_threads
 from asr.text.tokenizer import NORMALISERS, Tokenizer
 from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
@@ -32,6 +35,11 @@ WORD_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0)
 BONUSES_WITHOUT_LM = (-8.0, -6.0, -4.0, -2.0, 0.0)  # a word must cost something, or short ones are everywhere
 WEIGHT_STEP, BONUS_STEP = 0.15, 0.5  # from the best point of the grid to its neighbours
 BEAM, OTHER_BEAMS = 64, (8, 16, 32, 128, 256, 512)  # weights are tuned with the first, then others are tried
+# Of a model with an attention decoder:
+CTC_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
+LENGTH_BONUSES = (-1.0, 0.5, 1.0, 2.0)
+COVERAGE_WEIGHTS = (0.05, 0.2)
+SPELLING_BEAM, OTHER_SPELLING_BEAMS = 8, (1, 2, 4, 16)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Trial:
 class LogProbs:
     """A model's log-probs of a set of utterances, and their references."""
 
-    by_id: Mapping[str, np.ndarray]  # (frames, vocabulary)
+    by_id: Mapping[str, np.ndarray]  # (frames, vocabulary), behind them the states that a decoder looks at
     references: Mapping[str, str]  # normalised
     frame_seconds: float
 
@@ -59,6 +67,7 @@ class Task:
     tokenizer: Tokenizer
     language_model: NgramModel | None
     recurrent: RecurrentModel | None = None
+    decoder: SpellingNetwork | None = None  # of a model that spells with attention
 
 
 def compute_log_probs(
@@ -72,14 +81,14 @@ def compute_log_probs(
 
     ``progress`` is called with the number of utterances done since the last call.
     """
-    model = unwrap_model(recognizer)
+    model, network = unwrap_model(recognizer), unwrap_network(recognizer)
     asked = model.config.features.normalisation == "speaker"
     statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     by_id: dict[str, np.ndarray] = {}
     for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
         batch = load_batch([examples[i] for i in indices], read)
         known = batch_statistics(statistics, batch, model.device)
-        arrays = unpad(*model.log_probs(batch.samples, batch.sample_lengths, known))
+        arrays = unpad(*network.compute_rows(batch.samples, batch.sample_lengths, known))
         for name, array in zip(batch.ids, arrays, strict=True):
             by_id[name] = array.copy()
         progress(len(batch.ids))
@@ -166,14 +175,64 @@ def try_setting(task: Task, config: SearchConfig) -> Trial:
 
 def search_all(task: Task, config: SearchConfig) -> dict[str, Hypothesis]:
     """The best hypothesis of every utterance under ``config``."""
-    decoder = make_beam_search(config, task.tokenizer, task.language_model, recurrent=task.recurrent)
-    hypotheses = decoder.search_batch(list(task.log_probs.by_id.values()), task.log_probs.frame_seconds)
+    rows = list(task.log_probs.by_id.values())
+    search: BeamSearch
+    if task.decoder is not None and config.ctc_weight < 1:
+        search = SpellingSearch(
+            config, task.tokenizer, task.decoder.start_spelling, task.decoder.knows_ctc, task.language_model
+        )
+    else:
+        search = make_beam_search(config, task.tokenizer, task.language_model, recurrent=task.recurrent)
+        rows = [row[:, : len(task.tokenizer)] for row in rows]
+    hypotheses = search.search_batch(rows, task.log_probs.frame_seconds)
     return dict(zip(task.log_probs.by_id, hypotheses, strict=True))
 
 
 def compare_hypotheses(task: Task, hypotheses: Mapping[str, Hypothesis]) -> Comparison:
     """Compare hypotheses with the references."""
     return compare_texts(task.log_probs.references, {name: h.text for name, h in hypotheses.items()})
+
+
+# --- models with an attention decoder -----------------------------------------------------------------
+
+
+def tune_spelling(
+    task: Task, config: SearchConfig, beam_size: int | None, report: Callable[[Trial], object]
+) -> Trial:
+    """Find the setting with the lowest WER for a model that spells with attention.
+
+    First CTC's share is tried, 1 (CTC alone) included, where the model learned CTC; with a language model
+    then its weights and word bonuses. Bonuses for length and coverage follow, and beams of several sizes
+    unless ``beam_size`` is given. ``report`` is called with every trial. Of equal ones the first wins, of
+    equal beams the smallest.
+    """
+    assert task.decoder is not None
+    best = Trial(config, math.inf)
+
+    def try_all(key: str, values: Iterable[float]) -> None:
+        nonlocal best
+        start = best.config
+        for value in values:
+            trial = try_setting(task, replace(start, **{key: value}))
+            report(trial)
+            best = min(best, trial, key=lambda one: one.wer)
+
+    best = replace(best, config=replace(config, beam_size=beam_size or SPELLING_BEAM))
+    shares = (*CTC_WEIGHTS, 1.0) if task.decoder.knows_ctc else (0.0,)
+    try_all("ctc_weight", shares)
+    if task.language_model is not None:
+        try_all("lm_weight", LM_WEIGHTS)
+        try_all("word_bonus", WORD_BONUSES)
+    if best.config.ctc_weight == 1:
+        return best
+    try_all("length_bonus", LENGTH_BONUSES)
+    try_all("coverage_weight", COVERAGE_WEIGHTS)
+    if beam_size is None:
+        others = [try_setting(task, replace(best.config, beam_size=size)) for size in OTHER_SPELLING_BEAMS]
+        for trial in others:
+            report(trial)
+        best = min([best, *others], key=lambda trial: (trial.wer, trial.config.beam_size))
+    return best
 
 
 # --- rescoring ------------------------------------------------------------------------------------

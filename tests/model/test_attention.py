@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
-from asr.core.config import ConfigError
+from asr.cli import cli
+from asr.core.config import ConfigError, read_toml
+from asr.data.manifest import read_manifest
 from asr.errors import UserError
 from asr.model.attention import END, Attention, AttentionDecoder, DecoderConfig, attention_loss
 from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.recognition.recognizer import open_recognizer
+from asr.search import SearchConfig
 from asr.text.tokenizer import load_tokenizer
+from asr.training.batching import evaluation_examples, new_sample_reader
 from asr.training.evaluation import evaluate
 from asr.training.loop import train
 from asr.training.objective import Objective
@@ -27,6 +32,7 @@ CPU = torch.device("cpu")
 SMALL = DecoderConfig("attention", size=6, embedding=3, attention=5, filters=2, reach=2)
 TOKENS = 6
 ENCODER_SIZE = 4
+TUNED = ("ctc_weight", "length_bonus", "coverage_weight", "beam_size")
 
 
 def new_decoder(config: DecoderConfig = SMALL) -> AttentionDecoder:
@@ -242,6 +248,35 @@ def test_a_model_without_ctc_says_what_it_cannot(joint, tmp_path):
     with pytest.raises(UserError, match="learned without CTC"):
         recognizer.stream()
     assert load_tokenizer(folder).symbols == recognizer.tokenizer.symbols
+
+
+def test_the_share_of_ctc_is_tuned_and_no_setting_that_was_tried_is_better(joint, tones, tmp_path):
+    import shutil
+
+    from asr.training.tuning import Task, compute_log_probs, try_setting, tune_spelling
+
+    folder = tmp_path / "tuned"
+    shutil.copytree(joint, folder)
+    recognizer = open_recognizer(folder, "cpu", ctc_weight=0.0)
+    examples = evaluation_examples(read_manifest(tones / "dev.jsonl"), recognizer.tokenizer, recognizer.text)
+    read = new_sample_reader(recognizer.sample_rate, keep=False)
+    task = Task(
+        compute_log_probs(recognizer, examples, read), recognizer.tokenizer, None, decoder=recognizer.network
+    )
+    trials = []
+    best = tune_spelling(task, SearchConfig(), None, trials.append)
+    assert {0.0, 0.3, 1.0} <= {trial.config.ctc_weight for trial in trials}
+    assert best.wer == min(trial.wer for trial in trials)
+    # Each trial is what the recogniser then does.
+    for trial in (trials[0], best):
+        opened = open_recognizer(folder, "cpu", **{key: getattr(trial.config, key) for key in TUNED})
+        measured = evaluate(opened, examples, read).comparison.words.error_rate
+        assert measured == pytest.approx(trial.wer)
+    assert try_setting(task, best.config).wer == best.wer
+    result = CliRunner().invoke(cli, ["tune", str(tones / "dev.jsonl"), "--model", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert f"WER {100 * best.wer:.2f} %" in result.output.splitlines()[-2]
+    assert read_toml(folder / "search.toml")["ctc_weight"] == best.config.ctc_weight
 
 
 def test_weights_of_ctc_alone_can_begin_a_joint_model(tones, tmp_path):
