@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from asr.cli._options import require_libraries, set_option
+from asr.cli._options import (
+    device_option,
+    require_libraries,
+    set_option,
+    set_torch_threads,
+    threads_option,
+)
+from asr.cli._progress import new_utterance_bar
 from asr.errors import UserError
 
 TEXTS = click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -43,6 +51,66 @@ def train(texts: tuple[Path, ...], out: Path, assignments: tuple[str, ...], prin
         return train_tagger(experiment, read_paragraphs(texts), folder, say)
 
     train_into_file(PunctuationExperiment, assignments, print_config, out, train_on_prose, save_tagger)
+
+
+@punctuation.command()
+@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="A model folder with punctuation.safetensors.")
+@click.option(
+    "--key", default="raw", show_default=True,
+    help="The key with an utterance's written text; text, where it has no such key.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write the result there.  [default: the file in the model folder]",
+)  # fmt: skip
+@device_option
+@threads_option
+@require_libraries("torch", "torchaudio")
+def pauses(
+    manifests: tuple[Path, ...], model: str, key: str, out: Path | None, device: str, threads: int | None
+) -> None:
+    """Teach the punctuation of MODEL what pauses say.
+
+    MANIFESTs have recordings with their texts as they are written. They are transcribed; how much likelier a
+    pause of some length is behind a word with a mark than behind one without becomes part of the file.
+    """
+    from asr.core.cores import choose_threads
+    from asr.data.manifest import read_manifest
+    from asr.pretrained import SHIPPED, find_model_folder
+    from asr.recognition.folder import PUNCTUATION_FILE
+    from asr.recognition.recognizer import open_recognizer
+    from asr.text.marks import read_marked_words
+    from asr.text.punctuation import PAUSES, save_tagger
+    from asr.training.batching import evaluation_examples, new_sample_reader
+    from asr.training.evaluation import evaluate
+    from asr.training.punctuation import learn_pauses
+
+    folder = find_model_folder(model)
+    if folder.parent == SHIPPED and out is None:
+        raise UserError(f"{model}: is part of the program; give -o FILE")
+    cores = choose_threads(threads)
+    recognizer = open_recognizer(model, device, threads=cores, engine="torch")
+    if recognizer.tagger is None:
+        raise UserError(f"{folder / PUNCTUATION_FILE}: is missing; asr punctuation train makes it")
+    set_torch_threads(cores)
+    utterances = [one for manifest in manifests for one in read_manifest(manifest)]
+    texts = {one.id: read_marked_words(str(one.extra.get(key, one.text))) for one in utterances}
+    utterances = [one for one in utterances if texts[one.id]]
+    if not utterances:
+        raise UserError(f"{', '.join(map(str, manifests))}: no utterance has a written text")
+    read = new_sample_reader(recognizer.sample_rate, keep=False)
+    examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
+    with new_utterance_bar(len(examples)) as bar:
+        found = evaluate(recognizer, examples, read, progress=bar.update).hypotheses
+    gains = learn_pauses((texts[one.id], found[one.id].words) for one in utterances)
+    for place, gain in enumerate(gains):
+        click.echo(f"{(0.0, *PAUSES)[place]:4.2f} s and more: {gain:+.2f}")
+    tagger = recognizer.tagger
+    taught = replace(tagger, config=replace(tagger.config, pauses=gains))
+    file = out or folder / PUNCTUATION_FILE
+    save_tagger(taught, file)
+    click.echo(f"written: {file}", err=True)
 
 
 @punctuation.command()

@@ -1,13 +1,14 @@
-"""Segments become readable: each is punctuated with what was said before and after it."""
+"""Segments become readable: each is punctuated with what was said before and after it, and its pauses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from asr.text.punctuation import CONTEXT, Tagger
-from asr.transcript.values import Segment
+from asr.transcript.values import Segment, Word
 
 End = TypeVar("End")
 
@@ -24,10 +25,18 @@ class Punctuator:
         """Give a segment its written words; ``following`` is the next one, where it is known."""
         words = [word.text for word in segment.words]
         after = [word.text for word in following.words[:CONTEXT]] if following is not None else []
-        written = self._tagger.punctuate(words, self._before, after, self._begins)
+        pauses = measure_pauses(segment.words, following.words[:1] if following is not None else ())
+        written = self._tagger.punctuate(words, self._before, after, self._begins, pauses)
         self._before = [*self._before, *words][-CONTEXT:]
         self._begins = written[-1][-1] in ".?" if written else self._begins
         return replace(segment, written=tuple(written))
+
+
+def measure_pauses(words: Sequence[Word], after: Sequence[Word] = ()) -> list[float]:
+    """Measure the seconds behind each of some words; NaN behind the last where no word is known ``after``."""
+    starts = [word.start for word in [*words, *after][1 : len(words) + 1]]
+    pauses = [max(0.0, start - word.end) for word, start in zip(words, starts, strict=False)]
+    return [*pauses, *[math.nan] * (len(words) - len(pauses))]
 
 
 def punctuate_segments(parts: Iterable[Segment | End], tagger: Tagger | None) -> Iterator[Segment | End]:

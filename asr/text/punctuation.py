@@ -1,7 +1,8 @@
 """Punctuation and capitals for what was recognised: a bidirectional LSTM tagger, computed with numpy.
 
 It reads words as pieces (``asr.text.pieces``) and says of each word, at its last piece, which mark stands
-behind it and how it is written. Long texts are read in windows that overlap.
+behind it and how it is written. Long texts are read in windows that overlap. Where words were heard, the
+pauses behind them have a say, too: whether a mark stands there, not which.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.config import check_bounds, option
+from asr.core.config import ConfigError, check_bounds, option
 from asr.core.recurrence import LSTMWeights, list_lstm_shapes, name_lstm, run_lstm, take_lstm
 from asr.core.rounded import Format, Shapes
 from asr.errors import UserError
@@ -24,6 +25,7 @@ CONTEXT = 32  # of them on either side, where there are more, only help to judge
 WINDOWS_AT_ONCE = 32
 CLASSES = len(MARKS) + len(CASES)
 DIRECTIONS = ("ahead", "back")
+PAUSES = (0.05, 0.15, 0.3, 0.5, 0.8)  # seconds at which one class of pauses ends and the next begins
 
 
 class PunctuationError(UserError):
@@ -39,9 +41,18 @@ class TaggerConfig:
     size: int = option(192, "Units of a layer in each direction.", minimum=1, maximum=1024)
     layers: int = option(2, "Bidirectional LSTM layers.", minimum=1, maximum=8)
     dropout: float = option(0.1, "Share of a layer's outputs left out in training.", minimum=0, below=1)
+    pauses: tuple[float, ...] = option(
+        (),
+        "What a pause behind a word adds to the log probability of a mark there, for pauses below "
+        f"{PAUSES[0]} s, from there to {PAUSES[1]} s, and so on; measured by asr punctuation pauses.",
+        minimum=-20,
+        maximum=20,
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self, "network")
+        if len(self.pauses) not in (0, len(PAUSES) + 1):
+            raise ConfigError(f"'network.pauses' has {len(self.pauses)} numbers, not {len(PAUSES) + 1}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +72,19 @@ class Tagger:
         before: Sequence[str] = (),
         after: Sequence[str] = (),
         begins_sentence: bool = True,
+        pauses: Sequence[float] = (),
     ) -> list[str]:
         """Write words with capitals and marks.
 
         ``before`` and ``after`` are other words of the same text, which help to judge these. Where none come
-        after, the text ends as a sentence does.
+        after, the text ends as a sentence does. ``pauses`` are the seconds behind each of the words, NaN
+        where nobody knows; none at all for words that were not heard.
         """
         if not words:
             return []
         log_probs = self.tag([*before, *words, *after])[len(before) : len(before) + len(words)]
+        if self.config.pauses and len(pauses):
+            log_probs[:, NONE + 1 : len(MARKS)] += weigh_pauses(self.config.pauses, pauses)[:, None]
         marks = log_probs[:, : len(MARKS)].argmax(axis=1)
         if not after and marks[-1] in (NONE, COMMA):
             marks[-1] = QUESTION if log_probs[-1, QUESTION] > log_probs[-1, STOP] else STOP
@@ -115,6 +130,12 @@ class Tagger:
                 )
             )
         return results
+
+
+def weigh_pauses(gains: Sequence[float], pauses: Sequence[float]) -> np.ndarray:
+    """What each of ``pauses`` (seconds) adds to the log probability of a mark; 0 where it is NaN."""
+    seconds = np.asarray(pauses, np.float64)
+    return np.where(np.isnan(seconds), 0.0, np.asarray(gains)[np.digitize(seconds, PAUSES)])
 
 
 def reverse_rows(states: np.ndarray, lengths: np.ndarray) -> np.ndarray:

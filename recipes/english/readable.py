@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure punctuation and capitals of what is recognised of a book, and what pauses say about them.
+"""Measure punctuation and capitals of what is recognised, with what pauses say about them and without.
 
-    python recipes/english/readable.py BOOK.txt data/english/dev-report.jsonl -o results/words
+    python recipes/english/readable.py data/english/dev-report.jsonl --book BOOK.txt -o results/words
+    python recipes/english/readable.py data/english/cv24-dev.jsonl -o results/words
 
-The manifest's references have no punctuation; BOOK.txt, the book that some of its utterances were read from,
-has. Utterances whose words are found in it are measured, those of a chapter joined to one text: the tagger
-alone on their own words (`reference`), what `asr transcribe` writes (`recognised`), and the same with pauses
-(`recognised-pauses`): the logarithm of how much more often a mark has a pause of such a length behind it than
-words have on average, measured on the other chapters, is added to what the tagger says of the mark.
+The written text of an utterance stands under `raw` in its manifest, or in the book that it was read from:
+then those whose words are found in BOOK.txt are measured, and those of a chapter are joined to one text. The
+tagger on their own words (`reference`), what `asr transcribe` writes (`recognised`), and what it writes where
+it knows nothing of pauses (`recognised-no-pauses`).
 """
 
 from __future__ import annotations
@@ -16,39 +16,31 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 import asr
 from asr.core.files import write_text
 from asr.core.provenance import describe_machine, make_provenance
 from asr.data.manifest import Utterance, read_manifest
+from asr.longform.punctuating import punctuate_segments
 from asr.recognition.recognizer import Recognizer
-from asr.scoring.counts import align_items
 from asr.scoring.punctuation import count_marks
 from asr.text.marks import MARKS, MarkedWord, read_case, read_marked_words
 from asr.text.normalise import normalise_letters
 from asr.text.punctuation import Tagger
+from asr.transcript.values import Segment
 
-PAUSES = (0.05, 0.15, 0.3, 0.5, 0.8)  # seconds between the classes of pauses
 DIRECT = 6  # words in a row by which an utterance is found
 Text = list[MarkedWord]
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """The utterances of a chapter: their words as the book has them, and as they were recognised.
+class Measured:
+    """Utterances that are joined: their text, and their words with the marks that each way gives them."""
 
-    ``scores`` are the tagger's of the recognised words, ``pauses`` the seconds behind each of them.
-    """
-
-    reference: Text
-    alone: Text
-    recognised: Text
-    scores: np.ndarray
-    pauses: np.ndarray
+    expected: Text
+    found: dict[str, Text]
 
 
 def read_book(path: Path) -> Text:
@@ -68,97 +60,76 @@ def find_words(book: Text, places: dict[tuple[str, ...], int], text: str) -> Tex
     return None
 
 
+def group_by_chapter(utterances: Sequence[Utterance], book: Text) -> list[list[tuple[Utterance, Text]]]:
+    """Group the utterances that are found in a book by chapter."""
+    places = {
+        tuple(word.text for word in book[first : first + DIRECT]): first
+        for first in range(len(book) - DIRECT, -1, -1)
+    }
+    groups: dict[str, list[tuple[Utterance, Text]]] = {}
+    for utterance in utterances:
+        words = find_words(book, places, utterance.text)
+        if words is not None:
+            groups.setdefault(utterance.id.rpartition("-")[0], []).append((utterance, words))
+    return list(groups.values())
+
+
 def to_marked(words: Sequence[str], written: Sequence[str]) -> Text:
     """Read what a recogniser wrote of words."""
     marks = [MARKS.index(word[-1]) if word[-1] in MARKS[1:] else 0 for word in written]
     return [MarkedWord(w, m, read_case(s)) for w, m, s in zip(words, marks, written, strict=True)]
 
 
-def recognise_chapter(recogniser: Recognizer, utterances: list[tuple[Utterance, Text]]) -> Chapter:
-    """Recognise the utterances of a chapter."""
+def read_segments(segments: Sequence[Segment]) -> Text:
+    """Read what a recogniser wrote of a recording."""
+    words = [word.text for segment in segments for word in segment.words]
+    return to_marked(words, [word for segment in segments for word in segment.written])
+
+
+def measure_utterances(recogniser: Recognizer, utterances: list[tuple[Utterance, Text]]) -> Measured:
+    """Transcribe utterances that are joined, and write them in every way."""
     tagger = recogniser.tagger
     assert isinstance(tagger, Tagger)
-    reference, alone, recognised = [], [], []
-    scores, pauses = [np.zeros((0, len(MARKS)))], []
-    for utterance, expected in utterances:
-        reference += expected
-        own = [word.text for word in expected]
-        alone += to_marked(own, tagger.punctuate(own))
-        transcript = recogniser.transcribe(utterance.audio)
-        words = [word for segment in transcript.segments for word in segment.words]
-        if not words:
-            continue
-        texts = [word.text for word in words]
-        recognised += to_marked(texts, [w for segment in transcript.segments for w in segment.written])
-        scores.append(tagger.tag(texts)[:, : len(MARKS)])
-        ends = [*(word.start for word in words[1:]), transcript.duration]
-        pauses += [max(0.0, end - word.end) for word, end in zip(words, ends, strict=True)]
-    return Chapter(reference, alone, recognised, np.concatenate(scores), np.array(pauses))
-
-
-def count_pauses(chapters: Sequence[Chapter]) -> np.ndarray:
-    """Count how often a pause of each class stands where the book has each mark: ``(classes, marks)``."""
-    counts = np.ones((len(PAUSES) + 1, len(MARKS)))
-    for chapter in chapters:
-        classes = np.digitize(chapter.pauses, PAUSES)
-        steps = align_items([w.text for w in chapter.reference], [w.text for w in chapter.recognised])
-        ahead = behind = 0
-        for step in steps:
-            if step.kind not in ("insertion", "deletion"):
-                counts[classes[behind], chapter.reference[ahead].mark] += 1
-            ahead += step.kind != "insertion"
-            behind += step.kind != "deletion"
-    return counts
-
-
-def use_pauses(chapter: Chapter, counts: np.ndarray) -> Text:
-    """Choose the marks of recognised words anew, knowing the pauses behind them."""
-    gains = np.log(counts / counts.sum(0)) - np.log(counts.sum(1, keepdims=True) / counts.sum())
-    marks = (chapter.scores + gains[np.digitize(chapter.pauses, PAUSES)]).argmax(axis=1)
-    return [
-        MarkedWord(word.text, int(mark), word.case)
-        for word, mark in zip(chapter.recognised, marks, strict=True)
-    ]
+    without = replace(tagger, config=replace(tagger.config, pauses=()))
+    expected: Text = []
+    found: dict[str, Text] = {"reference": [], "recognised": [], "recognised-no-pauses": []}
+    for utterance, text in utterances:
+        expected += text
+        own = [word.text for word in text]
+        found["reference"] += to_marked(own, tagger.punctuate(own))
+        segments = recogniser.transcribe(utterance.audio).segments
+        again = [one for one in punctuate_segments(segments, without) if isinstance(one, Segment)]
+        found["recognised"] += read_segments(segments)
+        found["recognised-no-pauses"] += read_segments(again)
+    return Measured(expected, found)
 
 
 def main() -> None:
     """Read the command line, measure, write a file for each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("book", type=Path)
     parser.add_argument("manifest", type=Path)
+    parser.add_argument("--book", type=Path)
     parser.add_argument("--model", default="english")
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
-    book = read_book(given.book)
-    places = {
-        tuple(word.text for word in book[first : first + DIRECT]): first
-        for first in range(len(book) - DIRECT, -1, -1)
-    }
-    groups: dict[str, list[tuple[Utterance, Text]]] = {}
-    for utterance in read_manifest(given.manifest):
-        words = find_words(book, places, utterance.text)
-        if words is not None:
-            groups.setdefault(utterance.id.rpartition("-")[0], []).append((utterance, words))
+    utterances = read_manifest(given.manifest)
+    if given.book is not None:
+        groups = group_by_chapter(utterances, read_book(given.book))
+    else:
+        groups = [[(one, text)] for one in utterances if (text := read_marked_words(one.extra["raw"]))]
     recogniser = asr.load(given.model)
-    chapters = [recognise_chapter(recogniser, group) for group in groups.values()]
-    others = [[other for other in chapters if other is not chapter] for chapter in chapters]
-    with_pauses = [use_pauses(one, count_pauses(rest)) for one, rest in zip(chapters, others, strict=True)]
-    ways = {
-        "reference": [chapter.alone for chapter in chapters],
-        "recognised": [chapter.recognised for chapter in chapters],
-        "recognised-pauses": with_pauses,
-    }
-    for way, texts in ways.items():
-        counts = count_marks([(one.reference, text) for one, text in zip(chapters, texts, strict=True)])
+    measured = [measure_utterances(recogniser, group) for group in groups]
+    for way in measured[0].found:
+        counts = count_marks([(one.expected, one.found[way]) for one in measured])
         table = {
             "model": given.model,
-            "texts": [str(given.book), str(given.manifest)],
-            "utterances": sum(map(len, groups.values())),
-            "words": sum(len(chapter.reference) for chapter in chapters),
+            "texts": [str(path) for path in (given.book, given.manifest) if path is not None],
+            "utterances": sum(map(len, groups)),
+            "words": sum(len(one.expected) for one in measured),
             "marks": {name: {**vars(count), "f1": count.f1} for name, count in counts.items()},
         }
         write_text(
-            given.out / f"punctuation.dev-report-{way}.json",
+            given.out / f"punctuation.{given.manifest.stem}-{way}.json",
             json.dumps(table | make_provenance(describe_machine(1)), indent=2) + "\n",
         )
         print(way, ", ".join(f"{name} {100 * count.f1:.1f} %" for name, count in counts.items()))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from asr.longform.punctuating import Punctuator, punctuate_segments
+import pytest
+
+from asr.longform.punctuating import Punctuator, measure_pauses, punctuate_segments
 from asr.transcript.values import Segment, Word
 
 
 class Fake:
     """Writes each word with how many words come before and after it; "stop" ends a sentence."""
 
-    def punctuate(self, words, before=(), after=(), begins_sentence=True):
+    def __init__(self) -> None:
+        self.pauses = []
+
+    def punctuate(self, words, before=(), after=(), begins_sentence=True, pauses=()):
+        self.pauses.append(pauses)
         marks = ["." if word == "stop" else "" for word in words]
         first = "^" if begins_sentence else "_"
         return [
@@ -52,3 +59,20 @@ def test_a_stream_knows_what_came_before_but_not_what_comes():
     assert punctuator.write(make_segment("b")).written == ("^2b0",)
     assert punctuator.write(make_segment("")).written == ()
     assert punctuator.write(make_segment("c")).written == ("_3c0",)
+
+
+def test_a_pause_reaches_from_a_word_to_the_next_one_even_of_the_next_segment():
+    fake = Fake()
+    parts = [make_segment("a b"), make_segment("c", 2.25), "end"]
+    list(punctuate_segments(parts, fake))
+    assert fake.pauses[0] == pytest.approx([0.5, 0.75])  # words of half a second begin a second apart
+    assert len(fake.pauses[1]) == 1
+    assert math.isnan(fake.pauses[1][0])  # nothing is known of what comes
+
+
+def test_words_that_touch_or_overlap_have_no_pause_between_them():
+    words = [Word("a", 0.0, 1.0, 1.0), Word("b", 1.0, 2.0, 1.0), Word("c", 1.9, 3.0, 1.0)]
+    pauses = measure_pauses(words)
+    assert pauses[:2] == [0.0, 0.0]
+    assert math.isnan(pauses[2])
+    assert measure_pauses([]) == []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from asr.core.config import to_toml
+from asr.core.config import ConfigError, to_toml
 from asr.text.marks import (
     COMMA,
     LOWER,
@@ -147,11 +150,42 @@ def test_other_words_of_the_text_help_to_judge():
     assert tagger.punctuate(words, ["the"], ["a", "mat"]) == write_words(words, marks, cases)
 
 
+def make_even_tagger(pauses: tuple[float, ...]) -> Tagger:
+    """A tagger for which no mark is twice as probable as a comma, and that three times as a full stop."""
+    tagger = make_random_tagger()
+    bias = np.full(CLASSES, -50.0, np.float32)
+    bias[[NONE, COMMA, STOP, len(MARKS) + LOWER]] = [np.log(6), np.log(3), 0, 0]
+    config = replace(tagger.config, pauses=pauses)
+    return Tagger(config, PIECES, tagger.embedding, tagger.layers, 0 * tagger.output, bias)
+
+
+def test_pauses_say_whether_a_mark_stands_behind_a_word_but_not_which():
+    gains = (-1.0, 0.0, 0.6, 0.8, 2.0, 3.0)  # log(2) = 0.69 is what a comma lacks
+    tagger = make_even_tagger(gains)
+    words = ["the", "cat", "sat", "on", "a", "mat"]
+    pauses = [0.0, 0.1, 0.2, 0.3, 2.0, math.nan]  # a pause of 0.3 s is in the class that begins there
+    written = tagger.punctuate(words, after=["and"], pauses=pauses)
+    assert written == ["The", "cat", "sat", "on,", "a,", "mat"]
+    assert tagger.punctuate(words, after=["and"]) == ["The", *words[1:]]
+    deaf = make_even_tagger(())
+    assert deaf.punctuate(words, after=["and"], pauses=pauses) == ["The", *words[1:]]
+    # Where a sentence ends behind the last word, it is not what was said of the pause that makes it one.
+    assert tagger.punctuate(words, pauses=pauses)[-1] == "mat."
+
+
+def test_the_numbers_of_pauses_are_one_for_each_class():
+    with pytest.raises(ConfigError, match="has 2 numbers, not 6"):
+        TaggerConfig(pauses=(0.0, 1.0))
+    with pytest.raises(ConfigError, match="pauses"):
+        TaggerConfig(pauses=(0.0, 1.0, 2.0, math.nan, 0.0, 0.0))
+
+
 # --- the file -------------------------------------------------------------------------------------
 
 
 def test_a_file_keeps_the_tagger_to_a_step_of_its_rows(tmp_path):
-    tagger, path = make_random_tagger(), tmp_path / "punctuation.safetensors"
+    plain, path = make_random_tagger(), tmp_path / "punctuation.safetensors"
+    tagger = replace(plain, config=replace(plain.config, pauses=(-1.5, 0.25, 0.0, 1.0, 2.0, 3.0)))
     save_tagger(tagger, path)
     read = open_tagger(path)
     assert read.config == tagger.config

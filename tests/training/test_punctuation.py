@@ -21,12 +21,14 @@ from asr.training.punctuation import (
     LONGEST,
     PunctuationExperiment,
     cut_stretches,
+    learn_pauses,
     load_batch,
     spell_words,
     to_tagger,
     train_tagger,
 )
 from asr.training.text_run import TextTraining
+from asr.transcript.values import Word
 
 EXPERIMENT = PunctuationExperiment(
     TaggerConfig(pieces=40, embedding=16, size=16, layers=1, dropout=0.0),
@@ -138,3 +140,54 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, monkeypatch):
 def test_a_text_without_prose_is_refused(tmp_path):
     with pytest.raises(UserError, match="no prose"):
         train_tagger(EXPERIMENT, ["1862", ""], tmp_path, ignore)
+
+
+# --- pauses ---------------------------------------------------------------------------------------
+
+
+def say_words(texts: list[str], pauses: list[float]) -> list[Word]:
+    """Words of a fifth of a second with given pauses behind them."""
+    words, place = [], 0.0
+    for text, pause in zip(texts, pauses, strict=True):
+        words.append(Word(text, place, place + 0.2, 1.0))
+        place += 0.2 + pause
+    return words
+
+
+def test_what_pauses_say_is_how_much_oftener_they_stand_behind_marks():
+    generator = np.random.default_rng(0)
+    texts, counts = [], np.ones((6, 2))
+    pauses = np.array([0.01, 0.1, 0.2, 0.4, 0.6, 1.0])  # one of each class
+    shares = {",": [0.1, 0.1, 0.2, 0.2, 0.2, 0.2], "": [0.6, 0.2, 0.1, 0.05, 0.03, 0.02]}
+    for _ in range(40):
+        marks = generator.choice([",", ""], 12)
+        classes = [generator.choice(6, p=shares[mark]) for mark in marks]
+        np.add.at(counts, (classes[:-1], (marks[:-1] == ",").astype(int)), 1)  # the last is not known
+        text = " ".join(f"word{chr(97 + n)}{mark}" for n, mark in enumerate(marks))
+        reference = read_marked_words(text.replace("word", "w"))
+        texts.append((reference, say_words([w.text for w in reference], pauses[classes].tolist())))
+    shares_seen = np.log(counts / counts.sum(0))
+    expected = shares_seen[:, 1] - shares_seen[:, 0]
+    assert learn_pauses(texts) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert expected[0] < -1
+    assert expected[5] > 1
+
+
+def test_words_that_were_misheard_added_or_left_out_shift_no_pause():
+    reference = read_marked_words("the cat, sat on a mat")
+    recordings = [
+        say_words(["the", "cut", "sat", "a", "mat"], [0.0, 0.4, 0.0, 0.0, 0.0]),  # without "on"
+        say_words(["the", "uh", "cat", "sat", "on", "a", "mat"], [0.0, 0.0, 0.4, 0.0, 0.0, 0.0, 0.0]),
+    ]
+    counts = np.ones((6, 2))
+    counts[3, 1] += 2  # behind "cat"
+    counts[0, 0] += 3 + 4  # the, sat, a; the, sat, on, a; nothing is known behind "mat"
+    shares = np.log(counts / counts.sum(0))
+    expected = (shares[:, 1] - shares[:, 0]).tolist()
+    assert learn_pauses([(reference, heard) for heard in recordings]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_without_marks_nothing_is_learned_of_pauses():
+    reference = read_marked_words("the cat sat")
+    with pytest.raises(UserError, match="nothing to learn of pauses"):
+        learn_pauses([(reference, say_words(["the", "cat", "sat"], [0.0, 1.0, 0.0]))])
