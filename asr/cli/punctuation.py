@@ -79,6 +79,7 @@ def pauses(
     from asr.data.manifest import read_manifest
     from asr.pretrained import SHIPPED, find_model_folder
     from asr.recognition.folder import PUNCTUATION_FILE
+    from asr.recognition.model_files import renew_checksums
     from asr.recognition.recognizer import open_recognizer
     from asr.text.marks import read_marked_words
     from asr.text.punctuation import PAUSES, save_tagger
@@ -110,6 +111,8 @@ def pauses(
     taught = replace(tagger, config=replace(tagger.config, pauses=gains))
     file = out or folder / PUNCTUATION_FILE
     save_tagger(taught, file)
+    if out is None:
+        renew_checksums(folder)
     click.echo(f"written: {file}", err=True)
 
 

@@ -81,6 +81,7 @@ def tune(
         find_recurrent_model,
         read_search_config,
     )
+    from asr.recognition.model_files import renew_checksums
     from asr.recognition.recognizer import open_recognizer
     from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.tuning import (
@@ -143,6 +144,7 @@ def tune(
         save_model(language_model, folder / LANGUAGE_MODEL_FILE)
     if rescore is not None and recurrent is not None:
         save_recurrent_model(recurrent, folder / RECURRENT_MODEL_FILE)
+        renew_checksums(folder)
     write_text(file, to_toml(chosen, explained=True))
     click.echo(f"written: {file}", err=True)
 

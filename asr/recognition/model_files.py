@@ -88,6 +88,12 @@ def write_checksums(folder: Path) -> None:
     write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
 
+def renew_checksums(folder: Path) -> None:
+    """Write the checksums anew after a file of the model was replaced, where the folder has any."""
+    if (folder / CHECKSUMS_FILE).exists():
+        write_checksums(folder)
+
+
 def check_checksums(folder: Path) -> None:
     """Raise ``ModelFolderError`` for a file that is not what ``write_checksums`` saw, where it was called."""
     path = folder / CHECKSUMS_FILE

@@ -36,7 +36,7 @@ from asr.model.features import (
 )
 from asr.model.folder import load_acoustic_model, restore_rows, round_rows
 from asr.recognition.folder import ONNX_FILE, WEIGHTS_FILE
-from asr.recognition.model_files import CHECKSUMS_FILE, write_checksums
+from asr.recognition.model_files import renew_checksums
 from asr.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def export_folder(folder: Path, int8: bool = False, path: Path | None = None) ->
     is_own = target == folder / ONNX_FILE
     weights = folder / WEIGHTS_FILE if is_own else None
     difference = export_onnx(load_acoustic_model(folder), load_tokenizer(folder), target, int8, weights)
-    if is_own and (folder / CHECKSUMS_FILE).exists():
-        write_checksums(folder)
+    if is_own:
+        renew_checksums(folder)
     return difference
 
 

@@ -13,7 +13,13 @@ from asr.cli import cli
 from asr.core.config import read_toml
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import UserError
+from asr.lm.recurrent_file import save_recurrent_model
 from asr.pretrained import SHIPPED
+from asr.recognition.model_files import write_checksums
+from asr.text.pieces import learn_pieces
+from asr.text.punctuation import open_tagger, save_tagger
+from tests.lm.test_recurrent import make_random_model
+from tests.text.test_punctuation import make_random_tagger
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 STRING = SAMPLES / "digits-lucas.flac"
@@ -132,6 +138,33 @@ def test_tuned_settings_become_part_of_the_model_and_can_be_overridden(folder, t
     (model / "search.toml").write_text("beam_sise = 3\n")
     failed = run(*evaluate, status=1)
     assert "search.toml" in str(failed.exception) and "beam_size" in str(failed.exception)
+
+
+def test_a_model_whose_parts_are_replaced_still_opens(folder, tmp_path):
+    """Its checksums go with its files, whichever command writes them."""
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    pieces = learn_pieces({word: 3 for said in SAID.values() for word in said.split()}, 24)
+    save_recurrent_model(make_random_model(pieces, seed=1), model / "language-model.safetensors")
+    save_tagger(make_random_tagger(), model / "punctuation.safetensors")
+    write_checksums(model)
+    save_recurrent_model(make_random_model(pieces, seed=2), tmp_path / "other.safetensors")
+    run(
+        "tune", folder / "dev.jsonl", "--model", model, "--lm", folder / "digits.arpa",
+        "--rescore", tmp_path / "other.safetensors", "--rescore-only",
+    )  # fmt: skip
+    spoken = [
+        Utterance("a", str(STRING), text="one, eight seven, two", extra={"raw": "One, eight seven, two."})
+    ]
+    write_manifest(tmp_path / "spoken.jsonl", spoken)
+    done = run("punctuation", "pauses", tmp_path / "spoken.jsonl", "--model", model)
+    assert done.output.count(" s and more: ") == 6
+    assert len(open_tagger(model / "punctuation.safetensors").config.pauses) == 6
+    before = (folder / "model" / "SHA256SUMS").read_text()
+    assert set(before.splitlines()) < set((model / "SHA256SUMS").read_text().splitlines())
+    asked = run("punctuation", "pauses", tmp_path / "spoken.jsonl", "--model", "digits", status=1)
+    assert "is part of the program; give -o FILE" in str(asked.exception)
+    run("transcribe", STRING, "--model", model, "--rescore", "none")
 
 
 def test_a_shipped_model_cannot_be_tuned_in_place(folder):
