@@ -17,7 +17,8 @@ of a recipe side by side on one set: errors and speeds, in a table and in a pict
 Speeds are taken from the machine that most of them ran on.
 
 `<!-- figures: english/results/words/punctuation.*.json -->`, to `<!-- end of figures -->`, asks for what
-other commands have measured: `asr punctuation score --json` (a row for each file) or `tools/forecast.py`.
+other commands have measured: `asr punctuation score --json` (a row for each file), `tools/g2p.py` (a row for
+each way of pronouncing) or `tools/forecast.py`.
 """
 
 from __future__ import annotations
@@ -352,11 +353,13 @@ def shared_area(one: Any, other: Any) -> float:
 
 
 def format_figures(pattern: str) -> str:
-    """Format files of one kind under ``recipes/``, which hold marks found or errors of forecasts."""
+    """Format files of one kind under ``recipes/``: marks found, words pronounced or errors of forecasts."""
     paths = sorted((ROOT / "recipes").glob(pattern))
     tables = {path.name.split(".")[1]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     if any("marks" in table for table in tables.values()):
         return format_marks(tables)
+    if any("rows" in table for table in tables.values()):
+        return format_pronouncing(list(tables.values()))
     return "\n".join(format_forecast(table) for table in tables.values())
 
 
@@ -368,6 +371,20 @@ def format_marks(tables: dict[str, dict[str, Any]]) -> str:
     for name, table in tables.items():
         found = [f"{100 * table['marks'][mark]['f1']:.1f} %" for mark in names]
         text += f"| {name} | {table['words']:,} | " + " | ".join(found) + f" | `{table['commit'][:9]}` |\n"
+    return text
+
+
+def format_pronouncing(tables: list[dict[str, Any]]) -> str:
+    """Format how many words are pronounced wrong, a row for each way, the draws that have it together."""
+    text = "| way | draws | words | words wrong | phones wrong | ms a word |\n|" + " --- |" * 6 + "\n"
+    for name in dict.fromkeys(row["name"] for table in tables for row in table["rows"]):
+        rows = [row for table in tables for row in table["rows"] if row["name"] == name]
+        total = {key: sum(row[key] for row in rows) for key in ("words", "wrong", "phones", "phone_errors")}
+        speed = sum(row["milliseconds"] * row["words"] for row in rows) / total["words"]
+        text += (
+            f"| {name} | {len(rows)} | {total['words']:,} | {100 * total['wrong'] / total['words']:.1f} % "
+            f"| {100 * total['phone_errors'] / total['phones']:.1f} % | {speed:.1f} |\n"
+        )
     return text
 
 

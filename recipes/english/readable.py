@@ -98,7 +98,7 @@ def measure_utterances(recogniser: Recognizer, utterances: list[tuple[Utterance,
         own = [word.text for word in text]
         found["reference"] += to_marked(own, tagger.punctuate(own))
         segments = recogniser.transcribe(utterance.audio).segments
-        again = [one for one in punctuate_segments(segments, without) if isinstance(one, Segment)]
+        again = [one for one in punctuate_segments([*segments, None], without) if isinstance(one, Segment)]
         found["recognised"] += read_segments(segments)
         found["recognised-no-pauses"] += read_segments(again)
     return Measured(expected, found)
