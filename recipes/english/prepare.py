@@ -240,7 +240,7 @@ def all_sets(corpora_folder: Path, out: Path) -> Sets:
 def kept(utterance: Utterance, source: Source) -> dict[str, object]:
     """What else a line says; where the letters lost something, also the text as it was."""
     lost = re.search(r"\d", utterance.text)
-    known = {"accent", *(f"teacher_{key}" for key in JUDGEMENTS)}
+    known = {"accent", "raw", *(f"teacher_{key}" for key in JUDGEMENTS)}
     extra = {key: value for key, value in utterance.extra.items() if key in known}
     return extra | {"source": source.folder} | ({"original_text": utterance.text} if lost else {})
 
