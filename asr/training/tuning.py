@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -213,7 +214,8 @@ def tune_spelling(
         nonlocal best
         start = best.config
         for value in values:
-            trial = try_setting(task, replace(start, **{key: value}))
+            changes: dict[str, Any] = {key: value}
+            trial = try_setting(task, replace(start, **changes))
             report(trial)
             best = min(best, trial, key=lambda one: one.wer)
 
