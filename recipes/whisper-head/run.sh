@@ -22,6 +22,7 @@ asr train recipes/whisper-head/head.toml --out exp/whisper-head --threads 1 --se
 # Words are found with what the English model that ships knows of them.
 python tools/release.py exp/whisper-head exp/whisper-head-words --lexicon "$english/lexicon.txt.gz" \
     --lm "$english/language-model.bin"
+cp "$english/language-model.safetensors" exp/whisper-head-words
 asr tune "$data/dev-tune.jsonl" --model exp/whisper-head-words
 measured() { # MODEL SYSTEM [OPTION...]
     asr evaluate "$data/dev-report.jsonl" --model "$1" --threads 1 "${@:3}" --json > "$results/$2.dev-report.json"
