@@ -21,6 +21,7 @@ from asr.audio.tones import CONTEXT, find_tones
 
 HOP_SECONDS = 0.02  # from one frame to the next
 BLOCK = 50  # frames that are decided on together: a second
+TOGETHER = 4  # seconds that are measured at once: what takes longer than to measure one is to begin
 BANDS = 16
 LOW_HZ, HIGH_HZ = 120.0, 4000.0  # above the hum of the mains, and what a telephone lets through
 FAINTEST_DB = -115.0  # in a band, full scale 0: fainter than what rounding to 16 bits leaves there
@@ -81,18 +82,20 @@ class SpeechDetector:
         size, beyond = BLOCK * self.hop, CONTEXT * self.hop
         decided = []
         begin = 0
-        while len(self.rest) - begin >= size + beyond:
-            self._measure(self.rest[begin : begin + size], self.rest[begin + size : begin + size + beyond])
-            begin += size
-            if len(self.around) > self.place + self.ahead:
-                decided.append(self._decide())
+        while (count := min(TOGETHER, (len(self.rest) - begin - beyond) // size)) > 0:
+            end = begin + count * size
+            for second in self._measure(self.rest[begin:end], self.rest[end : end + beyond]):
+                self.around.append(second)
+                if len(self.around) > self.place + self.ahead:
+                    decided.append(self._decide())
+            begin = end
         self.rest = self.rest[begin:].copy()
         return decided
 
     def finish(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return what is left when no more samples come."""
         if len(self.rest):
-            self._measure(self.rest, self.rest[:0])
+            self.around += self._measure(self.rest, self.rest[:0])
         self.rest = self.rest[:0]
         return [self._decide() for _ in range(len(self.around) - self.place)]
 
@@ -118,10 +121,12 @@ class SpeechDetector:
         self.settled = Second(self.rest[:0], levels[:whole], rest.quiet, tones[:whole])
         return rest
 
-    def _measure(self, samples: np.ndarray, beyond: np.ndarray) -> None:
-        self.around.append(Second.measure(self.before, samples.copy(), beyond, self.rate))
+    def _measure(self, samples: np.ndarray, beyond: np.ndarray) -> list[Second]:
+        """Measure several seconds; less than one more goes with the last."""
+        stretch = Second.measure(self.before, samples.copy(), beyond, self.rate)
         self.settled = None
         self.before = np.concatenate([self.before, samples])[-CONTEXT * self.hop :]
+        return stretch.divide(self.hop)
 
     def _decide(self) -> tuple[np.ndarray, np.ndarray]:
         second, speech = self.around[self.place], is_speech(self.around, self.place)
@@ -202,7 +207,7 @@ def find_runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Second:
-    """A block of a recording and what is measured in it."""
+    """A block of a recording and what is measured in it: a second, or several before they are divided."""
 
     samples: np.ndarray
     levels: np.ndarray  # (frames, bands), decibels
@@ -218,6 +223,13 @@ class Second:
         around = np.concatenate([before, samples, beyond, np.zeros(max(0, missing), np.float32)])
         tones = find_tones(around, len(levels), hop, rate)
         return Second(samples, levels, find_quiet(levels), tones)
+
+    def divide(self, hop: int) -> list[Second]:
+        """Divide several seconds; less than one more stays with the last."""
+        places = range(BLOCK, len(self.levels) - BLOCK + 1, BLOCK)
+        samples = np.split(self.samples, [place * hop for place in places])
+        parts = zip(samples, np.split(self.levels, places), np.split(self.tones, places), strict=True)
+        return [Second(own, levels, find_quiet(levels), tones) for own, levels, tones in parts]
 
 
 def find_quiet(levels: np.ndarray) -> np.ndarray:
@@ -271,8 +283,12 @@ def measure_shape(levels: np.ndarray, active: np.ndarray) -> float:
     smooth = average_frames(levels, SHAPE_FRAMES)
     shapes = smooth - smooth.mean(axis=1, keepdims=True)
     middle = active[SHAPE_LAG // 2 : len(active) - SHAPE_LAG // 2]
-    changes = np.abs(shapes[SHAPE_LAG:] - shapes[:-SHAPE_LAG]).mean(axis=1)[middle]
-    return float(np.quantile(changes, SHAPE_SHARE)) if len(changes) else np.inf
+    changes = np.sort(np.abs(shapes[SHAPE_LAG:] - shapes[:-SHAPE_LAG]).mean(axis=1)[middle])
+    if not len(changes):
+        return np.inf
+    place = SHAPE_SHARE * (len(changes) - 1)
+    below, above = changes[int(place)], changes[min(int(place) + 1, len(changes) - 1)]
+    return float(below + (above - below) * (place % 1))
 
 
 def measure_repetition(levels: np.ndarray, active: np.ndarray) -> float:
@@ -283,17 +299,12 @@ def measure_repetition(levels: np.ndarray, active: np.ndarray) -> float:
     size = 1 << (2 * len(levels)).bit_length()
     counted = active.astype(float)
     centred = (levels - levels[active].mean(axis=0)) * counted[:, None]
-
-    def multiply(one: np.ndarray, later: np.ndarray) -> np.ndarray:
-        """For each lag the sum of products of one array and another that much later."""
-        product = np.conj(np.fft.rfft(one, size, axis=0)) * np.fft.rfft(later, size, axis=0)
-        return np.fft.irfft(product, axis=0)[LAGS]
-
     squares = (centred**2).mean(axis=1)
-    pairs = multiply(counted, counted)
-    total = (
-        multiply(squares, counted) + multiply(counted, squares) - 2 * multiply(centred, centred).mean(axis=1)
-    )
+    bands = np.fft.rfft(centred.T, size)
+    own, ones = np.fft.rfft(np.stack([squares, counted]), size)
+    power = (bands.real**2 + bands.imag**2).mean(axis=0)
+    total = np.fft.irfft(2 * (np.conj(own) * ones).real - 2 * power)[LAGS]
+    pairs = np.fft.irfft(ones.real**2 + ones.imag**2)[LAGS]
     means = total / np.maximum(pairs, 1.0)
     means = np.maximum(means[np.round(pairs) >= np.maximum(LEAST_COMPARED, LEAST_REPEATS * LAGS)], 0.0)
     return float(np.sqrt(means.min(initial=np.inf)))
@@ -316,7 +327,9 @@ def measure_share(flags: np.ndarray, among: np.ndarray, reach: int) -> np.ndarra
 
 def count_around(flags: np.ndarray, reach: int) -> np.ndarray:
     """How many ``flags`` are set up to ``reach`` frames to either side of each frame, ``(frames,)``."""
-    sums = np.cumsum(np.pad(flags.astype(int), (reach + 1, reach)))
+    sums = np.zeros(len(flags) + 2 * reach + 1, int)
+    np.cumsum(flags, out=sums[reach + 1 : len(sums) - reach])
+    sums[len(sums) - reach :] = sums[-1 - reach]
     return sums[2 * reach + 1 :] - sums[: -2 * reach - 1]
 
 
@@ -324,7 +337,11 @@ def average_frames(levels: np.ndarray, frames: int) -> np.ndarray:
     """The mean over an odd number of ``frames`` around each one; the first and last are repeated."""
     reach = frames // 2
     padded = np.concatenate([levels[:1].repeat(reach, axis=0), levels, levels[-1:].repeat(reach, axis=0)])
-    return np.sum([padded[shift : shift + len(levels)] for shift in range(frames)], axis=0) / frames
+    total = padded[: len(levels)].copy()
+    for shift in range(1, frames):
+        total += padded[shift : shift + len(levels)]
+    total /= frames
+    return total
 
 
 def measure_changes(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -338,7 +355,8 @@ def measure_changes(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
     moved = np.abs(levels[LAG:] - levels[:-LAG])
     changes[LAG:] = (moved * bands).sum(axis=1) / np.maximum(bands.sum(axis=1), 1)
     changes[~active.any(axis=1)] = np.inf
-    values = np.pad(changes, CHANGE_REACH, constant_values=np.inf)
+    nothing = np.full(CHANGE_REACH, np.inf)
+    values = np.concatenate([nothing, changes, nothing])
     windows = np.sort(np.lib.stride_tricks.sliding_window_view(values, 2 * CHANGE_REACH + 1), axis=1)
     counts = np.isfinite(windows).sum(axis=1)
     changes = np.take_along_axis(
