@@ -99,10 +99,14 @@ class SpeechDetector:
         self.rest = self.rest[:0]
         return [self._decide() for _ in range(len(self.around) - self.place)]
 
-    def guess(self) -> np.ndarray:
-        """Decide about what is not yet decided, as if no more came, ``(frames,)``; all of it may change."""
+    def guess(self, again: int = 0) -> np.ndarray:
+        """Decide about what is not yet decided, as if no more came, ``(frames,)``; all of it may change.
+
+        So many seconds that were decided before are judged ``again`` by what has come since, at most those
+        that are remembered.
+        """
         around = [*self.around, self._measure_rest()] if len(self.rest) else self.around
-        guesses = [is_speech(around, place) for place in range(self.place, len(around))]
+        guesses = [is_speech(around, place) for place in range(max(0, self.place - again), len(around))]
         return np.concatenate([np.zeros(0, bool), *guesses])
 
     def _measure_rest(self) -> Second:

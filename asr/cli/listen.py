@@ -16,7 +16,7 @@ import numpy as np
 
 from asr.cli._options import Opening, recognizer_options
 from asr.errors import UserError
-from asr.longform.live import Endpoint, Event, Final, LiveStream, Partial
+from asr.longform.live import Endpoint, Event, Final, LiveConfig, LiveStream, Partial
 from asr.transcript.formats import Layout, format_srt, format_vtt
 from asr.transcript.values import Segment, Transcript
 
@@ -55,7 +55,7 @@ class ListenError(UserError):
 @click.option("--list-inputs", is_flag=True, help="List the microphones, and end.")
 @click.option(
     "--pause",
-    default=0.4,
+    default=LiveConfig.pause_seconds,
     type=click.FloatRange(0.2, 10),
     metavar="S",
     help="A pause that ends a segment.",

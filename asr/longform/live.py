@@ -3,7 +3,8 @@
 A bidirectional network needs what comes after a sound as well as what came before. So the segment that is
 being spoken is heard again several times a second, as far as it goes, and each time the search says what it
 would be if it ended now. A pause ends a segment, which is heard once more as a whole: what was said is then
-what `transcripts` finds for the same samples.
+what `transcripts` finds for the same samples. That is done shortly before the pause is long enough, so that
+it can be said at once when it is.
 
 Partial results need not be exact, and come several times a second. They go by a draft: rows of log-probs
 that have ``DRAFT_SECONDS`` of speech after them are read by a search of its own, and the next partial result
@@ -39,6 +40,8 @@ STEP = 5  # frames of speech detection between two decisions: a tenth of a secon
 AHEAD = 0  # seconds: what ends must be known at once, and what was speech once remains so
 MEMORY_SECONDS = 2.0  # of silence that are kept: speech may be found to have begun there
 SHORTEST_HEARING_SECONDS = 0.3  # of speech, before the first partial result
+PREPARED_SECONDS = 0.2  # before a pause is long enough, the segment is heard to its end
+JUDGED_AGAIN = 2  # seconds of speech detection, when a segment ends: was that speech, by what came since?
 INTERVAL_SHARE = 0.07  # of an open segment lies between two partial results, at least
 DRAFT_SECONDS = 1.5  # of speech before and behind what partial results go by
 
@@ -47,7 +50,7 @@ DRAFT_SECONDS = 1.5  # of speech before and behind what partial results go by
 class LiveConfig:
     """When a live stream says something."""
 
-    pause_seconds: float = option(0.4, "A pause this long ends a segment.", minimum=0.2, maximum=10.0)
+    pause_seconds: float = option(0.6, "A pause this long ends a segment.", minimum=0.2, maximum=10.0)
     partial_seconds: float = option(0.3, "Between two partial results, at least.", minimum=0.05)
     window_seconds: float = option(
         10.0,
@@ -104,6 +107,9 @@ class SearchStream(Protocol):
     def guess(self, log_probs: np.ndarray) -> list[str]:
         """Find the words there would be if ``log_probs`` came next and were the last; they are not read."""
 
+    def conclude(self, log_probs: np.ndarray) -> Hypothesis:
+        """Return the best hypothesis if ``log_probs`` came next and were the last; they are not read."""
+
     def fork(self) -> SearchStream:
         """Return a copy that reads on by itself and is only asked to guess."""
 
@@ -156,6 +162,14 @@ class Hearing:
         return seam
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What was said in a segment that ends at ``end``, in samples of the stream."""
+
+    end: int
+    hypothesis: Hypothesis
+
+
 @dataclass
 class OpenSegment:
     """A segment that is being spoken; ``begin`` is a sample of the stream."""
@@ -167,6 +181,7 @@ class OpenSegment:
     shown: Partial | None = None
     spoken: int = 0  # samples of the stream up to which somebody has spoken in it
     heard: int = 0  # and up to which the last partial result went
+    prepared: Conclusion | None = None  # while somebody pauses
 
 
 class LiveStream:
@@ -191,6 +206,8 @@ class LiveStream:
         self._detector = SpeechDetector(self._rate, AHEAD)
         self._hop = self._detector.hop
         self._pause = round(config.pause_seconds * self._rate / self._hop)
+        early = round((config.pause_seconds - PREPARED_SECONDS) * self._rate / self._hop)
+        self._early = min(self._pause, max(PADDING, early))
         self._waiting = np.zeros(0, np.float32)  # samples that fill no step yet
         self._samples = np.zeros(0, np.float32)  # from ``first`` on
         self._first = 0  # samples of the stream that are no longer kept, a multiple of the hop
@@ -230,9 +247,8 @@ class LiveStream:
             events += self._take_step(self._waiting)
             self._waiting = self._waiting[:0]
         if self._segment is not None:
-            flags = self._judge()
-            end = self._find_end(self._segment, flags)
-            is_spoken = self._is_spoken(self._segment, flags)
+            end = self._find_end(self._segment, self._judge())
+            is_spoken = self._is_spoken(self._segment, self._judge(JUDGED_AGAIN))
             events += self._close(self._segment, end) if is_spoken else self._drop(self._segment, end)
         return events
 
@@ -251,31 +267,43 @@ class LiveStream:
         self._samples = np.concatenate([self._samples, samples])
         for _, flags in self._detector.feed(samples):
             self._flags = np.concatenate([self._flags, flags])
-        if self._segment is None or self._may_pause(self._segment):
+        events: list[Event] = []
+        if self._segment is None or self._pauses(self._segment, self._early):
             flags = self._judge()
             if self._segment is None:
                 self._segment = self._open(flags)
             if self._segment is None:
                 self._forget(max(self._end, self._now - round(MEMORY_SECONDS * self._rate)))
                 return []
-            end = self._find_end(self._segment, flags)
-            if self._may_pause(self._segment):
-                if not self._is_spoken(self._segment, flags):
-                    return self._drop(self._segment, end)
-                return self._close(self._segment, min(self._now, end + PADDING * self._hop))
-        events: list[Event] = []
+            last = self._find_end(self._segment, flags)
+            end = min(self._now, last + PADDING * self._hop)
+            if self._pauses(self._segment, self._pause):
+                if not self._is_spoken(self._segment, self._judge(JUDGED_AGAIN)):
+                    return self._drop(self._segment, last)
+                return self._close(self._segment, end)
+            if self._pauses(self._segment, self._early):
+                return self._prepare(self._segment, end)
+        self._segment.prepared = None
         while self._now - self._segment.kept.window >= round(self._config.window_seconds * self._rate):
             events += self._freeze(self._segment)
         self._forget(self._segment.kept.window)
         return events
 
-    def _may_pause(self, segment: OpenSegment) -> bool:
-        """Whether the last speech in a segment that is known of lies so far back that a pause is over."""
-        return self._now - segment.spoken >= self._pause * self._hop
+    def _pauses(self, segment: OpenSegment, frames: int) -> bool:
+        """Whether the last speech in a segment that is known of lies so many frames back."""
+        return self._now - segment.spoken >= frames * self._hop
 
-    def _judge(self) -> np.ndarray:
-        """Decide about all frames from ``first`` on; those of the last second may change."""
-        return np.concatenate([self._flags, self._detector.guess()])
+    def _judge(self, again: int = 0) -> np.ndarray:
+        """Decide about all frames from ``first`` on; those of the last second may change.
+
+        So many seconds before are judged ``again``.
+        """
+        judged = self._detector.guess(again)[-self._num_frames() :]
+        return np.concatenate([self._flags[: self._num_frames() - len(judged)], judged])
+
+    def _num_frames(self) -> int:
+        """Count the frames from ``first`` on."""
+        return -(-len(self._samples) // self._hop)
 
     def _open(self, flags: np.ndarray) -> OpenSegment | None:
         """Open a segment where speech has begun since the end of the last one."""
@@ -319,7 +347,7 @@ class LiveStream:
     def _report_partial(self) -> list[Event]:
         """Say what has been said in the open segment, if it is time to, and if that is new."""
         segment = self._segment
-        if segment is None:
+        if segment is None or segment.prepared is not None:
             return []
         now = self._now
         heard = (now - segment.kept.window) / self._rate
@@ -336,6 +364,10 @@ class LiveStream:
         if len(rows) > margin:
             segment.draft = segment.draft or replace(draft, search=draft.search.fork())
             segment.draft.read(rows[:-margin], margin, frame)
+        return self._show(segment, words)
+
+    def _show(self, segment: OpenSegment, words: Sequence[str]) -> list[Event]:
+        """Make a partial result of the words of a segment, if there are any and they are new."""
         partial = Partial(segment.begin / self._rate, " ".join(words), min(segment.stable, len(words)))
         if partial == segment.shown or not words:
             return []
@@ -353,7 +385,7 @@ class LiveStream:
         segment.stable = max(segment.stable, kept.search.count_certain_words())
         events: list[Event] = []
         if seam - segment.begin >= round((self._config.longest_seconds - CONTEXT_SECONDS) * self._rate):
-            events += self._make_final(segment, seam)
+            events += self._make_final(segment, Conclusion(seam, kept.search.finish()))
             self._end = seam
             self._segment = OpenSegment(seam, replace(kept, search=self._recogniser.start_search()))
         return events
@@ -364,14 +396,27 @@ class LiveStream:
         return [Endpoint(end / self._rate)] if segment.shown else []
 
     def _close(self, segment: OpenSegment, end: int) -> list[Event]:
-        """End a segment: hear it to its end, and say what was said."""
-        segment.kept.search.read(self._hear(segment.kept, end))
+        """End a segment, and say what was said."""
+        conclusion = self._conclude(segment, end)
         self._segment, self._end = None, end
-        return [*self._make_final(segment, end), Endpoint(end / self._rate)]
+        return [*self._make_final(segment, conclusion), Endpoint(end / self._rate)]
 
-    def _make_final(self, segment: OpenSegment, end: int) -> list[Event]:
-        speech = SpeechSegment(segment.begin, end, np.zeros((0, 0), np.float32))
-        made = make_segments(speech, segment.kept.search.finish(), self._rate)
+    def _prepare(self, segment: OpenSegment, end: int) -> list[Event]:
+        """Find out what was said in a segment if it ends at ``end``, and show it."""
+        if segment.prepared is not None and segment.prepared.end == end:
+            return []
+        segment.prepared = self._conclude(segment, end)
+        return self._show(segment, segment.prepared.hypothesis.text.split())
+
+    def _conclude(self, segment: OpenSegment, end: int) -> Conclusion:
+        """Hear a segment to its end, unless that is done."""
+        if segment.prepared is not None and segment.prepared.end == end:
+            return segment.prepared
+        return Conclusion(end, segment.kept.search.conclude(self._hear(segment.kept, end)))
+
+    def _make_final(self, segment: OpenSegment, conclusion: Conclusion) -> list[Event]:
+        speech = SpeechSegment(segment.begin, conclusion.end, np.zeros((0, 0), np.float32))
+        made = make_segments(speech, conclusion.hypothesis, self._rate)
         return [Final(self._punctuator.write(one) if self._punctuator else one) for one in made]
 
 

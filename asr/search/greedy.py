@@ -55,6 +55,10 @@ class GreedyStream:
         rows = np.concatenate([self._rows, log_probs])
         return search_greedily(rows, self._tokenizer, self._frame_seconds).text.split()
 
+    def conclude(self, log_probs: np.ndarray) -> Hypothesis:
+        """Return the result if ``log_probs`` came next and were the last; they are not read."""
+        return search_greedily(np.concatenate([self._rows, log_probs]), self._tokenizer, self._frame_seconds)
+
     def fork(self) -> GreedyStream:
         """Return a copy that reads on by itself."""
         return copy(self)

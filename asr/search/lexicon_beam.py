@@ -318,15 +318,27 @@ class LexiconBeamStream:
 
         What both work with lies in the same place: one thread at a time may use them.
         """
-        fork = copy(self)
+        fork = self._copy()
         fork._limits, fork._blocks = self._search.limits, []
-        fork._state = self._state._replace(
+        return fork
+
+    def conclude(self, log_probs: np.ndarray) -> Hypothesis:
+        """Return the best hypothesis if ``log_probs`` came next and were the last; they are not read."""
+        copied = self._copy()
+        copied.read(log_probs)
+        return copied.finish()
+
+    def _copy(self) -> LexiconBeamStream:
+        """Copy what reading changes."""
+        copied = copy(self)
+        copied._blocks = self._blocks.copy()
+        copied._state = self._state._replace(
             numbers=self._state.numbers.copy(),
             beam=self._state.beam.copy(),
             parents=self._state.parents.copy(),
             entries=self._state.entries.copy(),
         )
-        return fork
+        return copied
 
     def count_certain_words(self) -> int:
         """Count the words with which every hypothesis in the beam begins: what comes does not change them."""

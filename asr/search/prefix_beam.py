@@ -230,10 +230,22 @@ class PrefixBeamStream:
 
     def fork(self) -> PrefixBeamStream:
         """Return a copy that reads on by itself and is only asked to guess: its words have no times."""
-        fork = copy(self)
-        fork._state = PrefixBeamState(*(array.copy() for array in self._state))
-        fork.tokens, fork._frame_seconds = self.tokens.copy(), None
+        fork = self._copy()
+        fork._frame_seconds = None
         return fork
+
+    def conclude(self, log_probs: np.ndarray) -> Hypothesis:
+        """Return the best hypothesis if ``log_probs`` came next and were the last; they are not read."""
+        copied = self._copy()
+        copied.read(log_probs)
+        return copied._make_hypothesis(copied._rank_finally()[0])
+
+    def _copy(self) -> PrefixBeamStream:
+        """Copy what reading changes; the search does not take the copy's state back."""
+        copied = copy(self)
+        copied._state = PrefixBeamState(*(array.copy() for array in self._state))
+        copied.tokens, copied.words = self.tokens.copy(), self.words.copy()
+        return copied
 
     def count_certain_words(self) -> int:
         """Count the words with which every prefix in the beam begins: what comes does not change them."""

@@ -140,6 +140,22 @@ def test_clicks_are_no_speech():
     assert find_speech(np.array([1, 1, 1, 0, 1, 1, 1, 1, 0], bool)) == [(4, 8)]
 
 
+def test_what_was_decided_is_judged_again_by_what_came_since():
+    speech = np.tile(read_audio(SAMPLES[2], 8000), 2)[: 7 * 8000 + 2000]
+    detector = SpeechDetector(8000, ahead=0)
+    decided = np.concatenate([flags for _, flags in detector.feed(speech)])
+    guess = detector.guess()
+    assert len(decided) + len(guess) == num_frames(len(speech), 8000)
+    again = detector.guess(2)
+    assert len(again) == len(guess) + 100
+    assert np.array_equal(again[-len(guess) :], guess)
+    later = SpeechDetector(8000, ahead=2)
+    waited = np.concatenate([np.zeros(0, bool), *(flags for _, flags in later.feed(speech))])
+    assert np.array_equal(again, later.guess()[-len(again) :])
+    assert len(waited) + len(later.guess()) == len(decided) + len(guess)
+    assert len(detector.guess(100)) == num_frames(len(speech), 8000)
+
+
 def test_runs_are_where_flags_are_set():
     assert find_runs(np.array([], bool)) == []
     assert find_runs(np.array([1, 1, 0, 1], bool)) == [(0, 2), (3, 4)]

@@ -177,6 +177,56 @@ def test_a_fork_of_a_search_reads_on_by_itself(kind, recording, request):
     assert search.finish().text == whole.finish().text
 
 
+@pytest.mark.parametrize("kind", ["digits", "searching"])
+def test_a_search_concludes_without_an_end(kind, recording, request):
+    recognizer = request.getfixturevalue(kind)
+    rows = next(iter(recognizer.log_probs([[recording]])))[0]
+    whole, search = recognizer.start_search(), recognizer.start_search()
+    whole.read(rows)
+    search.read(rows[:60])
+    early = search.conclude(rows[60:150])
+    late = search.conclude(rows[60:])
+    assert early.text and early.text != late.text
+    search.read(rows[60:])
+    assert search.conclude(rows[:0]) == search.finish() == late == whole.finish()
+
+
+@pytest.mark.parametrize("kind", ["digits", "searching"])
+def test_a_final_result_is_known_when_its_pause_is_over(kind, recording, request):
+    """It is shown as a partial one before, and nothing is heard when it becomes final."""
+    recognizer = request.getfixturevalue(kind)
+    calls: list[int] = []
+
+    def compute(batches):
+        calls.append(len(batches))
+        return recognizer.log_probs(batches)
+
+    class Ear:
+        sample_rate, frame_samples = recognizer.sample_rate, recognizer.frame_samples
+        start_search = staticmethod(recognizer.start_search)
+        log_probs = staticmethod(compute)
+
+    stream = LiveStream(Ear())
+    shown, finals = "", 0
+    for begin in range(0, len(recording), 800):
+        before = len(calls)
+        events = stream.feed(recording[begin : begin + 800])
+        for event in events:
+            if isinstance(event, Final):
+                finals += 1
+                assert event.segment.text == shown
+                assert len(calls) == before
+            elif isinstance(event, Partial):
+                shown = event.text
+    assert finals >= 2
+
+
+def test_what_begins_with_a_noise_is_no_segment(digits):
+    """Noise that goes on is known to be none a little later: no segment is made of its beginning."""
+    noise = np.random.default_rng(0).normal(0, 0.003, 6 * RATE).astype(np.float32)
+    assert run(digits, np.concatenate([silence(1.6), noise])) == []
+
+
 def test_other_rates_and_integers(digits, recording):
     wide = np.repeat(recording, 2)
     integers = (recording * 32767).astype(np.int16)
