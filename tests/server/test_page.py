@@ -145,6 +145,26 @@ def test_what_is_spoken_is_shown_as_transcribe_has_it(page, digits, microphone):
 
 
 @pytest.mark.slow
+def test_words_are_written_as_the_text_has_them(page):
+    """With capitals and marks; so text that was looked at and not edited keeps every time."""
+    words = [
+        {"word": word, "start": i / 4, "end": i / 4 + 0.1, "confidence": 0.5} for i, word in enumerate("abc")
+    ]
+    written, times, other = page.evaluate(
+        """async (segment) => {
+            const { retime, writeWords } = await import("/page/formats.js");
+            const written = writeWords(segment), text = { ...segment, text: "Two words." };
+            return [written.words.map((word) => word.word),
+                    retime(written, segment.text).words.map((word) => [word.start, word.confidence]),
+                    writeWords(text).words.map((word) => word.word)];
+        }""",
+        {"start": 0, "end": 1, "text": "A, b c?", "words": words},
+    )
+    assert written == ["A,", "b", "c?"]
+    assert times == [[0, 0.5], [0.25, 0.5], [0.5, 0.5]]
+    assert other == ["a", "b", "c"]
+
+
 def test_a_page_without_the_key_asks_for_it(browser, serve):
     with serve(api_key="a-long-key") as server:
         page = browser.new_page()

@@ -7,7 +7,8 @@
 A server (`asr serve`) runs as a process of its own. The recordings of MANIFEST, joined with pauses of noise,
 are sent to it at real time over so many WebSockets at once, each beginning a little later than the one
 before. Where somebody speaks is what speech detection finds in each recording by itself. The first partial
-result of a recording counts from where speech begins, its last final one from where speech ends; medians and
+result of a recording counts from where speech begins, as does the first that begins with the word that is
+there in the end; its last final one counts from where speech ends. Medians and
 95th percentiles over all recordings of all streams. Cores are processor time of the server by the clock. The
 words of the finals are counted against the texts, beside those of `transcribe` for the joined recording.
 
@@ -156,11 +157,11 @@ def measure_delays(listener: Listener, stretches: Sequence[Stretch]) -> tuple[li
     first, last = [], []
     for place, stretch in enumerate(stretches):
         following = stretches[place + 1].begin if place + 1 < len(stretches) else np.inf
+        earliest = stretches[place - 1].end if place else 0.0
         shown = [
             moment
             for moment, event in listener.events
-            if event["type"] in ("partial", "final")
-            and stretch.begin - SLACK_SECONDS <= event["start"] < stretch.end
+            if event["type"] in ("partial", "final") and earliest <= event["start"] < stretch.end
         ]
         over = [
             moment
@@ -172,6 +173,24 @@ def measure_delays(listener: Listener, stretches: Sequence[Stretch]) -> tuple[li
         if over:
             last.append(max(over) - stretch.end)
     return first, last
+
+
+def measure_first_words(listener: Listener, stretches: Sequence[Stretch]) -> list[float]:
+    """Return the delay, after each stretch begins, of the first result with the word that it ends up with."""
+    firsts = {event["start"]: list_words(event)[:1] for _, event in listener.finals}
+    delays = []
+    for place, stretch in enumerate(stretches):
+        earliest = stretches[place - 1].end if place else 0.0
+        shown = [
+            moment
+            for moment, event in listener.events
+            if event["type"] == "partial"
+            and earliest <= event["start"] < stretch.end
+            and event["text"].split()[:1] == firsts.get(event["start"])
+        ]
+        if shown:
+            delays.append(min(shown) - stretch.begin)
+    return delays
 
 
 def list_words(event: dict[str, Any]) -> list[str]:
@@ -216,6 +235,7 @@ def measure_streams(options: argparse.Namespace, utterances: Sequence[Utterance]
     delays = [measure_delays(listener, stretches) for listener in listeners]
     first = sorted(delay for pair in delays for delay in pair[0])
     last = sorted(delay for pair in delays for delay in pair[1])
+    right = sorted(delay for listener in listeners for delay in measure_first_words(listener, stretches))
     words = [[word for _, event in listener.finals for word in list_words(event)] for listener in listeners]
     promises = [count_broken_promises(listener) for listener in listeners]
     return {
@@ -224,6 +244,7 @@ def measure_streams(options: argparse.Namespace, utterances: Sequence[Utterance]
         "stretches": len(stretches),
         "first_partial_median": round(statistics.median(first), 3),
         "first_partial_p95": round(first[int(0.95 * (len(first) - 1))], 3),
+        "first_right_word_median": round(statistics.median(right), 3),
         "final_median": round(statistics.median(last), 3),
         "final_p95": round(last[int(0.95 * (len(last) - 1))], 3),
         "cores": round(cores, 3),

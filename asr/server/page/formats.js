@@ -55,6 +55,13 @@ export function formatClock(seconds, point) {
     `${point}${pad(all % 1000, 3)}`;
 }
 
+// A segment with its words as its text writes them, with capitals and marks.
+export function writeWords(segment) {
+  const written = segment.text.split(/\s+/).filter(Boolean);
+  if (written.length !== segment.words.length) return segment;
+  return { ...segment, words: segment.words.map((word, i) => ({ ...word, word: written[i] })) };
+}
+
 // The words of an edited segment: those that were there keep their times (longest common subsequence), new ones
 // share the time between their neighbours.
 export function retime(segment, text) {

@@ -1,4 +1,4 @@
-import { formatClock, formatTranscript, retime } from "./formats.js";
+import { formatClock, formatTranscript, retime, writeWords } from "./formats.js";
 
 const find = (selector, root = document) => root.querySelector(selector);
 const STORE = "asr-transcripts", KEY = "asr-key";
@@ -258,7 +258,7 @@ function hear(card, event) {
   else if (event.type === "transcript.progress" && event.duration)
     card.setState("Transcribing", UPLOAD_SHARE + (1 - UPLOAD_SHARE) * event.seconds / event.duration);
   else if (event.type === "transcript.text.segment")
-    card.add({ start: event.start, end: event.end, text: event.text, words: event.words });
+    card.add(writeWords({ start: event.start, end: event.end, text: event.text, words: event.words }));
   else if (event.type === "transcript.text.done") card.finish(event.duration);
   return Boolean(event.error) || event.type === "transcript.text.done";
 }
@@ -333,7 +333,7 @@ function caption(event) {
     stable.textContent = words.slice(0, event.stable).join(" ");
     find("#live-partial").replaceChildren(stable, ` ${words.slice(event.stable).join(" ")}`);
   } else if (event.type === "final") {
-    session.segments.push({ start: event.start, end: event.end, text: event.text, words: event.words });
+    session.segments.push(writeWords({ start: event.start, end: event.end, text: event.text, words: event.words }));
     find("#live-finals").append(`${event.text} `);
     find("#live-partial").textContent = "";
   } else if (event.type === "endpoint") find("#live-partial").textContent = "";
