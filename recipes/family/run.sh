@@ -20,7 +20,14 @@ case $part in
 digits)
     [ -e data/fsdd/train-connected.jsonl ] || asr prepare fsdd "$corpus" --out data/fsdd
     awk 'NR % 4 == 1' data/fsdd/train-connected.jsonl > data/fsdd/train-quarter.jsonl
-    measured() { # RUN SYSTEM
+    measured() { # RUN SYSTEM [SEED]: a model that spells searches as was best with the first seed; and CTC alone
+        if grep -q 'kind = "attention"' "$1/config.toml"; then
+            tuned=exp/family-search.toml
+            [ -e $tuned ] || { asr tune data/fsdd/dev-connected.jsonl --model "$1" && cp "$1/search.toml" $tuned; }
+            cp $tuned "$1/search.toml"
+            asr evaluate data/fsdd/test-connected.jsonl --model "$1" --json --ctc-weight 1 > \
+                "${2%-seed*}-ctc${3:+-seed$3}.test-connected.json"
+        fi
         asr evaluate data/fsdd/test-connected.jsonl --model "$1" --json > "$2.test-connected.json"
     }
     ;;
@@ -53,8 +60,9 @@ for seed in "${@:-1}"; do
         run=exp/family-$name-$seed
         asr train "recipes/family/$name.toml" --set training.seed="$seed" --out "$run" --threads 1
         system=$results/$name
-        [ "$seed" = 1 ] || system=$system-seed$seed
-        measured "$run" "$system"
+        other=
+        [ "$seed" = 1 ] || other=$seed system=$system-seed$seed
+        measured "$run" "$system" "$other"
     done
 done
 python tools/results.py
