@@ -376,14 +376,13 @@ def format_marks(tables: dict[str, dict[str, Any]]) -> str:
 
 def format_pronouncing(tables: list[dict[str, Any]]) -> str:
     """Format how many words are pronounced wrong, a row for each way, the draws that have it together."""
-    text = "| way | draws | words | words wrong | phones wrong | ms a word |\n|" + " --- |" * 6 + "\n"
+    text = "| way | draws | words | words wrong | phones wrong |\n|" + " --- |" * 5 + "\n"
     for name in dict.fromkeys(row["name"] for table in tables for row in table["rows"]):
         rows = [row for table in tables for row in table["rows"] if row["name"] == name]
         total = {key: sum(row[key] for row in rows) for key in ("words", "wrong", "phones", "phone_errors")}
-        speed = sum(row["milliseconds"] * row["words"] for row in rows) / total["words"]
         text += (
             f"| {name} | {len(rows)} | {total['words']:,} | {100 * total['wrong'] / total['words']:.1f} % "
-            f"| {100 * total['phone_errors'] / total['phones']:.1f} % | {speed:.1f} |\n"
+            f"| {100 * total['phone_errors'] / total['phones']:.1f} % |\n"
         )
     return text
 

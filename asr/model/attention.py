@@ -42,7 +42,12 @@ class DecoderConfig:
         minimum=0,
         maximum=1024,
     )
-    reach: int = option(10, "Frames to either side that these convolutions see.", minimum=1, maximum=1000)
+    reach: int = option(
+        10,
+        "Frames to either side that these convolutions see; the next token should be among them.",
+        minimum=1,
+        maximum=1000,
+    )
     dropout: float = option(
         0.0, "Share of the numbers set to zero before the output, in training.", minimum=0, below=1
     )

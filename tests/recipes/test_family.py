@@ -51,11 +51,11 @@ def test_a_million_weights_and_nothing_else_differs(path):
     assert replace(own, **plain) == replace(experiment(siblings[0]), **plain)
 
 
-def test_an_attention_decoder_sees_as_far_as_the_next_digit():
+def test_an_attention_decoder_sees_beyond_the_digit_that_it_spells():
     (own,) = [found for path in DIGITS if (found := experiment(path)).decoder.kind == "attention"]
     frame = own.features.hop_ms * 4 / 1000  # the encoders keep a frame in four
-    # A digit takes half a second: from where the decoder looked last the next one must be within reach of its
-    # filters, or it goes by content alone, and leaves digits out.
+    # A digit takes half a second. Where its filters saw 0.2 s to either side of where it had looked last, the
+    # decoder went by content alone, and left digits out.
     assert own.decoder.reach * frame >= 0.5
 
 
