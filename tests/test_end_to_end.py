@@ -266,7 +266,8 @@ def test_training_frames_are_those_of_transcription(trained):
     from asr.model.engine import unwrap_model
     from asr.model.features import unpad
     from asr.recognition.recognizer import open_recognizer
-    from asr.training.batching import load_batch, new_sample_reader, training_examples
+    from asr.training.batching import load_batch
+    from asr.training.examples import new_sample_reader, training_examples
 
     recognizer = open_recognizer(trained / "run", "cpu", engine="torch")
     utterances = read_manifest(trained / "data" / "test.jsonl")[:3]

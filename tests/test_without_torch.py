@@ -73,13 +73,29 @@ def test_corpora_are_prepared_and_manifests_validated(tmp_path):
     assert [path for path in (tmp_path / "manifests").glob("*.jsonl") if path.read_text()]
 
 
+def test_models_are_evaluated_and_tuned_and_say_with_which_precision(tmp_path):
+    row = {"audio_filepath": str(SAMPLES / "digits-lucas.flac"), "text": "one eight seven two"}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    plain = run_well(tmp_path, "evaluate", "x.jsonl", "--model", "digits", "--compute-type", "float32")
+    assert plain.splitlines()[-1].endswith("computed in float32")
+    result = json.loads(run_well(tmp_path, "evaluate", "x.jsonl", "--model", "digits", "--json"))
+    assert result["wer"] == 0
+    assert result["compute_type"] in ("int8", "float32")
+    assert result["onnxruntime"] and "torch" not in result
+    asked = light_asr(tmp_path, "evaluate", "x.jsonl", "--model", "digits", "--compute-type", "bfloat16")
+    assert asked.stderr.strip().endswith("needs torch: pip install 'asr[train]'")
+    tuned = run_well(
+        tmp_path, "tune", "x.jsonl", "--model", "digits", "--dry-run", "--beam-size", "4", "--lm", "none"
+    )
+    assert f"(log-probs in {result['compute_type']})" in tuned.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["train", ROOT / "recipes/fsdd/blstm.toml", "-o", "run"],
         ["doctor", ROOT / "recipes/fsdd/blstm.toml"],
-        ["evaluate", "x.jsonl"],
-        ["tune", "x.jsonl", "--model", "digits"],
+        ["tune", "x.jsonl", "--model", "digits", "--dry-run", "--compute-type", "bfloat16"],
         ["features", "x.wav", "-o", "x.npy"],
         ["inspect", "x.wav", "-o", "x.png"],
         ["export", "--model", "digits", "-o", "x.onnx"],

@@ -24,8 +24,9 @@ from asr.core.files import replace_file, write_text
 from asr.core.provenance import make_provenance
 from asr.data.manifest import read_manifest
 from asr.model.precision import describe_device
-from asr.training.batching import Example, load_batch, measure_duration, plan_by_duration
+from asr.training.batching import load_batch
 from asr.training.checkpoints import newest_checkpoint
+from asr.training.examples import Example, measure_duration, plan_by_duration
 from asr.training.experiment import Experiment
 from asr.training.prediction import Prediction, join_frames, measure_forecast
 from asr.training.run import Run, prepare_run

@@ -278,8 +278,8 @@ def check_evaluation(bench: Bench) -> Measured:
     from asr.data.manifest import read_manifest
     from asr.pretrained import find_model_folder
     from asr.recognition.folder import read_text_config
-    from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.evaluation import evaluate
+    from asr.training.examples import evaluation_examples, new_sample_reader
 
     found = []
     for recogniser in open_both(bench, "digits"):

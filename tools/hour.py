@@ -30,8 +30,8 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import ErrorCounts, compare_texts
 from asr.text.tokenizer import NORMALISERS
-from asr.training.batching import evaluation_examples, measure_duration, new_sample_reader
 from asr.training.evaluation import evaluate
+from asr.training.examples import evaluation_examples, measure_duration, new_sample_reader
 
 MOST_POINTS = 0.5
 

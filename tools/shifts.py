@@ -18,8 +18,8 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.pretrained import DEFAULT_MODEL
 from asr.recognition.recognizer import Recognizer, open_recognizer
 from asr.scoring.counts import compare_texts
-from asr.training.batching import Reader, evaluation_examples, new_sample_reader
 from asr.training.evaluation import evaluate
+from asr.training.examples import Reader, evaluation_examples, new_sample_reader
 
 BATCH_SECONDS = 120.0
 

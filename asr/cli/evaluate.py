@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,6 @@ from asr.cli._options import (
     device_option,
     model_option,
     open_with_options,
-    require_libraries,
     search_options,
     threads_option,
 )
@@ -28,7 +29,7 @@ from asr.scoring.systems import compute_intervals, list_speakers
 
 if TYPE_CHECKING:
     from asr.recognition.recognizer import Recognizer
-    from asr.training.evaluation import Evaluation
+    from asr.training.judgement import Evaluation
 
 
 @click.command()
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     "--batch-seconds", default=60.0, type=click.FloatRange(0, min_open=True), help="Audio in a batch."
 )
 @search_options
-@require_libraries("torch", "torchaudio")
 def evaluate(
     manifest: Path,
     model: str,
@@ -57,20 +57,21 @@ def evaluate(
 ) -> None:
     """Transcribe every utterance of MANIFEST and compare it with its text.
 
-    References are normalised as in the model's training.
+    References are normalised as in the model's training. Log-probs are those of asr transcribe: ONNX
+    Runtime's where the model has model.onnx, unless a GPU or a precision is asked for that takes torch.
     """
     from asr.data.manifest import read_manifest
-    from asr.training.batching import evaluation_examples, new_sample_reader
-    from asr.training.evaluation import evaluate as evaluated
+    from asr.training.examples import evaluation_examples, new_sample_reader
 
     utterances = read_manifest(manifest)
     if not utterances:
         raise ScoringError(f"{manifest}: lists no utterances")
-    recognizer = open_with_options(model, device, compute_type, threads, search, engine="torch")
+    recognizer = open_with_options(model, device, compute_type, threads, search)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with new_utterance_bar(len(examples)) as bar:
-        evaluation = evaluated(recognizer, examples, read, batch_seconds, progress=bar.update)
+        judge = choose_judge(recognizer)
+        evaluation = judge(recognizer, examples, read, batch_seconds, progress=bar.update)
     unwritten = None
     if hyp_out is not None:
         try:
@@ -90,11 +91,25 @@ def evaluate(
         if recognizer.unit == "phones":
             click.echo("words are phones here; --beam-size or --lm searches for the words of the lexicon")
         click.echo("\n".join(format_reliability(evaluation.reliability)))
-        click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time")
+        precision = recognizer.network.settings["compute_type"]
+        click.echo(f"{hours:.2f} hours of audio at {speed:.0f} times real time, computed in {precision}")
     if unwritten is not None:
         raise unwritten
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
+
+
+def choose_judge(recognizer: Recognizer) -> Callable[..., Evaluation]:
+    """Choose what evaluates the recogniser: with torch's network, speakers are normalised, too."""
+    from asr.recognition.onnx_network import OnnxNetwork
+
+    if isinstance(recognizer.network, OnnxNetwork):
+        from asr.training.judgement import judge
+
+        return judge
+    from asr.training.evaluation import evaluate as evaluate_tensors
+
+    return evaluate_tensors
 
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:
@@ -119,30 +134,52 @@ def evaluation_to_json(
     speakers: Sequence[str],
 ) -> dict[str, Any]:
     """All of the result: rates as shares, counts, intervals, and where they came from."""
-    import torch
-
     from asr.core.config import read_toml
-    from asr.core.provenance import make_provenance
-    from asr.model.engine import unwrap_model
-    from asr.model.precision import describe_device
-    from asr.training.monitoring import read_training_speed
 
-    folder, acoustic = find_model_folder(model), unwrap_model(recognizer)
+    folder = find_model_folder(model)
     config = read_toml(folder / "config.toml")
     return {
         "manifest": str(manifest),
         "model": model,
         "unit": recognizer.unit,
         "search": recognizer.search_settings,
-        "compute_type": acoustic.compute_type,
+        "compute_type": recognizer.network.settings["compute_type"],
         "normaliser": recognizer.text.normaliser,
         **comparison_to_json(evaluation.comparison),
         "reliability": [asdict(row) for row in evaluation.reliability],
         "intervals": intervals_to_json(compute_intervals(evaluation.comparison, speakers)),
         "hours": round(evaluation.audio_seconds / 3600, 4),
         "rtf": round(evaluation.rtf, 6),
-        "training_speed": read_training_speed(folder),
-        "parameters": sum(p.numel() for p in acoustic.ctc.parameters()),
+        **describe_training(folder),
         "seed": config.get("training", {}).get("seed"),
-        **make_provenance(describe_device(acoustic.device), torch=torch.__version__),
+        **describe_engine(recognizer),
     }
+
+
+def describe_training(folder: Path) -> dict[str, Any]:
+    """Describe how large the network is and how fast it learned, where torch is there to tell."""
+    if find_spec("torch") is None:
+        return {"training_speed": None, "parameters": None}
+    from asr.model.folder import load_acoustic_model
+    from asr.training.monitoring import read_training_speed
+
+    parameters = load_acoustic_model(folder).ctc.parameters()
+    return {
+        "training_speed": read_training_speed(folder),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+    }
+
+
+def describe_engine(recognizer: Recognizer) -> dict[str, Any]:
+    """Describe where the result comes from, and what computed it."""
+    from asr.core.provenance import describe_machine, make_provenance
+    from asr.recognition.onnx_network import OnnxNetwork
+
+    if isinstance(recognizer.network, OnnxNetwork):
+        return make_provenance(describe_machine(recognizer.threads), onnxruntime=version("onnxruntime"))
+    import torch
+
+    from asr.model.engine import unwrap_model
+    from asr.model.precision import describe_device
+
+    return make_provenance(describe_device(unwrap_model(recognizer).device), torch=torch.__version__)

@@ -83,8 +83,8 @@ def pauses(
     from asr.recognition.recognizer import open_recognizer
     from asr.text.marks import read_marked_words
     from asr.text.punctuation import PAUSES, save_tagger
-    from asr.training.batching import evaluation_examples, new_sample_reader
     from asr.training.evaluation import evaluate
+    from asr.training.examples import evaluation_examples, new_sample_reader
     from asr.training.punctuation import learn_pauses
 
     folder = find_model_folder(model)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from asr.cli._options import device_option, require_libraries, set_torch_threads, threads_option
+from asr.cli._options import compute_type_option, device_option, set_torch_threads, threads_option
 from asr.cli._progress import new_utterance_bar
 from asr.cli._tables import format_reliability
 from asr.errors import UserError
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 )
 @device_option
 @threads_option
+@compute_type_option
 @click.option("--dry-run", is_flag=True, help="Write nothing.")
-@require_libraries("torch", "torchaudio")
 def tune(
     manifest: Path,
     model: str,
@@ -53,6 +53,7 @@ def tune(
     beam_size: int | None,
     device: str,
     threads: int | None,
+    compute_type: str,
     dry_run: bool,
 ) -> None:
     """Find the search settings with which MODEL makes the fewest errors on MANIFEST.
@@ -63,7 +64,8 @@ def tune(
     the best hypotheses anew come last. Of a model with an attention decoder CTC's share is tried first, CTC
     alone included, then bonuses for length and coverage, and small beams. The result goes into search.toml
     in the model folder, and with --lm and --rescore the language models beside it: transcribe and evaluate
-    use all of it from then on. With --lm none the result goes into search-without-lm.toml.
+    use all of it from then on. With --lm none the result goes into search-without-lm.toml. Log-probs are
+    those of asr transcribe: ONNX Runtime's where the model has model.onnx.
     """
     from asr.core.config import to_toml
     from asr.core.cores import choose_threads
@@ -83,7 +85,7 @@ def tune(
     )
     from asr.recognition.model_files import renew_checksums
     from asr.recognition.recognizer import open_recognizer
-    from asr.training.batching import evaluation_examples, new_sample_reader
+    from asr.training.examples import evaluation_examples, new_sample_reader
     from asr.training.tuning import (
         Task,
         Trial,
@@ -102,7 +104,7 @@ def tune(
         )
     cores = choose_threads(threads)
     recognizer = open_recognizer(
-        model, device, lm="none", beam_size=1, ctc_weight=0.0, threads=cores, engine="torch"
+        model, device, lm="none", beam_size=1, ctc_weight=0.0, threads=cores, compute_type=compute_type
     )  # the task searches, with an attention decoder where there is one
     set_torch_threads(cores)
     decoder = cast("SpellingNetwork", recognizer.network) if recognizer.spells else None
@@ -137,7 +139,8 @@ def tune(
     found = describe_spelling(chosen) if decoder is not None else describe_search(chosen)
     if recurrent is not None:
         found += f", {describe_rescoring(chosen)}"
-    click.echo(f"best: {found}: WER {100 * best.wer:.2f} %")
+    precision = recognizer.network.settings["compute_type"]
+    click.echo(f"best: {found}: WER {100 * best.wer:.2f} % (log-probs in {precision})")
     if dry_run:
         return
     if lm is not None and language_model is not None:

@@ -21,9 +21,10 @@ from asr.model.acoustic import AcousticModel, new_acoustic_model
 from asr.model.ctc import frames_needed
 from asr.text.tokenizer import NORMALISERS, TextError, Tokenizer, canonicalise, learn_tokenizer
 from asr.training.augment import AugmentConfig
-from asr.training.batching import Example, Reader, training_examples
-from asr.training.evaluation import Evaluation, is_alignable
+from asr.training.evaluation import is_alignable
+from asr.training.examples import Example, Reader, training_examples
 from asr.training.experiment import Experiment
+from asr.training.judgement import Evaluation
 from asr.training.run import Run, assemble_run, epoch_updates, read_manifests
 from asr.training.selection import validate
 from asr.training.steps import load_own_batches, take_step

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from asr.data.cache import is_cached
-from asr.training.batching import Plan, padding_share
+from asr.training.batching import padding_share
 from asr.training.distributed import Ranks
+from asr.training.examples import Plan
 from asr.training.experiment import Experiment
 from asr.training.run import (
     Run,

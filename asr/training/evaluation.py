@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,74 +16,14 @@ from asr.model.ctc import ctc_loss, frames_needed
 from asr.model.engine import unwrap_model, unwrap_network
 from asr.model.features import unpad
 from asr.recognition.recognizer import Recognizer
-from asr.scoring.counts import Comparison, compare_texts, index_by_id
-from asr.search.confidence import ConfidenceBin, bin_by_confidence
-from asr.text.tokenizer import NORMALISERS
-from asr.training.batching import (
-    Batch,
-    Example,
-    Plan,
-    Reader,
-    load_batch,
-    measure_speakers,
-    plan_by_duration,
-    read_ahead,
-)
+from asr.training.batching import Batch, load_batch, measure_speakers, read_ahead
 from asr.training.distributed import Ranks
+from asr.training.examples import Example, Plan, Reader, plan_by_duration
+from asr.training.judgement import Evaluation, compare_hypotheses
 from asr.transcript.values import Hypothesis
 
 if TYPE_CHECKING:
     from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The results of a model on a set of examples."""
-
-    hypotheses: dict[str, Hypothesis]
-    comparison: Comparison
-    loss: float | None  # nats per utterance, over those that CTC can align
-    audio_seconds: float
-    compute_seconds: float  # from samples in memory to hypotheses, decoding of files excluded
-    criterion: float | None = None  # like ``loss``, of CTC-CRF; ``None``: training does not minimise it
-
-    @property
-    def rtf(self) -> float:
-        """The real-time factor: computing time per time of audio."""
-        return self.compute_seconds / max(self.audio_seconds, 1e-9)
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        """Validation losses, and WER and CER as shares, for logs."""
-        rates = self.comparison.rates
-        metrics = {"valid_loss": self.loss, "valid_wer": rates["wer"], "valid_cer": rates["cer"]}
-        return metrics if self.criterion is None else metrics | {"valid_criterion": self.criterion}
-
-    @property
-    def reliability(self) -> list[ConfidenceBin]:
-        """Words grouped by confidence, and the share of right ones in each group."""
-        return bin_by_confidence(*judge_words(self.comparison, self.hypotheses))
-
-    @property
-    def summary(self) -> str:
-        """The metrics that could be measured, for people."""
-        rates = self.comparison.rates
-        parts = [f"{name.upper()} {100 * rate:.2f} %" for name, rate in rates.items() if rate is not None]
-        losses = {"loss": self.loss, "CTC-CRF": self.criterion}
-        measured = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
-        return ", ".join([*measured, *parts])
-
-
-def judge_words(
-    comparison: Comparison, hypotheses: Mapping[str, Hypothesis]
-) -> tuple[list[float], list[bool]]:
-    """The confidence of every word of the hypotheses, and whether the alignment says it is right."""
-    confidences: list[float] = []
-    right: list[bool] = []
-    for name, hypothesis in hypotheses.items():
-        confidences += [word.confidence for word in hypothesis.words]
-        right += [step.kind == "equal" for step in comparison.align(name) if step.hypothesis]
-    return confidences, right
 
 
 def evaluate(
@@ -115,15 +56,9 @@ def evaluate(
     hypotheses = {name: h for share in shares for name, h in share.hypotheses.items()}
     losses = [loss for share in shares for loss in share.losses]
     criteria = [criterion for share in shares for criterion in share.criteria]
-    normalise = NORMALISERS[recognizer.text.normaliser]
     return Evaluation(
         hypotheses=hypotheses,
-        comparison=compare_texts(
-            index_by_id(
-                (e.utterance.id, recognizer.to_reference(normalise(e.utterance.text))) for e in examples
-            ),
-            {name: hypothesis.text for name, hypothesis in hypotheses.items()},
-        ),
+        comparison=compare_hypotheses(recognizer, examples, hypotheses),
         loss=sum(losses) / len(losses) if losses else None,
         audio_seconds=sum(share.audio_seconds for share in shares),
         compute_seconds=sum(share.compute_seconds for share in shares),
@@ -175,6 +110,20 @@ def evaluate_batches(
             share.criteria += criteria[usable].tolist()
         progress(len(batch.ids))
     return share
+
+
+def compute_arrays(
+    recognizer: Recognizer, examples: Sequence[Example], read: Reader, batch_seconds: float
+) -> Iterator[dict[str, np.ndarray]]:
+    """Compute the log-probs of every example by its id, batch by batch."""
+    model, network = unwrap_model(recognizer), unwrap_network(recognizer)
+    asked = model.config.features.normalisation == "speaker"
+    statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
+    for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
+        batch = load_batch([examples[i] for i in indices], read)
+        known = batch_statistics(statistics, batch, model.device)
+        arrays = unpad(*network.compute_rows(batch.samples, batch.sample_lengths, known))
+        yield {name: array.copy() for name, array in zip(batch.ids, arrays, strict=True)}
 
 
 def is_alignable(example: Example, frames: int) -> bool:

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from asr.training.batching import Batch, Plan
+from asr.training.batching import Batch
 from asr.training.checkpoints import newest_checkpoint
 from asr.training.distributed import Ranks
-from asr.training.evaluation import Evaluation
+from asr.training.examples import Plan
 from asr.training.experiment import Experiment
 from asr.training.export import write_model_onnx
 from asr.training.finetuning import copy_search
 from asr.training.folder import lock_folder
+from asr.training.judgement import Evaluation
 from asr.training.monitoring import Journal, StopFlag, catch_stop_signals, open_journal, show_validation
 from asr.training.optimisation import replace_weights
 from asr.training.run import Progress, Run, describe_run, epoch_updates, prepare_run, save_checkpoint

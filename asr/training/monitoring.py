@@ -20,7 +20,8 @@ import numpy as np
 from asr.core.files import name_errors
 from asr.data.manifest import parse_object, read_numbered_lines
 from asr.training.batching import load_batch
-from asr.training.evaluation import Evaluation, batch_statistics
+from asr.training.evaluation import batch_statistics
+from asr.training.judgement import Evaluation
 from asr.training.run import Run
 
 METRICS_FILE = "metrics.jsonl"

@@ -19,8 +19,9 @@ from asr.model.ctc import CTCModel
 from asr.model.encoders import Encoder
 from asr.model.features import length_mask
 from asr.model.precision import autocast
-from asr.training.batching import Example, load_batch, plan_by_duration
+from asr.training.batching import load_batch
 from asr.training.evaluation import batch_statistics
+from asr.training.examples import Example, plan_by_duration
 from asr.training.objective import BatchLosses, Objective, ObjectiveError
 
 if TYPE_CHECKING:

@@ -28,24 +28,20 @@ from asr.pretrained import find_model_folder
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import BLANK, NORMALISERS, SPACE, Tokenizer, learn_tokenizer, read_symbols
 from asr.training.augment import Sources, changes_samples, find_sources
-from asr.training.batching import (
-    Example,
-    Plan,
-    Reader,
-    count_batches,
-    evaluation_examples,
-    load_batch,
-    measure_duration,
-    measure_speakers,
-    new_sample_reader,
-    plan_by_duration,
-    plan_epoch,
-    plan_windows,
-    training_examples,
-)
+from asr.training.batching import count_batches, load_batch, measure_speakers, plan_epoch, plan_windows
 from asr.training.checkpoints import Checkpoint, write_checkpoint
 from asr.training.distributed import Ranks
 from asr.training.evaluation import is_alignable
+from asr.training.examples import (
+    Example,
+    Plan,
+    Reader,
+    evaluation_examples,
+    measure_duration,
+    new_sample_reader,
+    plan_by_duration,
+    training_examples,
+)
 from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.finetuning import adopt_tokenizer
 from asr.training.objective import Objective, truncate_recurrence

@@ -14,7 +14,8 @@ from asr.core.files import replace_file, write_text
 from asr.model.folder import save_weights, write_tensors
 from asr.recognition.model_files import CHECKSUMS_FILE, compute_checksum, write_checksums
 from asr.text.tokenizer import save_tokenizer
-from asr.training.evaluation import Evaluation, evaluate
+from asr.training.evaluation import evaluate
+from asr.training.judgement import Evaluation
 from asr.training.monitoring import Journal
 from asr.training.optimisation import average_weights
 from asr.training.prediction import Forecast, Prediction, measure_forecast

@@ -16,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from asr.model.features import length_mask
 from asr.text.tokenizer import BLANK_TOKEN
 from asr.training.augment import augment_samples, sample_augmentation, spec_augment, utterance_generator
-from asr.training.batching import Batch, Plan, load_batch, read_ahead
+from asr.training.batching import Batch, load_batch, read_ahead
 from asr.training.evaluation import batch_statistics
+from asr.training.examples import Plan
 from asr.training.objective import BatchLosses
 from asr.training.optimisation import clip_gradients, compute_learning_rate, gradient_norms, update_averages
 from asr.training.run import Run

@@ -12,9 +12,8 @@ from rapidfuzz.distance import Levenshtein
 
 from asr.lm.model import NgramModel
 from asr.lm.recurrent import RecurrentModel
-from asr.model.engine import unwrap_model, unwrap_network
-from asr.model.features import unpad
 from asr.recognition.network import SpellingNetwork
+from asr.recognition.onnx_network import OnnxNetwork
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search import SearchConfig
@@ -26,8 +25,8 @@ from asr.search.rescoring import WordScores
 from asr.search.spelling_search import SpellingSearch
 from asr.search.threads import search_on_threads
 from asr.text.tokenizer import NORMALISERS, Tokenizer
-from asr.training.batching import Example, Reader, load_batch, measure_speakers, plan_by_duration
-from asr.training.evaluation import batch_statistics, judge_words
+from asr.training.examples import Example, Reader
+from asr.training.judgement import compute_groups, judge_words
 from asr.transcript.values import Hypothesis
 
 PRIOR_WEIGHTS = (0.3, 0.6, 0.9)
@@ -82,17 +81,18 @@ def compute_log_probs(
 
     ``progress`` is called with the number of utterances done since the last call.
     """
-    model, network = unwrap_model(recognizer), unwrap_network(recognizer)
-    asked = model.config.features.normalisation == "speaker"
-    statistics = measure_speakers(model.features, examples, read, batch_seconds) if asked else {}
     by_id: dict[str, np.ndarray] = {}
-    for indices in plan_by_duration([example.duration for example in examples], batch_seconds):
-        batch = load_batch([examples[i] for i in indices], read)
-        known = batch_statistics(statistics, batch, model.device)
-        arrays = unpad(*network.compute_rows(batch.samples, batch.sample_lengths, known))
-        for name, array in zip(batch.ids, arrays, strict=True):
-            by_id[name] = array.copy()
-        progress(len(batch.ids))
+    if isinstance(recognizer.network, OnnxNetwork):
+        for group, _, log_probs, _ in compute_groups(recognizer, examples, read, batch_seconds):
+            for example, rows in zip(group, log_probs, strict=True):
+                by_id[example.utterance.id] = rows.copy()
+            progress(len(group))
+    else:
+        from asr.training.evaluation import compute_arrays  # imports torch
+
+        for arrays in compute_arrays(recognizer, examples, read, batch_seconds):
+            by_id |= arrays
+            progress(len(arrays))
     normalise = NORMALISERS[recognizer.text.normaliser]
     references = index_by_id(
         (example.utterance.id, normalise(example.utterance.text)) for example in examples

@@ -20,8 +20,8 @@ from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.recognition.recognizer import open_recognizer
 from asr.search import SearchConfig
 from asr.text.tokenizer import load_tokenizer
-from asr.training.batching import evaluation_examples, new_sample_reader
 from asr.training.evaluation import evaluate
+from asr.training.examples import evaluation_examples, new_sample_reader
 from asr.training.loop import train
 from asr.training.objective import Objective
 from asr.training.run import load_initial_weights, prepare_run

@@ -19,16 +19,18 @@ from asr.model.features import FeatureConfig, Features
 from asr.text.tokenizer import BLANK, TextConfig, TextError, Tokenizer
 from asr.training.augment import Augmentation
 from asr.training.batching import (
-    Example,
     batch_sizes,
-    evaluation_examples,
     load_batch,
-    measure_duration,
     measure_speakers,
     padding_share,
-    plan_by_duration,
     plan_epoch,
     read_ahead,
+)
+from asr.training.examples import (
+    Example,
+    evaluation_examples,
+    measure_duration,
+    plan_by_duration,
     training_examples,
 )
 

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.core.config import to_toml
-from asr.training.batching import Plan, load_batch
+from asr.training.batching import load_batch
 from asr.training.checkpoints import list_checkpoints
 from asr.training.distributed import Ranks, join_process_group
 from asr.training.evaluation import evaluate
+from asr.training.examples import Plan
 from asr.training.experiment import Experiment
 from asr.training.run import Run, epoch_updates, prepare_run
 from asr.training.steps import accumulate_gradient, own_share

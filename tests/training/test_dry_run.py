@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from asr.cli import cli
 from asr.core.config import to_toml
-from asr.training.batching import Batch, Plan
+from asr.training.batching import Batch
 from asr.training.dry_run import describe_memory, dry_run, find_largest_batch
+from asr.training.examples import Plan
 from asr.training.experiment import Experiment
 from asr.training.loop import train
 from asr.training.run import Run, TrainingError, prepare_run, save_checkpoint

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from asr.cli import cli
 from asr.data.tars import TarReader
 from asr.training import loop
-from asr.training.batching import count_batches, plan_by_duration, plan_windows
+from asr.training.batching import count_batches, plan_windows
 from asr.training.checkpoints import list_checkpoints
+from asr.training.examples import plan_by_duration
 from asr.training.experiment import Experiment
 from asr.training.loop import TrainingStopped, train
 from asr.training.run import TrainingError, epoch_updates, prepare_run

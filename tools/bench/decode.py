@@ -52,7 +52,7 @@ from asr.search.prefix_beam import ScoredTokens
 from asr.search.priors import take_off_priors
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, SPACE, TOKENS_FILE, Tokenizer, load_tokenizer, save_tokenizer
-from asr.training.batching import evaluation_examples, new_sample_reader
+from asr.training.examples import evaluation_examples, new_sample_reader
 from asr.training.tuning import compute_log_probs
 
 TUNE_SPEAKERS = {"1272", "1462", "1673", "174", "1919"}
