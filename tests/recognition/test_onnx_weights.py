@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -132,3 +133,10 @@ def test_numbers_that_do_not_fit_are_the_files_fault(copy):
     change_references(copy, "length", "17")
     with pytest.raises(ModelFolderError, match=r"model\.onnx: is no model"):
         open_onnx_network(copy)
+
+
+def test_the_shipped_english_model_has_its_weights_once():
+    header = (SHIPPED / "english" / "model.safetensors").read_bytes()[:100_000]
+    names = json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])
+    assert any(name.endswith(".iofc") for name in names)
+    assert (SHIPPED / "english" / "model.onnx").stat().st_size < 2_000_000
