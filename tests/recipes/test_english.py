@@ -55,7 +55,9 @@ def prepared(tmp_path_factory) -> Path:
     listed(
         folder / "minds14-checked", [*calls, ("call-kept", "what do i owe you"), ("call-1", "keep this one")]
     )
-    listed(folder / "cv-delta-13", [("one", "one of many sentences")] * 300)  # ten minutes
+    caller = next(speaker for speaker, _ in calls if sha1(speaker)[0] in "01")
+    again = (caller, "somebody who calls, too")
+    listed(folder / "cv-delta-13", [("one", "one of many sentences")] * 300 + [again])  # ten minutes and one
     heard: list[tuple[str, dict[str, float]]] = [
         ("a story that is told", {"score": -0.1, "no_speech": 0.1, "disagreement": 0.3}),
         ("no no no no no no no no", {"score": -0.1}),
@@ -135,6 +137,14 @@ def test_one_speaker_in_eight_is_kept_for_validation(prepared):
     assert train | dev == {f"call-{number}" for number in range(40)}
     assert dev == {f"call-{number}" for number in range(40) if sha1(f"call-{number}")[0] in "01"}
     assert not train & dev
+
+
+def test_who_is_validated_on_is_trained_on_in_no_other_source(prepared):
+    assert not [u for u in read_manifest(prepared / "train.jsonl") if "somebody" in u.text]
+    reasons = [
+        u.extra["reason"] for u in read_manifest(prepared / "left-out.jsonl") if "somebody" in u.text
+    ]
+    assert reasons == ["its speaker is kept for validation"]
 
 
 def test_speakers_and_sentences_of_a_final_measure_are_nowhere(prepared):
