@@ -12,9 +12,7 @@ from asr.search.lexicon_trie import LexiconTrie
 
 NONE = -1
 PAIRS = 1 << 15  # that are remembered; a frame of the English model asks about some four thousand
-SLOTS = (
-    1 << 12
-)  # of the hash table at first: what a frame usually finds, so that it stays in the cache of a core
+SLOTS = 1 << 12  # of the hash table at first: what a frame usually needs, so that a core's cache has it
 
 
 class PronunciationTable(NamedTuple):
