@@ -288,7 +288,7 @@ def test_log_mel_energies_stand_at_their_frequencies():
     for number, peak in enumerate(filters.argmax(dim=0).tolist()):
         assert edges[number] < peak < edges[number + 1]
     middle = edges[2]  # where the second filter and the third meet
-    assert filters[round(middle), 1] == pytest.approx(filters[round(middle), 2], abs=0.1)
+    assert filters[round(middle), 1].item() == pytest.approx(filters[round(middle), 2].item(), abs=0.1)
     assert find_mel_edges(config, 8) is None  # with deltas
     assert find_mel_edges(replace(config, kind="mfcc", n_mfcc=4), 4) is None
 
