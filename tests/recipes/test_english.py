@@ -141,9 +141,7 @@ def test_one_speaker_in_eight_is_kept_for_validation(prepared):
 
 def test_who_is_validated_on_is_trained_on_in_no_other_source(prepared):
     assert not [u for u in read_manifest(prepared / "train.jsonl") if "somebody" in u.text]
-    reasons = [
-        u.extra["reason"] for u in read_manifest(prepared / "left-out.jsonl") if "somebody" in u.text
-    ]
+    reasons = [u.extra["reason"] for u in read_manifest(prepared / "left-out.jsonl") if "somebody" in u.text]
     assert reasons == ["its speaker is kept for validation"]
 
 
