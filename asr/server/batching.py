@@ -212,7 +212,7 @@ class QueuedNetwork:
                 future.cancel()  # nobody waits for it any more
 
 
-class QueuedRecogniser:
+class QueuedRecognizer:
     """A recogniser for `asr.longform.transcripts` that sends log-probs through a dispatcher, too.
 
     Args:

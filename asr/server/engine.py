@@ -20,7 +20,7 @@ from asr.core.cores import count_cores
 from asr.errors import UserError
 from asr.longform.transcripts import LongformConfig, transcribe_in_segments
 from asr.recognition.recognizer import Recognizer
-from asr.server.batching import LIVE, USUAL, Dispatcher, NetworkWork, QueuedNetwork, QueuedRecogniser
+from asr.server.batching import LIVE, USUAL, Dispatcher, NetworkWork, QueuedNetwork, QueuedRecognizer
 from asr.server.decoding import DecoderPool, DecodingError
 from asr.server.metrics import Metrics
 from asr.server.settings import ServerSettings
@@ -91,8 +91,8 @@ class Engine:
         usual, live = (NetworkWork(network, rank, metrics.batch_size.observe) for rank in (USUAL, LIVE))
         self._live_network = QueuedNetwork(self._dispatcher, live)
         shared = replace(recognizer, network=QueuedNetwork(self._dispatcher, usual))
-        self._recognizer = QueuedRecogniser(shared, self._searching)
-        self._searches: OrderedDict[tuple[str, ...], QueuedRecogniser] = OrderedDict()
+        self._recognizer = QueuedRecognizer(shared, self._searching)
+        self._searches: OrderedDict[tuple[str, ...], QueuedRecognizer] = OrderedDict()
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._waiting = 0
@@ -165,7 +165,7 @@ class Engine:
         """Find what hears a live stream; raises ``HotWordError`` for what it cannot write."""
         return replace(self.find_recognizer(hotwords).recognizer, network=self._live_network)
 
-    def find_recognizer(self, hotwords: tuple[str, ...]) -> QueuedRecogniser:
+    def find_recognizer(self, hotwords: tuple[str, ...]) -> QueuedRecognizer:
         """Find the recogniser that expects ``hotwords``; raises ``HotWordError`` for what it cannot write."""
         if not hotwords:
             return self._recognizer
@@ -181,7 +181,7 @@ class Engine:
             except UserError as error:
                 raise HotWordError(str(error)) from error
         with self._lock:
-            queued = self._searches[hotwords] = QueuedRecogniser(made, self._searching)
+            queued = self._searches[hotwords] = QueuedRecognizer(made, self._searching)
             while len(self._searches) > KEPT_SEARCHES:
                 self._searches.popitem(last=False)
         return queued
