@@ -30,6 +30,7 @@ VERBS = {
     "transcribe": "Turn recordings into text.",
     "align": "Find where the words of a text are in a recording.",
     "train": "Train a model from a recipe, or resume a run.",
+    "teach": "Write what a model hears, for another model to learn from.",
     "doctor": "Say why a recipe does not learn.",
     "evaluate": "Transcribe a manifest and print its word error rate.",
     "score": "Compare hypotheses with references: error rates and what went wrong.",

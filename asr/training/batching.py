@@ -34,12 +34,14 @@ class Batch:
     tokens: Tensor  # (batch, tokens) int64
     token_lengths: Tensor  # (batch,) int64
     augmentation: Augmentation | None = None  # drawn, not yet applied
+    taught: Tensor | None = None  # (batch, frames, vocabulary) probabilities of a teacher
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to ``device``."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("samples", "sample_lengths", "tokens", "token_lengths")
+            for name in ("samples", "sample_lengths", "tokens", "token_lengths", "taught")
+            if getattr(self, name) is not None
         }
         augmentation = None if self.augmentation is None else self.augmentation.to(device)
         return replace(self, **moved, augmentation=augmentation)
@@ -135,19 +137,27 @@ def load_batch(
     examples: Sequence[Example],
     read: Reader,
     draw: Callable[[Sequence[Utterance], Sequence[int]], Augmentation] | None = None,
+    teach: Callable[[Sequence[str], Sequence[int], Augmentation | None], Tensor] | None = None,
 ) -> Batch:
-    """Read and pad examples; ``draw`` draws their augmentation, given how many samples each has."""
+    """Read and pad examples.
+
+    ``draw`` draws their augmentation, given how many samples each has; ``teach`` adds what a teacher says of
+    them, given ids, samples and augmentation.
+    """
     utterances = [example.utterance for example in examples]
     batch, lengths = pad_batch([read(utterance) for utterance in utterances])
     tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
+    ids = tuple(example.utterance.id for example in examples)
+    augmentation = None if draw is None else draw(utterances, lengths.tolist())
     return Batch(
-        ids=tuple(example.utterance.id for example in examples),
+        ids=ids,
         speakers=tuple(example.utterance.speaker or example.utterance.id for example in examples),
         samples=batch,
         sample_lengths=lengths,
         tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         token_lengths=torch.tensor([len(t) for t in tokens]),
-        augmentation=None if draw is None else draw(utterances, lengths.tolist()),
+        augmentation=augmentation,
+        taught=None if teach is None else teach(ids, lengths.tolist(), augmentation),
     )
 
 

@@ -154,6 +154,27 @@ class TrainingConfig:
         minimum=0,
         maximum=100,
     )
+    teacher: str = option(
+        "",
+        "A folder with what another model hears in the training recordings, frame by frame (asr teach, or "
+        "any program); the network learns to hear the same under augmentation. Utterances without a text "
+        "are learned from it alone. '': none.",
+    )
+    teacher_weight: float = option(
+        1.0, "How much the teacher's loss weighs, which is added to the others.", above=0
+    )
+    teacher_lag: int = option(
+        1,
+        "How many frames the teacher's spikes may stand beside the network's own.",
+        minimum=0,
+        maximum=20,
+    )
+    teacher_temperature: float = option(
+        1.0,
+        "Above 1, both are compared with their probabilities made flatter (Hinton et al. 2015).",
+        minimum=1,
+        maximum=20,
+    )
     label_smoothing: float = option(
         0.1,
         "Share of the probability that an attention decoder is taught to give to all tokens alike; nothing "
@@ -207,7 +228,7 @@ class TrainingConfig:
         if not self.predict_frames or len(set(self.predict_frames)) < len(self.predict_frames):
             raise ConfigError("'training.predict_frames' needs one number or more, each once")
         if self.objective == "predict":
-            for key in ("criterion", "intermediate_layer", "consistency_weight", "take_over"):
+            for key in ("criterion", "intermediate_layer", "consistency_weight", "take_over", "teacher"):
                 if getattr(self, key) != getattr(TrainingConfig, key):
                     raise ConfigError(f"'training.objective' = 'predict' does not go with 'training.{key}'")
         if self.consistency_shift_ms and not self.consistency_weight:
@@ -228,6 +249,8 @@ class Experiment:
     training: TrainingConfig = section(TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.augment.frequency_warp and self.features.kind != "logmel":
+            raise ConfigError("'augment.frequency_warp' is for features.kind = 'logmel'")
         if not 1 <= self.format_version <= FORMAT_VERSION:
             raise ConfigError(
                 f"'format_version' cannot be {self.format_version}: this program reads up to {FORMAT_VERSION}"

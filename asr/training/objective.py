@@ -15,6 +15,7 @@ from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
 from asr.model.precision import autocast
+from asr.training.distillation import teacher_loss
 
 if TYPE_CHECKING:
     from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
@@ -52,6 +53,9 @@ class Objective(nn.Module):
     A batch may come in two views, masked in different ways: every loss is then the mean of both, and
     ``consistency`` times their ``consistency_loss`` is added.
 
+    ``teacher_weight`` times the ``teacher_loss`` of the output is added where a batch comes with what a
+    teacher says; an utterance without text learns from its teacher alone.
+
     Raises ``ObjectiveError`` for a layer that the encoder does not have or that is its last.
     """
 
@@ -66,6 +70,9 @@ class Objective(nn.Module):
         ctc_share: float = 0.3,
         smoothing: float = 0.0,
         sampling: float = 0.0,
+        teacher_weight: float = 1.0,
+        teacher_lag: int = 0,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -74,6 +81,7 @@ class Objective(nn.Module):
         self.consistency = consistency
         self.ctc_weight = ctc_weight
         self.ctc_share, self.smoothing, self.sampling = ctc_share, smoothing, sampling
+        self.teacher_weight, self.teacher_lag, self.temperature = teacher_weight, teacher_lag, temperature
         self.denominator: DenominatorGraph | None = None
         self.intermediate: nn.Linear | None = None
         self._states: Tensor | None = None
@@ -83,7 +91,12 @@ class Objective(nn.Module):
             self.intermediate = nn.Linear(model.encoder.output_size, model.projection.out_features)
 
     def forward(
-        self, features: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        token_lengths: Tensor,
+        taught: Tensor | None = None,
     ) -> BatchLosses:
         """Compute the losses of a batch in one or two views.
 
@@ -92,6 +105,7 @@ class Objective(nn.Module):
             lengths: ``(views * batch,)`` integer, frames of each.
             tokens: ``(batch, tokens)`` integer, without blanks.
             token_lengths: ``(batch,)`` integer.
+            taught: ``(batch, frames, vocabulary)`` probabilities of a teacher, zeros where it says nothing.
 
         Raises ``ObjectiveError`` when the inner layer gives states of another number or size than the output.
         """
@@ -117,9 +131,21 @@ class Objective(nn.Module):
             shared = self.ctc_share * losses if self.ctc_share else 0.0 * log_probs.sum()
             losses = shared + (1 - self.ctc_share) * spelled
             criterion = losses
+        if taught is not None:
+            losses = self._add_teacher(losses, log_probs, frames, taught, token_lengths)
         if views == 2:
             losses = losses + self.consistency * consistency_loss(log_probs, frames)
         return BatchLosses(losses, ctc.detach(), criterion.detach(), log_probs[:size].detach(), frames[:size])
+
+    def _add_teacher(
+        self, losses: Tensor, log_probs: Tensor, frames: Tensor, taught: Tensor, token_lengths: Tensor
+    ) -> Tensor:
+        """Add the loss of what a teacher says; where there is no text, it takes the place of all others."""
+        views = len(log_probs) // len(taught)
+        each = teacher_loss(log_probs, taught.repeat(views, 1, 1), frames, self.teacher_lag, self.temperature)
+        untranscribed = (token_lengths == 0) & (taught.sum(dim=(1, 2)) > 0)
+        losses = losses.masked_fill(untranscribed, 0.0)
+        return losses + self.teacher_weight * each.view(views, -1).mean(dim=0)
 
     def _compute_spelling_loss(
         self, states: Tensor, frames: Tensor, tokens: Tensor, token_lengths: Tensor

@@ -48,11 +48,16 @@ class Prediction(Objective):
         self.intermediate = nn.Linear(model.encoder.output_size, self.size * len(self.horizons))
 
     def forward(
-        self, features: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        token_lengths: Tensor,
+        taught: Tensor | None = None,
     ) -> BatchLosses:
         """Compute the loss of each utterance: the errors of its frames, added up, mean over horizons.
 
-        The arguments are those of ``Objective``; there are no tokens, and one view.
+        The arguments are those of ``Objective``; there are no tokens, one view and no teacher.
         """
         errors, _, log_probs, frames = self.compute_errors(features, lengths)
         losses = errors.sum(dim=1) / len(self.horizons) + 0.0 * log_probs.sum()

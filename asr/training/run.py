@@ -46,6 +46,7 @@ from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.finetuning import adopt_tokenizer
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
+from asr.training.teacher import Teacher, open_teacher
 
 if TYPE_CHECKING:
     from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
@@ -132,6 +133,7 @@ class Run:
     progress: Progress
     statistics: Statistics  # of training speakers; empty unless asked for
     valid_statistics: Statistics
+    teacher: Teacher | None = None
 
     @property
     def recognizer(self) -> Recognizer:
@@ -240,6 +242,7 @@ def assemble_run(
         progress=Progress(ranks=ranks.size, data=data.digest),
         statistics=measure_statistics(experiment, model, data.train, data.read, ranks, data.windows),
         valid_statistics=measure_statistics(experiment, model, data.valid, data.read, ranks),
+        teacher=open_teacher(training.teacher, tokenizer) if training.teacher else None,
     )
     if checkpoint is not None:
         restore_run(run, checkpoint)
@@ -263,6 +266,9 @@ def new_objective(experiment: Experiment, model: AcousticModel) -> Objective:
         experiment.decoder.ctc_weight,
         training.label_smoothing,
         training.scheduled_sampling,
+        training.teacher_weight,
+        training.teacher_lag,
+        training.teacher_temperature,
     )
 
 
@@ -493,6 +499,9 @@ def describe_run(run: Run) -> Iterator[str]:
         )
     if run.experiment.features.kind == "states":
         yield from describe_states(run)
+    if run.teacher is not None:
+        known = sum(run.teacher.knows(example.utterance.id) for example in run.data.train)
+        yield f"the teacher knows {known} of {len(run.data.train)} training utterances"
     graph = run.objective.denominator
     if graph is not None:
         yield f"denominator graph: {len(graph.tokens):,} states, {len(graph.rows):,} arcs"

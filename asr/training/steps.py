@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -15,13 +15,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from asr.model.features import length_mask
 from asr.text.tokenizer import BLANK_TOKEN
-from asr.training.augment import augment_samples, sample_augmentation, spec_augment, utterance_generator
+from asr.training.augment import (
+    Augmentation,
+    augment_samples,
+    length_at_speed,
+    sample_augmentation,
+    spec_augment,
+    utterance_generator,
+    warp_frequencies,
+)
 from asr.training.batching import Batch, load_batch, read_ahead
+from asr.training.distillation import teach_batch
 from asr.training.evaluation import batch_statistics
 from asr.training.examples import Plan
 from asr.training.objective import BatchLosses
 from asr.training.optimisation import clip_gradients, compute_learning_rate, gradient_norms, update_averages
 from asr.training.run import Run
+from asr.training.teacher import Heard, Teacher
 
 DETAIL_STEPS = 20  # the gradient of each layer is logged once in so many steps
 
@@ -39,13 +49,32 @@ def load_own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
     """
     training = run.experiment.training
     draw = partial(sample_augmentation, run.data.sources, training.seed, run.progress.epoch)
+    teach = None if run.teacher is None else partial(hear_teacher, run, run.teacher)
     shortest = min(run.data.train, key=lambda example: example.duration)
     jobs = (
-        partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw)
+        partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw, teach)
         for update in updates
         for indices in own_share(run, update)
     )
     return read_ahead(jobs, training.workers)
+
+
+def hear_teacher(
+    run: Run,
+    teacher: Teacher,
+    utterances: Sequence[str],
+    lengths: Sequence[int],
+    augmentation: Augmentation | None,
+) -> Tensor:
+    """What the teacher says of utterances of ``lengths`` samples, at the frames of the augmented ones."""
+    model = run.model
+    speeds = augmentation.speeds if augmentation else (1.0,) * len(lengths)
+    shifts = augmentation.shifts if augmentation else (0,) * len(lengths)
+    heard = [
+        Heard(int(model.num_frames(length_at_speed(length, speed) + shift)), speed, shift / model.sample_rate)
+        for length, speed, shift in zip(lengths, speeds, shifts, strict=True)
+    ]
+    return teach_batch(teacher, utterances, heard, model.frame_seconds)
 
 
 def take_step(
@@ -131,6 +160,7 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
     statistics = batch_statistics(run.statistics, batch, run.model.device)
     samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
     features, lengths = run.model.features(samples, sample_lengths, statistics)
+    features = warp_voices(run, batch, features)
     views = 2 if run.experiment.training.consistency_weight else 1
     features = torch.cat(
         [
@@ -138,7 +168,19 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
             for view in range(views)
         ]
     )
-    return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths)
+    return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths, batch.taught)
+
+
+def warp_voices(run: Run, batch: Batch, features: Tensor) -> Tensor:
+    """Move the frequencies of each utterance, ``(batch, frames, features)``, by a drawn factor."""
+    widest = run.experiment.augment.frequency_warp
+    if not widest:
+        return features
+    seed, epoch = run.experiment.training.seed, run.progress.epoch
+    factors = [
+        utterance_generator(seed, epoch, f"warp/{name}").uniform(1 - widest, 1 + widest) for name in batch.ids
+    ]
+    return warp_frequencies(features, factors, run.experiment.features)
 
 
 def shift_view(run: Run, batch: Batch, features: Tensor, view: int) -> Tensor:

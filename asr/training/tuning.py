@@ -82,22 +82,27 @@ def compute_log_probs(
     ``progress`` is called with the number of utterances done since the last call.
     """
     by_id: dict[str, np.ndarray] = {}
-    if isinstance(recognizer.network, OnnxNetwork):
-        for group, _, log_probs, _ in compute_groups(recognizer, examples, read, batch_seconds):
-            for example, rows in zip(group, log_probs, strict=True):
-                by_id[example.utterance.id] = rows.copy()
-            progress(len(group))
-    else:
-        from asr.training.evaluation import compute_arrays  # imports torch
-
-        for arrays in compute_arrays(recognizer, examples, read, batch_seconds):
-            by_id |= arrays
-            progress(len(arrays))
+    for arrays in iterate_log_probs(recognizer, examples, read, batch_seconds):
+        by_id |= arrays
+        progress(len(arrays))
     normalise = NORMALISERS[recognizer.text.normaliser]
     references = index_by_id(
         (example.utterance.id, normalise(example.utterance.text)) for example in examples
     )
     return LogProbs(by_id, references, recognizer.frame_seconds)
+
+
+def iterate_log_probs(
+    recognizer: Recognizer, examples: Sequence[Example], read: Reader, batch_seconds: float
+) -> Iterator[dict[str, np.ndarray]]:
+    """Compute the log-probs of every example by its id, batch by batch, with speakers normalised by torch."""
+    if isinstance(recognizer.network, OnnxNetwork):
+        for group, _, log_probs, _ in compute_groups(recognizer, examples, read, batch_seconds):
+            yield {example.utterance.id: rows.copy() for example, rows in zip(group, log_probs, strict=True)}
+    else:
+        from asr.training.evaluation import compute_arrays  # imports torch
+
+        yield from compute_arrays(recognizer, examples, read, batch_seconds)
 
 
 # --- the strategy ---------------------------------------------------------------------------------

@@ -1,0 +1,266 @@
+"""A teacher: its folder, its rows at the student's frames, the loss, and what a student learns from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.cli import cli
+from asr.core.config import ConfigError
+from asr.model.ctc import CTCModel
+from asr.model.encoders import ENCODERS, EncoderConfig
+from asr.text.tokenizer import Tokenizer
+from asr.training.checkpoints import list_checkpoints
+from asr.training.distillation import move_frames, teach_batch, teacher_loss
+from asr.training.experiment import TrainingConfig
+from asr.training.loop import train
+from asr.training.monitoring import read_records
+from asr.training.objective import Objective
+from asr.training.teacher import Heard, TeacherError, open_teacher, stretch_rows
+from tests.tiny import tiny_experiment
+
+CPU = torch.device("cpu")
+TOKENS = Tokenizer(("<blank>", "<space>", "a", "b"))
+
+
+def write_folder(folder: Path, **rows: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "tokens.txt").write_text("".join(f"{symbol}\n" for symbol in TOKENS.symbols))
+    (folder / "teacher.toml").write_text("frame_seconds = 0.04\n")
+    for name, array in rows.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def spikes(tokens: list[int], sure: float = 0.97) -> np.ndarray:
+    """Log-probs of frames that are nearly sure of these tokens."""
+    rows = np.full((len(tokens), len(TOKENS.symbols)), (1 - sure) / (len(TOKENS.symbols) - 1))
+    rows[np.arange(len(tokens)), tokens] = sure
+    return np.log(rows).astype(np.float32)
+
+
+# --- at the student's frames ----------------------------------------------------------------------
+
+
+def test_rows_of_the_same_frames_stay_as_they_are():
+    rows = spikes([0, 2, 0, 3, 1, 0])
+    np.testing.assert_allclose(stretch_rows(rows, 0.04, Heard(6), 0.04), np.exp(rows), rtol=1e-6)
+
+
+def test_a_shift_moves_rows_to_later_frames_and_leaves_zeros_in_front():
+    rows = spikes([2, 0, 3])
+    moved = stretch_rows(rows, 0.04, Heard(6, shift_seconds=0.08), 0.04)
+    np.testing.assert_allclose(moved[2:5], np.exp(rows), rtol=1e-6)
+    assert not moved[:2].any()
+    assert not moved[5:].any()
+
+
+def test_a_student_with_longer_frames_gets_every_spike_and_the_blank_what_is_left():
+    moved = stretch_rows(spikes([0, 2, 3, 0], sure=0.7), 0.02, Heard(2), 0.04)
+    # Of blank 0.7 and a 0.7 (others 0.1) a keeps 0.7, the others 0.1, the blank the rest.
+    np.testing.assert_allclose(moved, [[0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7]], atol=1e-6)
+
+
+@given(
+    tokens=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    speed=st.sampled_from([0.5, 0.9, 1.0, 1.1, 2.0]),
+    shift=st.floats(0, 0.2),
+)
+def test_each_frame_has_probabilities_or_nothing_and_no_spike_is_lost(tokens, speed, shift):
+    rows = spikes(tokens)
+    frames = int((len(tokens) * 0.04 / speed + shift) / 0.04) + 2
+    moved = stretch_rows(rows, 0.04, Heard(frames, speed, shift), 0.04)
+    sums = moved.sum(1)
+    assert np.all((np.abs(sums - 1) < 1e-5) | (sums == 0))
+    assert len(np.flatnonzero(sums)) <= len(tokens)
+    for token in set(tokens) - {0}:
+        assert moved[:, token].max() > 0.45  # two sure spikes in one frame have half of it each
+
+
+def test_a_batch_has_zeros_where_the_teacher_says_nothing(tmp_path):
+    teacher = open_teacher(write_folder(tmp_path / "t", x=spikes([2, 0]).astype(np.float16)), TOKENS)
+    batch = teach_batch(teacher, ["x", "unknown"], [Heard(2), Heard(3)], 0.04)
+    assert batch.shape == (2, 3, 4)
+    torch.testing.assert_close(batch[0, :2], torch.from_numpy(np.exp(spikes([2, 0]))), atol=1e-3, rtol=0)
+    assert not batch[0, 2].any()
+    assert not batch[1].any()
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_divergence_from_the_teacher():
+    torch.manual_seed(0)
+    log_probs = F.log_softmax(torch.randn(2, 7, 4, dtype=torch.float64), 2).requires_grad_()
+    taught = F.softmax(torch.randn(2, 7, 4, dtype=torch.float64), 2)
+    taught[1, 2] = 0  # says nothing
+    frames = torch.tensor([7, 4])
+    loss = teacher_loss(log_probs, taught, frames)
+    each = F.kl_div(log_probs.detach(), taught, reduction="none").sum(2)
+    expected = [float(each[0].sum()), float(each[1, [0, 1, 3]].sum())]
+    assert loss.tolist() == pytest.approx(expected, rel=1e-12)
+    own = log_probs.detach().exp()
+    assert teacher_loss(log_probs, own, frames).tolist() == pytest.approx([0, 0], abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_probs)
+    torch.testing.assert_close(gradient[0], -taught[0])
+    assert not gradient[1, 2].any()
+    assert not gradient[1, 4:].any()
+
+
+def test_a_temperature_makes_both_flatter():
+    log_probs = torch.log(torch.tensor([[[0.7, 0.2, 0.1]]]))
+    taught = torch.tensor([[[0.1, 0.8, 0.1]]])
+
+    def flat(probabilities):
+        powers = probabilities**0.5
+        return powers / powers.sum(2, keepdim=True)
+
+    expected = 4 * F.kl_div(flat(log_probs.exp()).log(), flat(taught), reduction="sum")
+    loss = teacher_loss(log_probs, taught, torch.tensor([1]), temperature=2.0)
+    torch.testing.assert_close(loss[0], expected)
+
+
+@pytest.mark.parametrize("lag", [-2, -1, 0, 1, 2])
+def test_spikes_may_stand_beside_each_other(lag):
+    rows = torch.from_numpy(np.stack([spikes([0, 0, 0, 2, 0, 0, 3, 0, 0, 0]), spikes([0] * 10)]))
+    taught = move_frames(rows.exp(), lag)
+    frames = torch.tensor([10, 10])
+    together = teacher_loss(rows, taught, frames, lag=2)
+    assert together[0] == pytest.approx(0, abs=1e-4)
+    each = (0.97 - 0.01) * math.log(0.97 / 0.01)  # a spike where the other has a blank, or a blank a spike
+    apart = teacher_loss(rows, taught, frames, lag=0)[0]
+    assert apart == pytest.approx(4 * each if lag else 0, abs=1e-3)
+
+
+def test_the_objective_adds_the_teacher_and_takes_it_alone_without_a_text():
+    torch.manual_seed(0)
+    config = EncoderConfig(layers=2, size=8, front_end="conv2", channels=2)
+    model = CTCModel(ENCODERS[config.kind](config, 10, 1), 4)
+    features, lengths = torch.randn(3, 40, 10), torch.tensor([40, 30, 36])
+    tokens, counts = torch.tensor([[2, 3], [2, 0], [0, 0]]), torch.tensor([2, 1, 0])
+    taught = F.softmax(torch.randn(3, 20, 4), 2)
+    plain = Objective(model)(features, lengths, tokens, counts)
+    both = Objective(model, teacher_weight=0.5, teacher_lag=1)(features, lengths, tokens, counts, taught)
+    distance = teacher_loss(plain.log_probs, taught, plain.frames, 1)
+    torch.testing.assert_close(both.losses[:2], plain.losses[:2] + 0.5 * distance[:2])
+    torch.testing.assert_close(both.losses[2], 0.5 * distance[2])
+    taught[2] = 0  # neither a text nor a teacher: it is silence
+    silent = Objective(model, teacher_weight=0.5)(features, lengths, tokens, counts, taught)
+    torch.testing.assert_close(silent.losses[2], plain.losses[2])
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 5), np.float16), r"shape \(3, 5\)"),
+        (np.zeros(4, np.float32), r"shape \(4,\)"),
+        (np.zeros((3, 4)), "type float64"),
+        (np.full((3, 4), 0.5, np.float32), "no log-probs"),
+        (np.full((3, 4), np.nan, np.float16), "no log-probs"),
+        (np.array([[{}] * 4]), "no array that NumPy can read"),
+    ],
+)
+def test_what_is_no_array_of_log_probs_is_refused_by_name(tmp_path, array, message):
+    teacher = open_teacher(write_folder(tmp_path / "t", x=array), TOKENS)
+    with pytest.raises(TeacherError, match=rf"x\.npy.*{message}"):
+        teacher.read("x")
+
+
+def test_other_tokens_and_ids_that_leave_the_folder_are_refused(tmp_path):
+    folder = write_folder(tmp_path / "t")
+    with pytest.raises(TeacherError, match=r"tokens\.txt"):
+        open_teacher(folder, Tokenizer(("<blank>", "<space>", "b", "a")))
+    teacher = open_teacher(folder, TOKENS)
+    for name in ("../x", "a/../../x", "/x"):
+        with pytest.raises(TeacherError, match="cannot have this name"):
+            teacher.read(name)
+    assert teacher.read("a/b") is None
+
+
+def test_a_teacher_does_not_go_with_forecasting():
+    with pytest.raises(ConfigError, match=r"training\.teacher"):
+        TrainingConfig(objective="predict", teacher="folder")
+
+
+# --- from one model to another --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def taught_by_a_run(tones, tmp_path_factory) -> Path:
+    """A teacher's folder: what a model that was trained on the tones hears in all of them."""
+    folder = tmp_path_factory.mktemp("teacher")
+    train(tiny_experiment(tones, epochs=12, batch_seconds=8.0), folder / "run", CPU, lambda line: None)
+    arguments = ["teach", str(tones / "train.jsonl"), str(tones / "dev.jsonl")]
+    command = [*arguments, "--model", str(folder / "run"), "--out", str(folder / "rows"), "--threads", "1"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert "30 of 30 utterances written" in result.output
+    again = CliRunner().invoke(cli, command)
+    assert "0 of 30 utterances written" in again.output
+    return folder / "rows"
+
+
+def without_texts(tones: Path, folder: Path) -> Path:
+    """The tones in manifests whose training utterances have no text, and a text with every symbol."""
+    folder.mkdir()
+    lines = [json.loads(line) for line in (tones / "train.jsonl").read_text().splitlines()]
+    letters = set("".join(line["text"] for line in lines))
+    for line in lines:
+        if letters & set(line["text"]):  # the first ones keep theirs, which name the vocabulary
+            letters -= set(line["text"])
+        else:
+            line["text"] = ""
+        line["audio_filepath"] = str(tones / line["audio_filepath"])
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    dev = [json.loads(line) for line in (tones / "dev.jsonl").read_text().splitlines()]
+    for line in dev:
+        line["audio_filepath"] = str(tones / line["audio_filepath"])
+    (folder / "dev.jsonl").write_text("".join(json.dumps(line) + "\n" for line in dev))
+    return folder
+
+
+def test_a_student_learns_recordings_without_texts_from_a_teacher(tones, taught_by_a_run, tmp_path):
+    data = without_texts(tones, tmp_path / "data")
+    losses = {}
+    for name, teacher in (("alone", ""), ("taught", str(taught_by_a_run))):
+        news: list[str] = []
+        experiment = tiny_experiment(data, epochs=12, batch_seconds=8.0, teacher=teacher)
+        train(experiment, tmp_path / name, CPU, news.append)
+        losses[name] = [r["valid_loss"] for r in read_records(tmp_path / name) if "valid_loss" in r][-1]
+        assert ("the teacher knows 24 of 24 training utterances" in news) == bool(teacher)
+    assert losses["taught"] < 0.7 * losses["alone"]
+
+
+def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_stopped(tones, taught_by_a_run, tmp_path):
+    augment = {"speeds": (0.9, 1.0, 1.1), "shift_ms": 40.0, "frequency_warp": 0.1}
+    experiment = tiny_experiment(
+        tones, epochs=3, batch_seconds=8.0, teacher=str(taught_by_a_run), augment=augment
+    )
+    train(experiment, tmp_path / "whole", CPU, lambda line: None)
+    train(experiment, tmp_path / "parts", CPU, lambda line: None)
+    whole = list_checkpoints(tmp_path / "whole")
+    for checkpoint in list_checkpoints(tmp_path / "parts")[1:]:
+        for file in checkpoint.iterdir():
+            file.unlink()
+        checkpoint.rmdir()
+    train(experiment, tmp_path / "parts", CPU, lambda line: None)
+    ends = [list_checkpoints(tmp_path / name)[-1] / "state.safetensors" for name in ("whole", "parts")]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+    untaught = replace(experiment, training=replace(experiment.training, teacher=""))
+    train(untaught, tmp_path / "untaught", CPU, lambda line: None)
+    other = list_checkpoints(tmp_path / "untaught")[-1] / "state.safetensors"
+    assert other.read_bytes() != ends[0].read_bytes()
+    assert len(whole) >= 1
