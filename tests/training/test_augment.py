@@ -445,8 +445,8 @@ def test_a_factor_of_one_changes_no_frequency():
     torch.testing.assert_close(warp_frequencies(features, [1.0, 1.0], FeatureConfig()), features)
 
 
-@pytest.mark.parametrize("factor", [0.9, 0.95, 1.1])
-@pytest.mark.parametrize("hertz", [500.0, 1000.0, 3000.0])
+@pytest.mark.parametrize("factor", [0.85, 0.9, 1.1])
+@pytest.mark.parametrize("hertz", [700.0, 1500.0, 3000.0])
 def test_a_warped_tone_stands_where_another_frequency_does(factor, hertz):
     module = Features(FeatureConfig(normalisation="none"))
     heard = module(*row(tone(hertz)))[0]

@@ -22,7 +22,7 @@ from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.text.tokenizer import Tokenizer
 from asr.training.checkpoints import list_checkpoints
 from asr.training.distillation import move_frames, teach_batch, teacher_loss
-from asr.training.experiment import TrainingConfig
+from asr.training.experiment import Experiment, TrainingConfig
 from asr.training.loop import train
 from asr.training.monitoring import read_records
 from asr.training.objective import Objective
@@ -198,11 +198,15 @@ def test_a_teacher_does_not_go_with_forecasting():
 # --- from one model to another --------------------------------------------------------------------
 
 
+def learning_experiment(data: Path, **training) -> Experiment:
+    return tiny_experiment(data, batch_seconds=8.0, learning_rate=1e-2, warmup_steps=5, **training)
+
+
 @pytest.fixture(scope="module")
 def taught_by_a_run(tones, tmp_path_factory) -> Path:
     """A teacher's folder: what a model that was trained on the tones hears in all of them."""
     folder = tmp_path_factory.mktemp("teacher")
-    train(tiny_experiment(tones, epochs=12, batch_seconds=8.0), folder / "run", CPU, lambda line: None)
+    train(learning_experiment(tones, epochs=30), folder / "run", CPU, lambda line: None)
     arguments = ["teach", str(tones / "train.jsonl"), str(tones / "dev.jsonl")]
     command = [*arguments, "--model", str(folder / "run"), "--out", str(folder / "rows"), "--threads", "1"]
     result = CliRunner().invoke(cli, command)
@@ -232,12 +236,13 @@ def without_texts(tones: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_student_learns_recordings_without_texts_from_a_teacher(tones, taught_by_a_run, tmp_path):
     data = without_texts(tones, tmp_path / "data")
     losses = {}
     for name, teacher in (("alone", ""), ("taught", str(taught_by_a_run))):
         news: list[str] = []
-        experiment = tiny_experiment(data, epochs=12, batch_seconds=8.0, teacher=teacher)
+        experiment = learning_experiment(data, epochs=15, teacher=teacher)
         train(experiment, tmp_path / name, CPU, news.append)
         losses[name] = [r["valid_loss"] for r in read_records(tmp_path / name) if "valid_loss" in r][-1]
         assert ("the teacher knows 24 of 24 training utterances" in news) == bool(teacher)
