@@ -311,6 +311,7 @@ def open_for_transcription(opening: Opening) -> Recognizer:
     # here: training must release what its processes share before they end.
     atexit.register(gc.freeze)
     recognizer = opening.open()
+    gc.freeze()  # nor does it search those of the model now and then, which stay
     if recognizer.unit == "phones":
         click.echo("greedy search finds phones, not words: --beam-size 2 or more finds words", err=True)
     return recognizer

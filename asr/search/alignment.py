@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -204,7 +205,7 @@ def _find_best_path(log_probs: np.ndarray, tokens: np.ndarray, block: int) -> np
     skips = np.full(states, -np.inf)
     skips[3::2][tokens[1:] != tokens[:-1]] = 0.0
     advance = _advance
-    if frames * states > MOST_UNCOMPILED:
+    if frames * states > MOST_UNCOMPILED or "numba" in sys.modules:  # both do the same, to the last bit
         from asr.search.alignment_kernel import advance  # imports numba
     unkept = np.zeros((1, states), np.uint8)
     blocks = -(-frames // block)

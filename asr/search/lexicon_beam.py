@@ -40,6 +40,9 @@ from asr.transcript.values import Hypothesis, Word
 
 MOST_CANDIDATES = 1 << 22  # in a frame, 100 bytes each
 UNCOMPILED_ROWS = 500  # that are searched before it pays to load a compiler
+# With the same future, that are kept to be ranked anew: with 12 or all of them the shipped model hears no
+# better, and takes longer.
+RIVALS = 8
 NO_TRIE = make_empty_model()  # stands for a language model that is not there
 
 
@@ -129,7 +132,7 @@ class LexiconBeamSearch:
             beam_threshold=float(config.beam_threshold),
             token_threshold=float(config.token_threshold),
             blank_threshold=float(np.log(config.blank_threshold)),
-            recombine=config.recombine,
+            rivals=int(config.recombine),
         )
         self.phrases = phrases
         self._rows_left = UNCOMPILED_ROWS
@@ -149,9 +152,10 @@ class LexiconBeamSearch:
         return self._rank_anew([self._list_results(log_probs, n_best)], n_best)[0]
 
     def choose_limits(self, n_best: int) -> Limits:
-        """Choose what the beam drops: where several results are asked for, or ranked anew, no rivals."""
-        needs_rivals = n_best > 1 or self.recurrent is not None
-        return self.limits._replace(recombine=False) if needs_rivals else self.limits
+        """Choose how many rivals the beam keeps: all of them where several results are asked for."""
+        if n_best > 1:
+            return self.limits._replace(rivals=0)
+        return self.limits._replace(rivals=RIVALS * self.limits.rivals) if self.recurrent else self.limits
 
     def score_best(self, log_probs: np.ndarray) -> tuple[list[Words], WordScores]:
         """Find the hypotheses of one recording that are to be rescored, and what that goes by."""
@@ -250,26 +254,34 @@ class LexiconBeamSearch:
         if self.model is not None:
             end = np.full(len(whole), self.model.end)
             endings = self.limits.lm_weight * score_words(self.model.trie, whole["state"], end)[0]
+        totals = np.logaddexp(whole["blank"], whole["token"]).tolist()
+        hashes = whole["words_hash"].tolist()
         scores: dict[int, float] = {}
         firsts: dict[int, int] = {}
         for place in np.argsort(-whole["rank"], kind="stable").tolist():
-            words = int(whole["words_hash"][place])
-            firsts.setdefault(words, place)
-            score = np.logaddexp(whole["blank"][place], whole["token"][place])
-            scores[words] = float(np.logaddexp(scores.get(words, -np.inf), score))
+            words, score = hashes[place], totals[place]
+            if firsts.setdefault(words, place) != place:
+                score = float(np.logaddexp(scores[words], score))
+            scores[words] = score
         for words, place in firsts.items():
             scores[words] += float(endings[place])
         best_first = sorted(scores, key=lambda words: -scores[words])[:n_best]
+        known: dict[int, Entry] = {}
         return [
-            ScoredWords(self._trace_back(state, int(whole["history"][firsts[words]])), scores[words])
+            ScoredWords(self._trace_back(state, int(whole["history"][firsts[words]]), known), scores[words])
             for words in best_first
         ]
 
-    def _trace_back(self, state: LexiconBeamState, history: int) -> tuple[Entry, ...]:
-        """Return the words that lead to a node of the tree of words."""
+    def _trace_back(
+        self, state: LexiconBeamState, history: int, known: dict[int, Entry]
+    ) -> tuple[Entry, ...]:
+        """Return the words that lead to a node of the tree of words; ``known`` has those of other nodes."""
         backwards = []
         while history > 0:
-            backwards.append(self.entries[int(state.entries[history])])
+            number = int(state.entries[history])
+            if number not in known:
+                known[number] = self.entries[number]
+            backwards.append(known[number])
             history = int(state.parents[history])
         return tuple(reversed(backwards))
 

@@ -22,6 +22,8 @@ from asr.search.lexicon_beam_tables import (
 from asr.search.lexicon_trie import ROOT
 from asr.text.tokenizer import BLANK_TOKEN
 
+MOST_PAIRS = 1 << 16  # that are compared at once
+
 
 def advance(
     pronunciations: PronunciationTable,
@@ -178,8 +180,8 @@ def select_survivors(limits: Limits, search: LexiconBeamState, candidates: np.nd
         return
     near = np.flatnonzero((ranks >= best - limits.beam_threshold) & (ranks > -np.inf))
     best_first = candidates[near[np.argsort(-ranks[near], kind="stable")]]
-    if limits.recombine:
-        best_first = best_first[find_unbeaten(best_first)]
+    if limits.rivals > 0:
+        best_first = best_first[find_survivors(best_first, limits.rivals)]
     kept = best_first[: limits.beam_size]
     ended = np.flatnonzero(kept["entry"] != NONE)
     begin = search.numbers[HISTORIES]
@@ -192,20 +194,25 @@ def select_survivors(limits: Limits, search: LexiconBeamState, candidates: np.nd
     search.numbers[SIZE] = len(kept)
 
 
-def find_unbeaten(hypotheses: np.ndarray) -> np.ndarray:
-    """Find the places of those of which no earlier one has the same future and is better in both endings."""
+def find_survivors(hypotheses: np.ndarray, rivals: int) -> np.ndarray:
+    """Find the places of those that fewer than ``rivals`` earlier ones beat: same future, better endings.
+
+    Whoever beats one that is dropped beats all that this one beats, so that those dropped count like others.
+    """
     codes = np.full(len(hypotheses), FNV_BASIS)
     for name in ("node", "state", "last", "hot"):
         codes = (codes ^ hypotheses[name]) * FNV_PRIME
     order = np.argsort(codes, kind="stable")
-    groups = np.cumsum(np.append(True, codes[order[1:]] != codes[order[:-1]]))
+    starts = np.flatnonzero(np.append(True, codes[order[1:]] != codes[order[:-1]]))
+    sizes = np.diff(np.append(starts, len(order)))
+    firsts = np.repeat(starts, sizes)
     blank, token = hypotheses["blank"][order], hypotheses["token"][order]
-    unbeaten = []
-    left = np.arange(len(order))
-    while len(left):  # the first of each group beats others
-        is_first = np.append(True, groups[left[1:]] != groups[left[:-1]])
-        firsts = left[is_first]
-        unbeaten.append(firsts)
-        first = firsts[np.cumsum(is_first) - 1]
-        left = left[(blank[first] < blank[left]) | (token[first] < token[left])]
-    return np.sort(order[np.concatenate(unbeaten)])
+    kept = np.ones(len(order), bool)
+    crowded = np.flatnonzero(np.arange(len(order)) - firsts >= rivals)
+    ends = np.cumsum(crowded - firsts[crowded])
+    for part in np.split(crowded, np.flatnonzero(np.diff(ends // MOST_PAIRS)) + 1):
+        owners, others = list_ranges(firsts[part], part)
+        mine = part[owners]
+        beaten = (blank[others] >= blank[mine]) & (token[others] >= token[mine])
+        kept[part] = np.bincount(owners, beaten, len(part)) < rivals
+    return np.sort(order[kept])

@@ -218,7 +218,7 @@ def add_logs(a: float, b: float) -> float:
 def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> None:
     """Make the best candidates the beam, of equal ones those that were found first.
 
-    With ``recombine``, one that is worse in both its endings than another with the same future is dropped.
+    One that is worse in both its endings than ``rivals`` others with the same future is dropped.
     """
     candidates, beam, numbers, ranks = search.candidates, search.beam, search.numbers, search.ranks
     best = -np.inf
@@ -230,10 +230,13 @@ def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> No
     for i in range(sort_candidates(search, count, best, best - limits.beam_threshold)):
         place = search.order[i]
         new = candidates[place]
-        if limits.recombine:
+        if limits.rivals > 0:
             slot = find_future(search, new)
-            other = np.int64(search.table[slot])
-            while other > 0 and (beam[other - 1].blank < new.blank or beam[other - 1].token < new.token):
+            other, better = np.int64(search.table[slot]), 0
+            while other > 0:
+                better += beam[other - 1].blank >= new.blank and beam[other - 1].token >= new.token
+                if better == limits.rivals:
+                    break
                 other = np.int64(beam[other - 1].slot)
             if other > 0:
                 continue
@@ -254,7 +257,7 @@ def select_survivors(limits: Limits, search: LexiconBeamState, count: int) -> No
         if size == limits.beam_size:
             break
     numbers[SIZE] = size
-    if limits.recombine:
+    if limits.rivals > 0:
         for i in range(size):
             search.table[search.order[i]] = 0
 

@@ -38,14 +38,18 @@ class PronunciationTable(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Weight and pruning; see ``SearchConfig``. ``lm_weight`` is 0 without a language model."""
+    """Weight and pruning; see ``SearchConfig``. ``lm_weight`` is 0 without a language model.
+
+    ``rivals``: a hypothesis is dropped when so many others with the same future are better in both endings;
+    0: none is.
+    """
 
     lm_weight: float
     beam_size: int
     beam_threshold: float
     token_threshold: float
     blank_threshold: float  # a log-prob
-    recombine: bool
+    rivals: int
 
 
 # ``blank`` and ``token``: log probabilities of the paths that end in blank and in ``last``, fusion

@@ -17,7 +17,7 @@ from asr.lm.model import NgramModel
 from asr.search import SearchConfig, lexicon_beam, lexicon_beam_arrays, search_greedily
 from asr.search.beam_search import make_beam_search
 from asr.search.lexicon_beam import NO_TRIE, LexiconBeamSearch
-from asr.search.lexicon_beam_tables import make_room
+from asr.search.lexicon_beam_tables import HYPOTHESIS, make_room
 from asr.search.prefix_beam import PrefixBeamSearch
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import BLANK, Tokenizer
@@ -135,26 +135,27 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(
     seed=st.integers(0, 10**6),
     frames=st.integers(0, 30),
     beam_size=st.sampled_from([1, 2, 5, 50, 500]),
-    recombine=st.booleans(),
+    rivals=st.sampled_from([0, 1, 2, 5]),
     with_model=st.booleans(),
     phrases=st.sampled_from([[], ["two"], ["u tea", "tea", "tea u to"]]),
     parts=st.integers(1, 3),
 )
-def test_compiled_code_and_numpy_search_alike(seed, frames, beam_size, recombine, with_model, phrases, parts):
+def test_compiled_code_and_numpy_search_alike(seed, frames, beam_size, rivals, with_model, phrases, parts):
     from asr.search import lexicon_beam_kernel  # imports numba, which a test below looks for
 
-    config = replace(WIDE, beam_size=beam_size, recombine=recombine, blank_threshold=0.8)
+    config = replace(WIDE, beam_size=beam_size, blank_threshold=0.8)
     search = LexiconBeamSearch(config, TOKENIZER, MODEL if with_model else None, phrases)
     trie = NO_TRIE if search.model is None else search.model.trie
+    limits = search.limits._replace(rivals=rivals)
     log_probs = draw_log_probs(seed, frames)
     states = []
     for advance in (lexicon_beam_arrays.advance, lexicon_beam_kernel.advance):
         state, frame = search._make_state(), 0
         for rows in np.array_split(log_probs, parts):
-            frame = advance(search.table, trie, search.limits, state, rows, 0)
+            frame = advance(search.table, trie, limits, state, rows, 0)
             while frame < len(rows):
                 state = make_room(state)
-                frame = advance(search.table, trie, search.limits, state, rows, frame)
+                frame = advance(search.table, trie, limits, state, rows, frame)
         states.append(state)
     ours, compiled = states
     size, histories = ours.numbers[:2].tolist()
@@ -165,6 +166,29 @@ def test_compiled_code_and_numpy_search_alike(seed, frames, beam_size, recombine
         assert ours.beam[name][:size].tolist() == compiled.beam[name][:size].tolist()
     assert ours.parents[:histories].tolist() == compiled.parents[:histories].tolist()
     assert ours.entries[:histories].tolist() == compiled.entries[:histories].tolist()
+
+
+@UNHURRIED
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 60),
+    rivals=st.integers(1, 6),
+    pairs=st.sampled_from([1, 9]),
+)
+def test_one_that_is_beaten_by_so_many_rivals_is_dropped(seed, count, rivals, pairs):
+    draw = np.random.default_rng(seed)
+    hypotheses = np.zeros(count, HYPOTHESIS)
+    hypotheses["state"] = draw.integers(0, 3, count)
+    hypotheses["blank"], hypotheses["token"] = draw.integers(-5, 0, (2, count))
+    expected: list[int] = []
+    for place, one in enumerate(hypotheses):
+        before = hypotheses[expected]
+        beaten = (before["state"] == one["state"]) & (before["blank"] >= one["blank"])
+        if (beaten & (before["token"] >= one["token"])).sum() < rivals:
+            expected.append(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lexicon_beam_arrays, "MOST_PAIRS", pairs)
+        assert lexicon_beam_arrays.find_survivors(hypotheses, rivals).tolist() == expected
 
 
 def test_a_long_recording_goes_to_compiled_code_and_a_short_one_needs_none():

@@ -12,7 +12,7 @@ from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
 from asr.lm.recurrent import RecurrentModel
 from asr.search import SearchConfig
 from asr.search.beam_search import make_beam_search
-from asr.search.lexicon_beam import LexiconBeamSearch
+from asr.search.lexicon_beam import RIVALS, LexiconBeamSearch
 from asr.search.rescoring import WordScores, count_with_ngrams
 from asr.text.pieces import learn_pieces
 from asr.text.tokenizer import BLANK, SPACE, Tokenizer
@@ -144,3 +144,11 @@ def test_equal_scores_keep_their_order():
     zeros = np.zeros(3)
     scores = WordScores(np.array([1.0, 2.0, 2.0]), zeros, zeros, np.ones(3))
     assert [number for number, _ in scores.rank(SearchConfig())] == [1, 2, 0]
+
+
+def test_few_rivals_are_kept_to_be_ranked_anew_and_all_where_several_results_are_asked_for(recurrent):
+    plain = LexiconBeamSearch(replace(CONFIG, recombine=True), TOKENIZER, MODEL)
+    search = LexiconBeamSearch(replace(CONFIG, recombine=True), TOKENIZER, MODEL, (), recurrent)
+    exact = LexiconBeamSearch(replace(CONFIG, recombine=False), TOKENIZER, MODEL, (), recurrent)
+    chosen = [one.choose_limits(n).rivals for one in (plain, search, exact) for n in (1, 2)]
+    assert chosen == [1, 0, RIVALS, 0, 0, 0]
