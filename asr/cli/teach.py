@@ -53,4 +53,5 @@ def teach(
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     with new_utterance_bar(len(examples)) as bar:
         written = write_teacher(recognizer, examples, read, out, batch_seconds, bar.update)
-    click.echo(f"{out}: {written} of {len(examples)} utterances written; the others were there", err=True)
+    there = "" if written == len(examples) else "; the others were there"
+    click.echo(f"{out}: {written} of {len(examples)} utterances written{there}", err=True)

@@ -39,15 +39,16 @@ def teacher_loss(
 ) -> Tensor:
     """How far a student is from its teacher, nats, summed over frames: ``(batch,)``.
 
-    The Kullback-Leibler divergence of the student from the teacher (Hinton et al. 2015). The spikes of
-    the two may stand beside each other: of all displacements up to ``lag`` frames, each utterance is given
-    the one with which it is nearest.
+    Without ``lag``, the Kullback-Leibler divergence of the student from the teacher (Hinton et al. 2015).
+    With it, spikes of the two may stand beside each other: what the teacher gives a token in a frame is
+    compared with all that the student gives it within ``lag`` frames of that one, and a blank counts as much
+    as the teacher is sure that there is no spike so near.
 
     Args:
         log_probs: ``(batch, frames, tokens)`` of the student.
         taught: ``(batch, frames, tokens)`` probabilities of the teacher; frames of zeros do not count.
         frames: ``(batch,)`` integer, frames of each utterance.
-        lag: largest displacement, in frames.
+        lag: largest distance of spikes, in frames.
         temperature: both are made flatter by this power; the loss is multiplied by its square.
     """
     length = log_probs.shape[1]
@@ -56,13 +57,19 @@ def teacher_loss(
         log_probs = F.log_softmax(log_probs / temperature, dim=2)
         flat = taught ** (1 / temperature)
         taught = flat / flat.sum(dim=2, keepdim=True).clamp(min=1e-20)
-    inside = length_mask(frames, length)[:, :, None].to(taught)
-    entropies = torch.xlogy(taught, taught)
-    each = []
-    for step in range(-lag, lag + 1):
-        moved, surprise = (move_frames(values, step) * inside for values in (taught, entropies))
-        each.append((surprise - moved * log_probs).sum(dim=(1, 2)))
-    return temperature**2 * torch.stack(each).amin(dim=0)
+    taught = taught * length_mask(frames, length)[:, :, None].to(taught)
+    near = log_probs
+    weights = torch.ones_like(taught)
+    if lag:
+        inside = length_mask(frames, length)[:, :, None].to(taught)
+        moved = [move_frames(log_probs.exp() * inside, step) for step in range(-lag, lag + 1)]
+        near = torch.stack(moved).sum(dim=0).clamp(min=1e-10, max=1.0).log()
+        near = torch.cat([log_probs[:, :, :1], near[:, :, 1:]], dim=2)
+        spoken = taught[:, :, 1:].sum(dim=2, keepdim=True)
+        steps = [step for step in range(-lag, lag + 1) if step]
+        weights[:, :, :1] = 1 - torch.stack([move_frames(spoken, step) for step in steps]).amax(dim=0)
+    divergence = (torch.xlogy(taught, taught) - taught * near) * weights
+    return temperature**2 * divergence.sum(dim=(1, 2))
 
 
 def move_frames(values: Tensor, steps: int) -> Tensor:

@@ -130,16 +130,38 @@ def test_a_temperature_makes_both_flatter():
     torch.testing.assert_close(loss[0], expected)
 
 
-@pytest.mark.parametrize("lag", [-2, -1, 0, 1, 2])
-def test_spikes_may_stand_beside_each_other(lag):
-    rows = torch.from_numpy(np.stack([spikes([0, 0, 0, 2, 0, 0, 3, 0, 0, 0]), spikes([0] * 10)]))
-    taught = move_frames(rows.exp(), lag)
-    frames = torch.tensor([10, 10])
-    together = teacher_loss(rows, taught, frames, lag=2)
-    assert together[0] == pytest.approx(0, abs=1e-4)
+@pytest.mark.parametrize("step", [-2, -1, 0, 1, 2])
+def test_spikes_may_stand_beside_each_other(step):
+    rows = torch.from_numpy(spikes([0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 0])[None])
+    taught = move_frames(rows.exp(), step)
+    taught[:, :2], taught[:, -2:] = rows.exp()[:, :2], rows.exp()[:, -2:]  # what moving let in
+    frames = torch.tensor([14])
     each = (0.97 - 0.01) * math.log(0.97 / 0.01)  # a spike where the other has a blank, or a blank a spike
     apart = teacher_loss(rows, taught, frames, lag=0)[0]
-    assert apart == pytest.approx(4 * each if lag else 0, abs=1e-3)
+    assert apart == pytest.approx(4 * each if step else 0, abs=1e-3)
+    assert abs(teacher_loss(rows, taught, frames, lag=2)[0]) < 1.2
+    near = abs(float(teacher_loss(rows, taught, frames, lag=1)[0]))
+    assert near < 1.2 if abs(step) < 2 else near > each
+
+
+def test_a_spike_of_another_token_is_wrong_wherever_it_stands():
+    rows = torch.from_numpy(spikes([0, 0, 0, 2, 0, 0, 0])[None])
+    taught = torch.from_numpy(np.exp(spikes([0, 0, 0, 3, 0, 0, 0])[None]))
+    missing = torch.from_numpy(spikes([0] * 7)[None])
+    frames = torch.tensor([7])
+    for student in (rows, missing):
+        assert teacher_loss(student, taught, frames, lag=1)[0] > 3
+    silent = torch.from_numpy(np.exp(spikes([0] * 7)[None]))
+    assert teacher_loss(rows, silent, frames, lag=1)[0] > 3
+
+
+def test_with_a_lag_alone_is_as_in_a_batch():
+    torch.manual_seed(0)
+    log_probs = F.log_softmax(torch.randn(2, 9, 4), 2)
+    taught = F.softmax(torch.randn(2, 9, 4), 2)
+    together = teacher_loss(log_probs, taught, torch.tensor([9, 5]), lag=2)
+    alone = teacher_loss(log_probs[1:, :5], taught[1:, :5], torch.tensor([5]), lag=2)
+    torch.testing.assert_close(together[1:], alone)
 
 
 def test_the_objective_adds_the_teacher_and_takes_it_alone_without_a_text():
