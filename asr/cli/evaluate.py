@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -62,6 +62,7 @@ def evaluate(
     """
     from asr.data.manifest import read_manifest
     from asr.training.examples import evaluation_examples, new_sample_reader
+    from asr.training.judgement import choose_judge
 
     utterances = read_manifest(manifest)
     if not utterances:
@@ -97,19 +98,6 @@ def evaluate(
         raise unwritten
     if comparison.rates["wer"] is None:
         raise ScoringError(f"{manifest}: its texts have no words: an error rate is not defined")
-
-
-def choose_judge(recognizer: Recognizer) -> Callable[..., Evaluation]:
-    """Choose what evaluates the recogniser: with torch's network, speakers are normalised, too."""
-    from asr.recognition.onnx_network import OnnxNetwork
-
-    if isinstance(recognizer.network, OnnxNetwork):
-        from asr.training.judgement import judge
-
-        return judge
-    from asr.training.evaluation import evaluate as evaluate_tensors
-
-    return evaluate_tensors
 
 
 def write_hypotheses(path: Path, evaluation: Evaluation) -> None:

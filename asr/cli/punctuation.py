@@ -66,7 +66,6 @@ def train(texts: tuple[Path, ...], out: Path, assignments: tuple[str, ...], prin
 )  # fmt: skip
 @device_option
 @threads_option
-@require_libraries("torch", "torchaudio")
 def pauses(
     manifests: tuple[Path, ...], model: str, key: str, out: Path | None, device: str, threads: int | None
 ) -> None:
@@ -83,15 +82,15 @@ def pauses(
     from asr.recognition.recognizer import open_recognizer
     from asr.text.marks import read_marked_words
     from asr.text.punctuation import PAUSES, save_tagger
-    from asr.training.evaluation import evaluate
     from asr.training.examples import evaluation_examples, new_sample_reader
-    from asr.training.punctuation import learn_pauses
+    from asr.training.judgement import choose_judge
+    from asr.training.pauses import learn_pauses
 
     folder = find_model_folder(model)
     if folder.parent == SHIPPED and out is None:
         raise UserError(f"{model}: is part of the program; give -o FILE")
     cores = choose_threads(threads)
-    recognizer = open_recognizer(model, device, threads=cores, engine="torch")
+    recognizer = open_recognizer(model, device, threads=cores)
     if recognizer.tagger is None:
         raise UserError(f"{folder / PUNCTUATION_FILE}: is missing; asr punctuation train makes it")
     set_torch_threads(cores)
@@ -103,7 +102,8 @@ def pauses(
     read = new_sample_reader(recognizer.sample_rate, keep=False)
     examples = evaluation_examples(utterances, recognizer.tokenizer, recognizer.text)
     with new_utterance_bar(len(examples)) as bar:
-        found = evaluate(recognizer, examples, read, progress=bar.update).hypotheses
+        judge = choose_judge(recognizer)
+        found = judge(recognizer, examples, read, progress=bar.update).hypotheses
     gains = learn_pauses((texts[one.id], found[one.id].words) for one in utterances)
     for place, gain in enumerate(gains):
         click.echo(f"{(0.0, *PAUSES)[place]:4.2f} s and more: {gain:+.2f}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.longform.pipeline import open_threads, run_ahead
+from asr.recognition.onnx_network import OnnxNetwork
 from asr.recognition.recognizer import Recognizer
 from asr.scoring.counts import Comparison, compare_texts, index_by_id
 from asr.search.confidence import ConfidenceBin, bin_by_confidence
@@ -133,3 +134,12 @@ def compare_hypotheses(
         index_by_id((e.utterance.id, recognizer.to_reference(normalise(e.utterance.text))) for e in examples),
         {name: hypothesis.text for name, hypothesis in hypotheses.items()},
     )
+
+
+def choose_judge(recognizer: Recognizer) -> Callable[..., Evaluation]:
+    """Choose what evaluates the recogniser: with torch's network, speakers are normalised, too."""
+    if isinstance(recognizer.network, OnnxNetwork):
+        return judge
+    from asr.training.evaluation import evaluate as evaluate_tensors
+
+    return evaluate_tensors

@@ -16,12 +16,10 @@ from torch import Tensor
 from asr.core.config import section
 from asr.core.recurrence import LSTMWeights
 from asr.errors import UserError
-from asr.longform.punctuating import measure_pauses
 from asr.model.tagger import TaggerNetwork
-from asr.scoring.counts import align_items
-from asr.text.marks import MARKS, NONE, QUESTION, STOP, MarkedWord, read_marked_words
+from asr.text.marks import MARKS, QUESTION, STOP, MarkedWord, read_marked_words
 from asr.text.pieces import END_PIECE, Pieces, learn_pieces
-from asr.text.punctuation import PAUSES, Tagger, TaggerConfig
+from asr.text.punctuation import Tagger, TaggerConfig
 from asr.training.text_run import (
     Say,
     TextTask,
@@ -33,7 +31,6 @@ from asr.training.text_run import (
     restore_pieces,
     run_task,
 )
-from asr.transcript.values import Word
 
 LONGEST = 128  # pieces of a stretch that is learned from
 MOST_SENTENCES = 6  # in it
@@ -170,34 +167,3 @@ def to_tagger(network: TaggerNetwork, pieces: Pieces) -> Tagger:
         for value in (network.embedding.weight, network.output.weight, network.output.bias)
     )
     return Tagger(network.config, pieces, embedding, layers, output, bias)
-
-
-# --- what pauses say ------------------------------------------------------------------------------
-
-
-def learn_pauses(texts: Iterable[tuple[Sequence[MarkedWord], Sequence[Word]]]) -> tuple[float, ...]:
-    """Learn what a pause of each class adds to the log probability of a mark.
-
-    It is how much likelier such a pause is behind a word with a mark than behind one without. Which mark is
-    left to the tagger: hardly a recording has enough question marks to learn from.
-
-    Args:
-        texts: recordings, each as its written text and as its words were recognised. What is behind the last
-            word of each is not known.
-
-    Raises ``UserError`` where no recognised word has a mark behind it.
-    """
-    counts = np.ones((len(PAUSES) + 1, 2))  # so that what was never seen is not impossible
-    for reference, words in texts:
-        classes = np.digitize(measure_pauses(words)[:-1], PAUSES)
-        steps = align_items([word.text for word in reference], [word.text for word in words])
-        ahead = behind = 0
-        for step in steps:
-            if step.kind not in ("insertion", "deletion") and behind < len(classes):
-                counts[classes[behind], int(reference[ahead].mark != NONE)] += 1
-            ahead += step.kind != "insertion"
-            behind += step.kind != "deletion"
-    if counts[:, 1].sum() == len(counts):
-        raise UserError("no recognised word has a mark behind it: there is nothing to learn of pauses")
-    shares = np.log(counts / counts.sum(axis=0))
-    return tuple(round(float(gain), 4) for gain in shares[:, 1] - shares[:, 0])

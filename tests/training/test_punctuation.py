@@ -16,12 +16,12 @@ from asr.text.pieces import learn_pieces
 from asr.text.punctuation import TaggerConfig
 from asr.training import text_run
 from asr.training.loop import TrainingStopped
+from asr.training.pauses import learn_pauses
 from asr.training.punctuation import (
     IGNORED,
     LONGEST,
     PunctuationExperiment,
     cut_stretches,
-    learn_pauses,
     load_batch,
     spell_words,
     to_tagger,
