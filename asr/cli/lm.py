@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asr.lm.model import NgramModel
     from asr.lm.perplexity import LanguageModel
     from asr.lm.recurrent import RecurrentModel
+    from asr.lm.vocabulary import Vocabulary
 
 Number = TypeVar("Number", int, float)
 
@@ -164,7 +165,8 @@ def train_ngrams(
     discount_fallback: str | None,
 ) -> None:
     """Estimate an n-gram model and write it."""
-    from asr.lm.estimation import FALLBACK, EstimationConfig, estimate
+    from asr.lm.arpa import write_nodes
+    from asr.lm.estimation import FALLBACK, EstimationConfig, estimate_ngrams
 
     fallback: tuple[float, ...] = ()
     if discount_fallback is not None:
@@ -175,8 +177,12 @@ def train_ngrams(
         vocabulary_size=vocab,
         discount_fallback=fallback,
     )
-    model = estimate(read_sentences(texts, normaliser, split_sentences), config)
-    write_lm(model, out, bits)
+    found = estimate_ngrams(read_sentences(texts, normaliser, split_sentences), config)
+    if is_arpa(out):
+        write_nodes(found.nodes, found.vocabulary, found.counts, out)
+        report_lm(out, found.vocabulary, found.counts)
+    else:
+        write_lm(found.pack(), out, bits)
 
 
 @require_libraries("torch")
@@ -395,11 +401,19 @@ def write_lm(model: NgramModel, out: Path, bits: int) -> None:
     from asr.lm.arpa import write_arpa
     from asr.lm.storage import quantise, save_model
 
-    if out.name.endswith((".arpa", ".arpa.gz")):
+    if is_arpa(out):
         write_arpa(model, out)
     else:
         save_model(quantise(model, bits) if bits else model, out)
-    counts = " + ".join(f"{count:,}" for count in model.counts)
-    click.echo(
-        f"{out}: {model.order}-gram model of {len(model.vocabulary):,} words, {counts} n-grams", err=True
-    )
+    report_lm(out, model.vocabulary, model.counts)
+
+
+def is_arpa(out: Path) -> bool:
+    """Whether the ending of ``out`` asks for ARPA."""
+    return out.name.endswith((".arpa", ".arpa.gz"))
+
+
+def report_lm(out: Path, vocabulary: Vocabulary, counts: Sequence[int]) -> None:
+    """Print a line about a model that was written."""
+    numbers = " + ".join(f"{count:,}" for count in counts)
+    click.echo(f"{out}: {len(counts)}-gram model of {len(vocabulary):,} words, {numbers} n-grams", err=True)

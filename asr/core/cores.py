@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def count_cores() -> int:
@@ -29,3 +36,19 @@ def choose_threads(wanted: int | None = None) -> int:
         text = os.environ.get("OMP_NUM_THREADS", "")
         wanted = int(text) if text.isdigit() else 0
     return min(wanted or cores, cores)
+
+
+def run_in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``work`` of each item, in order; threads on all cores are a few items ahead.
+
+    It pays where ``work`` lets go of Python's lock, as compiled code does.
+    """
+    threads = choose_threads()
+    begun: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > threads:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()

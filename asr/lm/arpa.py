@@ -19,13 +19,14 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from asr.core.compiled import compile_function
+from asr.core.cores import run_in_order
 from asr.core.files import replace_file
 from asr.lm.building import Level, Nodes, RepeatedError, add_ngrams, build_nodes
 from asr.lm.digits import WIDTH, parse_decimal, write_decimal
 from asr.lm.model import MAX_ORDER, NO_UNKNOWN, LanguageModelError, NgramModel
 from asr.lm.packed import pack_nodes, unpack_nodes
 from asr.lm.text import NEWLINE, SPACE, TAB, is_space, open_text
-from asr.lm.vocabulary import UNKNOWN, build_vocabulary
+from asr.lm.vocabulary import UNKNOWN, Vocabulary, build_vocabulary
 from asr.lm.word_table import WordTable, list_table_words, look_up, look_up_or_add, make_room, make_table
 
 LN10 = float(np.log(10))
@@ -51,31 +52,38 @@ def read_arpa(path: str | Path) -> NgramModel:
 
 def write_arpa(model: NgramModel, path: str | Path) -> None:
     """Write ``model`` as ARPA, compressed where the name ends in ``.gz``; numbers have seven decimals."""
+    write_nodes(unpack_nodes(model.trie), model.vocabulary, model.counts, path)
+
+
+def write_nodes(nodes: Nodes, vocabulary: Vocabulary, counts: tuple[int, ...], path: str | Path) -> None:
+    """Write the nodes of a model as ``write_arpa`` does, on all cores."""
+    contexts = np.repeat(np.arange(len(nodes.backoffs), dtype=np.int32), np.diff(nodes.first_child))
     with replace_file(path) as temporary, _create_file(temporary) as file:
         file.write(b"\\data\\\n")
-        for order, count in enumerate(model.counts, start=1):
+        for order, count in enumerate(counts, start=1):
             file.write(f"ngram {order}={count}\n".encode())
-        for order, end in enumerate(accumulate(model.counts, initial=1)):
+        for order, end in enumerate(accumulate(counts, initial=1)):
             if order:
                 file.write(f"\n\\{order}-grams:\n".encode())
-                for text in _format_nodes(model, order, end - model.counts[order - 1], end):
+                for text in _format_nodes(nodes, vocabulary, contexts, order, end - counts[order - 1], end):
                     file.write(text)
         file.write(b"\n\\end\\\n")
 
 
-def _format_nodes(model: NgramModel, order: int, begin: int, end: int) -> Iterator[memoryview]:
+def _format_nodes(
+    nodes: Nodes, vocabulary: Vocabulary, contexts: np.ndarray, order: int, begin: int, end: int
+) -> Iterator[memoryview]:
     """Format the lines of the nodes from ``begin`` to before ``end``, about a megabyte at a time."""
-    nodes, vocabulary = unpack_nodes(model.trie), model.vocabulary
-    contexts = np.repeat(np.arange(len(nodes.backoffs), dtype=np.int32), np.diff(nodes.first_child))
     longest = 2 * WIDTH + order * (1 + int(np.diff(vocabulary.bounds).max()))
     step = max(1, (1 << 20) // longest)
-    buffer = np.empty(step * longest, np.uint8)
-    for first in range(begin, end, step):
+
+    def format_part(first: int) -> memoryview:
+        text = np.empty(step * longest, np.uint8)
         last = min(first + step, end)
-        length = _write_lines(
-            nodes, contexts, vocabulary.letters, vocabulary.bounds, first, last, order, buffer
-        )
-        yield buffer[:length].data
+        letters, bounds = vocabulary.letters, vocabulary.bounds
+        return text[: _write_lines(nodes, contexts, letters, bounds, first, last, order, text)].data
+
+    return run_in_order(format_part, range(begin, end, step))
 
 
 @contextmanager

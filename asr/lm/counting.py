@@ -6,20 +6,21 @@ they do not, a key begins with the place of the first words among the n-grams of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from asr.core.compiled import compile_function
+from asr.core.cores import run_in_order
 from asr.lm.building import find_word
 from asr.lm.text import NEWLINE, is_space
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
 from asr.lm.word_table import WordTable, list_table_words, look_up, look_up_or_add, make_room, make_table
 
 KEY_BITS = 63
+PART = 1 << 18  # n-grams that are looked up at once
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,13 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
     With ``size``, only that many of the most frequent words keep their numbers, of equally frequent ones
     those that sort first; the others become ``<unk>``.
     """
-    table = make_table()
-    for word in (UNKNOWN, BEGIN, END):
-        text = np.frombuffer(word.encode(), np.uint8)
-        look_up_or_add(table, text, 0, len(text))
+    places = {word.encode(): number for number, word in enumerate((UNKNOWN, BEGIN, END))}
     parts = [np.zeros(0, np.int32)]
-    for block in _read_ahead(blocks):
-        numbers, table = number_words(np.frombuffer(block, np.uint8), table, 1, 2, -1)
-        parts.append(numbers)
+    for numbers, own in run_in_order(_number_block, blocks):
+        parts.append(np.array([places.setdefault(word, len(places)) for word in own], np.int32)[numbers])
     tokens = np.concatenate(parts)
     del parts
-    words = list_table_words(table)
+    words = list(places)
     by_bytes = sorted(range(len(words)), key=words.__getitem__)
     if size is not None and size + 3 < len(words):
         counts = np.bincount(tokens, minlength=len(words))
@@ -74,14 +71,14 @@ def read_corpus(blocks: Iterable[bytes], size: int | None = None) -> Corpus:
     return Corpus(tokens, build_vocabulary(words[n] for n in by_bytes))
 
 
-def _read_ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks; the next one is read and unpacked while this one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        iterator = iter(blocks)
-        coming = pool.submit(next, iterator, None)
-        while (block := coming.result()) is not None:
-            coming = pool.submit(next, iterator, None)
-            yield block
+def _number_block(block: bytes) -> tuple[np.ndarray, list[bytes]]:
+    """Number the words of a block by themselves; also return these words."""
+    table = make_table()
+    for word in (UNKNOWN, BEGIN, END):
+        text = np.frombuffer(word.encode(), np.uint8)
+        look_up_or_add(table, text, 0, len(text))
+    numbers, table = number_words(np.frombuffer(block, np.uint8), table, 1, 2, -1)
+    return numbers, list_table_words(table)
 
 
 @compile_function
@@ -145,7 +142,7 @@ def count_ngrams(corpus: Corpus, order: int) -> list[NgramCounts]:
         contexts = _find_contexts(shorter, keys, bits)
         words = (keys & ((1 << bits) - 1)).astype(np.int32)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(contexts, minlength=len(levels[-1].words)))])
-        suffixes = words if length == 2 else _find_suffixes(words, contexts, levels[-1])
+        suffixes = words if length == 2 else _find_all_suffixes(words, contexts, levels[-1])
         levels.append(NgramCounts(words, bounds, suffixes, counts))
         shorter = keys
     return levels
@@ -211,6 +208,13 @@ def _find_contexts(shorter: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarr
             place += 1
         contexts[i] = place
     return contexts
+
+
+def _find_all_suffixes(words: np.ndarray, contexts: np.ndarray, shorter: NgramCounts) -> np.ndarray:
+    """Do what ``_find_suffixes`` does, on all cores."""
+    parts = (slice(first, first + PART) for first in range(0, len(words), PART))
+    found = run_in_order(lambda part: _find_suffixes(words[part], contexts[part], shorter), parts)
+    return np.concatenate([np.zeros(0, np.int32), *found])
 
 
 @compile_function

@@ -18,7 +18,7 @@ from asr.errors import UserError
 from asr.lm.building import complete_nodes
 from asr.lm.counting import Corpus, NgramCounts, count_ngrams, read_corpus
 from asr.lm.model import MAX_ORDER, NgramModel
-from asr.lm.packed import pack_nodes
+from asr.lm.packed import LARGEST_VALUE, Nodes, pack_nodes
 from asr.lm.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, build_vocabulary
 
 FALLBACK = (0.5, 1.0, 1.5)  # the discounts that lmplz falls back to on request
@@ -65,19 +65,37 @@ class EstimationConfig:
         return self.prune[min(order, len(self.prune)) - 1]
 
 
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The n-grams of a model as nodes, its words, and how many n-grams of each order it has."""
+
+    nodes: Nodes
+    vocabulary: Vocabulary
+    counts: tuple[int, ...]
+
+    def pack(self) -> NgramModel:
+        """Pack them: what an ARPA file does not need takes a quarter of the time."""
+        return NgramModel(pack_nodes(self.nodes, self.counts), self.vocabulary, self.counts)
+
+
 def estimate(blocks: Iterable[bytes], config: EstimationConfig) -> NgramModel:
     """Estimate the model of a text: UTF-8, a sentence per line, in blocks of whole lines.
 
     Raises ``EstimationError`` when the text has no words, or too few for Kneser-Ney's discounts.
     """
+    return estimate_ngrams(blocks, config).pack()
+
+
+def estimate_ngrams(blocks: Iterable[bytes], config: EstimationConfig) -> Estimate:
+    """Estimate the n-grams of a text as ``estimate`` does, before they are packed."""
     corpus = read_corpus(blocks, config.vocabulary_size)
     if not len(corpus.tokens):
         raise EstimationError("the text has no words")
     return estimate_from_corpus(corpus, config)
 
 
-def estimate_from_corpus(corpus: Corpus, config: EstimationConfig) -> NgramModel:
-    """Estimate the model of a text in numbers."""
+def estimate_from_corpus(corpus: Corpus, config: EstimationConfig) -> Estimate:
+    """Estimate the n-grams of a text in numbers."""
     levels = count_ngrams(corpus, config.order)
     specials = [corpus.vocabulary.find(word) for word in (UNKNOWN, BEGIN, END)]
     kept = [level.counts > config.threshold(order) for order, level in enumerate(levels, start=1)]
@@ -92,17 +110,17 @@ def estimate_from_corpus(corpus: Corpus, config: EstimationConfig) -> NgramModel
         probabilities.append(smoothed)
         weights.append(weight)
     probabilities[1][begin] = 1  # as lmplz has it: <s> is given and costs nothing
-    return assemble_model(corpus.vocabulary, levels, kept, probabilities[1:], weights)
+    return assemble_nodes(corpus.vocabulary, levels, kept, probabilities[1:], weights)
 
 
-def assemble_model(
+def assemble_nodes(
     vocabulary: Vocabulary,
     levels: list[NgramCounts],
     kept: list[np.ndarray],
     probabilities: list[np.ndarray],
     weights: list[np.ndarray],
-) -> NgramModel:
-    """Assemble the model of the n-grams kept; ``weights`` are those of the contexts of each order."""
+) -> Estimate:
+    """Assemble the nodes of the n-grams kept; ``weights`` are those of the contexts of each order."""
     rank = np.cumsum(kept[0], dtype=np.int32) - 1  # the new number of a word
     contexts, start = np.array([True]), 1
     nothing = np.zeros(1, np.float32)  # of the empty context
@@ -123,7 +141,11 @@ def assemble_model(
         np.concatenate(backoffs),
         tuple(int(np.count_nonzero(keep)) for keep in kept),
     )
-    return NgramModel(pack_nodes(nodes, counts), prune_vocabulary(vocabulary, kept[0]), counts)
+    nodes = nodes._replace(
+        log_probs=np.clip(nodes.log_probs, -LARGEST_VALUE, LARGEST_VALUE),
+        backoffs=np.clip(nodes.backoffs, -LARGEST_VALUE, LARGEST_VALUE),
+    )
+    return Estimate(nodes, prune_vocabulary(vocabulary, kept[0]), counts)
 
 
 def prune_vocabulary(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:

@@ -356,3 +356,13 @@ def test_mistakes_end_in_one_clear_line(folder, monkeypatch, arguments, status, 
     assert named in said
     if status == 1:
         assert len(said.splitlines()) == 1
+
+
+def test_words_of_any_blocks_are_numbered_as_those_of_one():
+    lines = [f"{'abcdefg'[n % 7]} word{n % 13} {'xyz'[n % 3]}\n".encode() for n in range(60)]
+    whole = counting.read_corpus([b"".join(lines)], 12)
+    for size in (1, 7, 59):
+        blocks = (b"".join(lines[first : first + size]) for first in range(0, len(lines), size))
+        parts = counting.read_corpus(blocks, 12)
+        assert parts.tokens.tolist() == whole.tokens.tolist()
+        assert parts.vocabulary.words == whole.vocabulary.words
