@@ -27,7 +27,7 @@ from asr.audio.sources import is_recording
 from asr.core.config import ConfigError, check_bounds, option
 from asr.data.manifest import Utterance
 from asr.errors import UserError
-from asr.model.features import FeatureConfig, mask_padding, pad_batch
+from asr.model.features import mask_padding, pad_batch
 from asr.training.rooms import prepare_response, sample_room
 
 Noise = Literal["white", "pink", "babble", "recorded"]
@@ -80,13 +80,6 @@ class AugmentConfig:
         minimum=0,
     )
     gain_db: float = option(0.0, "Loudness changes by up to this many decibels either way.", minimum=0)
-    frequency_warp: float = option(
-        0.0,
-        "Up to this share, frequencies move up or down as with another length of the vocal tract (Jaitly & "
-        "Hinton 2013), 0.1 is usual; for log-mel features.",
-        minimum=0,
-        maximum=0.5,
-    )
     frequency_masks: int = option(
         0, "Bands of features set to zero (SpecAugment, Park et al. 2019).", minimum=0
     )
@@ -468,39 +461,6 @@ def spec_augment(
     masked_bands = mask_spans(bands, size, features.device).repeat(1, planes)
     masked_frames = mask_spans(spans, features.shape[1], features.device)
     return features.masked_fill(masked_bands[:, None] | masked_frames[:, :, None], 0.0)
-
-
-def warp_frequencies(features: Tensor, factors: Sequence[float], config: FeatureConfig) -> Tensor:
-    """Let each utterance's mel features be those of frequencies ``factor`` times as high.
-
-    As with another length of the vocal tract (Jaitly & Hinton 2013); between filters the features, ``(batch,
-    frames, features)``, are interpolated, beyond the first and last they are repeated.
-    """
-    low, high = (
-        float(hertz_to_mel(torch.tensor(hertz)))
-        for hertz in (config.low_hz, config.high_hz or config.sample_rate / 2)
-    )
-    size = config.n_mels
-    step = (high - low) / (size + 1)
-    centres = mel_to_hertz(low + step * torch.arange(1, size + 1, dtype=torch.float64))
-    scale = torch.tensor(factors, dtype=torch.float64)[:, None]
-    places = ((hertz_to_mel(scale * centres) - low) / step - 1).clamp(0, size - 1)
-    below = places.floor().long().clamp(max=max(0, size - 2))
-    share = (places - below).to(features)[:, None, None]
-    planes = features.unflatten(2, (-1, size))
-    index = below.to(features.device)[:, None, None].expand_as(planes)
-    above = (index + 1).clamp(max=size - 1)
-    return torch.lerp(planes.gather(3, index), planes.gather(3, above), share).flatten(2)
-
-
-def hertz_to_mel(hertz: Tensor) -> Tensor:
-    """The HTK mel scale."""
-    return 2595.0 * torch.log10(1.0 + hertz / 700.0)
-
-
-def mel_to_hertz(mel: Tensor) -> Tensor:
-    """The inverse of ``hertz_to_mel``."""
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
 
 
 def time_mask_limits(config: AugmentConfig, frames: int, hop_ms: float) -> tuple[int, int]:

@@ -249,8 +249,6 @@ class Experiment:
     training: TrainingConfig = section(TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.augment.frequency_warp and self.features.kind != "logmel":
-            raise ConfigError("'augment.frequency_warp' is for features.kind = 'logmel'")
         if not 1 <= self.format_version <= FORMAT_VERSION:
             raise ConfigError(
                 f"'format_version' cannot be {self.format_version}: this program reads up to {FORMAT_VERSION}"

@@ -22,7 +22,6 @@ from asr.training.augment import (
     sample_augmentation,
     spec_augment,
     utterance_generator,
-    warp_frequencies,
 )
 from asr.training.batching import Batch, load_batch, read_ahead
 from asr.training.distillation import teach_batch
@@ -160,7 +159,6 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
     statistics = batch_statistics(run.statistics, batch, run.model.device)
     samples, sample_lengths = augment_samples(batch.samples, batch.sample_lengths, batch.augmentation)
     features, lengths = run.model.features(samples, sample_lengths, statistics)
-    features = warp_voices(run, batch, features)
     views = 2 if run.experiment.training.consistency_weight else 1
     features = torch.cat(
         [
@@ -169,18 +167,6 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
         ]
     )
     return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths, batch.taught)
-
-
-def warp_voices(run: Run, batch: Batch, features: Tensor) -> Tensor:
-    """Move the frequencies of each utterance, ``(batch, frames, features)``, by a drawn factor."""
-    widest = run.experiment.augment.frequency_warp
-    if not widest:
-        return features
-    seed, epoch = run.experiment.training.seed, run.progress.epoch
-    factors = [
-        utterance_generator(seed, epoch, f"warp/{name}").uniform(1 - widest, 1 + widest) for name in batch.ids
-    ]
-    return warp_frequencies(features, factors, run.experiment.features)
 
 
 def shift_view(run: Run, batch: Batch, features: Tensor, view: int) -> Tensor:

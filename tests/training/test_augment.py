@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.core.config import ConfigError
 from asr.data.manifest import Utterance
-from asr.model.features import FeatureConfig, Features, pad_batch
+from asr.model.features import pad_batch
 from asr.training.augment import (
     Augmentation,
     AugmentConfig,
@@ -36,9 +36,7 @@ from asr.training.augment import (
     time_mask_limits,
     transmit_by_telephone,
     utterance_generator,
-    warp_frequencies,
 )
-from asr.training.experiment import Experiment
 
 RATE = 8000
 VOICES = [Utterance(f"u{n}", f"{n}") for n in range(12)]
@@ -435,38 +433,3 @@ def test_a_shift_moves_each_utterance_by_its_own():
     assert torch.equal(moved[0, 7:16007], samples[0])
     assert torch.equal(moved[1, 300:5300], samples[1, :5000])
     assert moved[0, :7].abs().max() == moved[1, :300].abs().max() == moved[1, 5300:].abs().max() == 0
-
-
-# --- other voices ---------------------------------------------------------------------------------
-
-
-def test_a_factor_of_one_changes_no_frequency():
-    features = torch.randn(2, 5, 80)
-    torch.testing.assert_close(warp_frequencies(features, [1.0, 1.0], FeatureConfig()), features)
-
-
-@pytest.mark.parametrize("factor", [0.85, 0.9, 1.1])
-@pytest.mark.parametrize("hertz", [700.0, 1500.0, 3000.0])
-def test_a_warped_tone_stands_where_another_frequency_does(factor, hertz):
-    module = Features(FeatureConfig(normalisation="none"))
-    heard = module(*row(tone(hertz)))[0]
-    expected = module(*row(tone(hertz / factor)))[0]
-    warped = warp_frequencies(heard, [factor], module.config)
-    assert abs(int(warped[0].mean(0).argmax()) - int(expected[0].mean(0).argmax())) <= 1
-    assert int(heard[0].mean(0).argmax()) != int(expected[0].mean(0).argmax())
-
-
-def test_each_utterance_and_each_plane_is_warped_on_its_own():
-    config = FeatureConfig(n_mels=20, deltas=1)
-    features = torch.randn(2, 4, 40)
-    together = warp_frequencies(features, [0.9, 1.1], config)
-    plain = replace(config, deltas=0)
-    for number, factor in enumerate((0.9, 1.1)):
-        for plane in (slice(0, 20), slice(20, 40)):
-            alone = warp_frequencies(features[number : number + 1, :, plane], [factor], plain)
-            torch.testing.assert_close(together[number : number + 1, :, plane], alone)
-
-
-def test_frequencies_of_what_is_no_log_mel_cannot_be_warped():
-    with pytest.raises(ConfigError, match=r"augment\.frequency_warp"):
-        Experiment(features=FeatureConfig(kind="mfcc"), augment=AugmentConfig(frequency_warp=0.1))

@@ -272,7 +272,7 @@ def test_a_student_learns_recordings_without_texts_from_a_teacher(tones, taught_
 
 
 def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_stopped(tones, taught_by_a_run, tmp_path):
-    augment = {"speeds": (0.9, 1.0, 1.1), "shift_ms": 40.0, "frequency_warp": 0.1}
+    augment = {"speeds": (0.9, 1.0, 1.1), "shift_ms": 40.0}
     experiment = tiny_experiment(
         tones, epochs=3, batch_seconds=8.0, teacher=str(taught_by_a_run), augment=augment
     )
