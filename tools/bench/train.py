@@ -120,7 +120,7 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.given: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, features: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> None:
+    def forward(self, features: Tensor, lengths: Tensor, *targets: Tensor | None) -> None:
         self.given.append((features, lengths))
 
 
