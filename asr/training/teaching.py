@@ -28,8 +28,8 @@ def write_teacher(
 ) -> int:
     """Write the log-probs of every example that ``folder`` lacks, as float16; returns how many.
 
-    Samples are rounded to 16 bits, as a training cache keeps them. Interrupted, it goes on where it was.
-    ``progress`` is called with the number of utterances done since the last call.
+    Interrupted, it goes on where it was. ``progress`` is called with the number of utterances done since the
+    last call.
 
     Raises ``TeacherError`` where the folder is that of a model with other tokens or frames.
     """
