@@ -90,6 +90,28 @@ def compile_inline(function: Function) -> Function:
 
 def _compile(function: Function, **options: Any) -> Function:
     try:
-        return cast(Function, njit(cache=True, nogil=True, **options)(function))
+        compiled = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # numba has no place to keep it
         return cast(Function, njit(nogil=True, **options)(function))
+    _take_unreadable_for_empty(compiled)
+    return cast(Function, compiled)
+
+
+def _take_unreadable_for_empty(compiled: Any) -> None:
+    """Let numba compile anew where an earlier version left an index that this one cannot read.
+
+    It reads the whole index before it sees that the source has changed, and fails where a class that the
+    index names has moved since (numba 0.68.1).
+    """
+    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    load = getattr(file, "_load_index", None)
+    if file is None or load is None:
+        return
+
+    def load_readable() -> Any:
+        try:
+            return load()
+        except (AttributeError, ImportError):
+            return {}
+
+    file._load_index = load_readable

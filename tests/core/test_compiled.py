@@ -38,6 +38,39 @@ def test_the_second_process_compiles_nothing(tmp_path):
     assert run(tmp_path) == ["42", "1"]
 
 
+PAIR = """
+from typing import NamedTuple
+
+class Pair(NamedTuple):
+    x: int
+    y: int
+"""
+ADDING = """
+from asr.core.compiled import compile_function
+from {home} import Pair
+
+@compile_function
+def add(pair):
+    return pair.x + pair.y
+
+if __name__ == "__main__":
+    import counted
+    print(counted.add(Pair(40, 2)), sum(counted.add.stats.cache_hits.values()))
+"""
+
+
+def test_what_an_earlier_version_left_is_made_anew(tmp_path):
+    (tmp_path / "old.py").write_text(PAIR)
+    (tmp_path / "counted.py").write_text(ADDING.format(home="old"))
+    assert run(tmp_path) == ["42", "0"]
+    assert run(tmp_path) == ["42", "1"]
+    (tmp_path / "old.py").write_text("")
+    (tmp_path / "moved.py").write_text(PAIR)
+    (tmp_path / "counted.py").write_text(ADDING.format(home="moved"))
+    assert run(tmp_path) == ["42", "0"]
+    assert run(tmp_path) == ["42", "1"]
+
+
 def run_at_terminal(folder, **environment) -> str:
     """What a program writes to stderr when that is a terminal."""
     ours, theirs = pty.openpty()
