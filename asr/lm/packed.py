@@ -233,6 +233,8 @@ def tabulate(values: np.ndarray, bits: int | None) -> tuple[np.ndarray, np.ndarr
     cells = np.minimum(((ordinary - low) * (steps / max(high - low, 1e-6))).astype(np.int64), steps - 1)
     counts = np.bincount(cells, minlength=steps)
     means = np.bincount(cells, ordinary.astype(np.float64), steps) / np.maximum(counts, 1)
+    # A mean of nought would be a value of its own: that there is no back-off.
+    means[(counts > 0) & (means.astype(np.float32) == 0)] = np.finfo(np.float32).smallest_normal
     table = np.unique(np.concatenate([special, means[counts > 0].astype(np.float32)]))
     rounded = values.astype(np.float32, copy=True)
     rounded[~is_special] = means.astype(np.float32)[cells]

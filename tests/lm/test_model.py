@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import UserError
+from asr.lm import packed
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.look_up import score_word, unpack
 from asr.lm.model import NgramModel
@@ -476,3 +477,10 @@ def test_many_words_are_found_at_once():
     letters, bounds = spell(wanted)
     assert build_vocabulary([b"ab"]).find_all(letters, bounds).tolist() == [-1] * len(wanted)
     assert build_vocabulary([b"ba"]).find_all(letters, bounds).tolist() == [*[-1] * 4, 0, -1, -1, -1]
+
+
+def test_values_whose_mean_is_nought_do_not_become_none():
+    values = np.array([0.0, 1.0, 0.5, 1e-4, -1e-4], np.float32)  # the last two share a step
+    table, places = packed.tabulate(values, 2)
+    assert ((table[places] == 0) == (values == 0)).all()
+    assert np.abs(table[places] - values).max() <= 0.5
