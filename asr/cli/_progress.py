@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from asr.audio.reading import read_stated_duration
 from asr.audio.sources import AudioError, Source
 
 PATIENCE_SECONDS = 2.0  # before a bar appears
+
+
+class HiddenBar:
+    """A bar where there is no terminal. It shows nothing, and nobody has to import tqdm for it."""
+
+    n = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def update(self, amount: float = 1) -> None:
+        """Go on by ``amount``."""
+        self.n += amount
+
+    def clear(self) -> None:
+        """Leave the line to others."""
+
+    def refresh(self) -> None:
+        """Show where it is."""
 
 
 def new_audio_bar(sources: Sequence[Source]) -> Any:
@@ -18,16 +40,16 @@ def new_audio_bar(sources: Sequence[Source]) -> Any:
     Where a header does not tell how long its recording is, the bar counts seconds without a goal: to
     decode everything first would cost more than the bar is worth.
     """
+    if not sys.stderr.isatty():
+        return HiddenBar()
     from tqdm import tqdm
 
-    is_hidden = not sys.stderr.isatty()
-    total = 0.0 if is_hidden else sum_durations(sources)
+    total = sum_durations(sources)
     with_goal = "{percentage:3.0f} % |{bar:40}| {remaining} left"
     return tqdm(
         total=total,
         bar_format="{n:.0f} s of audio in {elapsed}" if total is None else with_goal,
         delay=PATIENCE_SECONDS,
-        disable=is_hidden,
         leave=False,
     )
 
@@ -51,9 +73,11 @@ def sum_durations(sources: Sequence[Source]) -> float | None:
 
 def new_utterance_bar(total: int) -> Any:
     """A bar over utterances, on a terminal alone."""
+    if not sys.stderr.isatty():
+        return HiddenBar()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="utterance", disable=not sys.stderr.isatty())
+    return tqdm(total=total, unit="utterance")
 
 
 def print_news(line: str) -> None:

@@ -123,24 +123,32 @@ def assemble_nodes(
     """Assemble the nodes of the n-grams kept; ``weights`` are those of the contexts of each order."""
     rank = np.cumsum(kept[0], dtype=np.int32) - 1  # the new number of a word
     contexts, start = np.array([True]), 1
+    places = np.zeros(0, np.int32)  # of the n-grams of the order before among all nodes; -1: left out
     nothing = np.zeros(1, np.float32)  # of the empty context
     first_child, words, log_probs, backoffs = [], [np.array([-1], np.int32)], [nothing], [nothing]
+    suffixes = [np.zeros(1 + np.count_nonzero(kept[0]), np.int32)]
     for order, (level, keep) in enumerate(zip(levels, kept, strict=True)):
-        before = np.concatenate([[0], np.cumsum(keep)])[level.bounds[:-1]]
-        first_child.append(start + before[contexts])
+        before = np.concatenate([[0], np.cumsum(keep, dtype=np.int32)])
+        first_child.append(start + before[level.bounds[:-1]][contexts])
         words.append(rank[level.words[keep]])
+        if order:
+            suffixes.append(places[level.suffixes[keep]])
+        places = np.where(keep, np.int32(start) + before[:-1], np.int32(-1))
         with np.errstate(divide="ignore"):  # a discount of 0 leaves nothing to lower orders
             log_probs.append(np.log(probabilities[order][keep]).astype(np.float32))
             if order:
                 backoffs.append(np.log(weights[order][contexts]).astype(np.float32))
         contexts, start = keep, start + int(np.count_nonzero(keep))
-    nodes, counts = complete_nodes(
+    nodes = Nodes(
         np.concatenate([*first_child, [start]]).astype(np.int32),
         np.concatenate(words),
         np.minimum(np.concatenate(log_probs), 0),
         np.concatenate(backoffs),
-        tuple(int(np.count_nonzero(keep)) for keep in kept),
+        np.concatenate(suffixes),
     )
+    counts = tuple(int(np.count_nonzero(keep)) for keep in kept)
+    if (nodes.suffixes < 0).any():
+        nodes, counts = complete_nodes(*nodes[:4], counts)
     nodes = nodes._replace(
         log_probs=np.clip(nodes.log_probs, -LARGEST_VALUE, LARGEST_VALUE),
         backoffs=np.clip(nodes.backoffs, -LARGEST_VALUE, LARGEST_VALUE),

@@ -535,6 +535,18 @@ main()
     assert done.stdout.splitlines()[-1] == str(frozen)
 
 
+def test_a_start_without_a_terminal_pays_for_no_progress_bar():
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("tqdm" in sys.modules))
+sys.argv = ["asr", "transcribe", {str(FOUR)!r}, "--model", "english"]
+from asr.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_no_more_threads_than_cores():
     cores = count_cores()
     assert [choose_threads(asked) for asked in (0, 1, cores, cores + 1, 10_000)] == [
