@@ -417,7 +417,7 @@ class LiveStream:
     def _make_final(self, segment: OpenSegment, conclusion: Conclusion) -> list[Event]:
         speech = SpeechSegment(segment.begin, conclusion.end, np.zeros((0, 0), np.float32))
         made = make_segments(speech, conclusion.hypothesis, self._rate)
-        return [Final(self._punctuator.write(one) if self._punctuator else one) for one in made]
+        return [Final(self._punctuator.punctuate(one) if self._punctuator else one) for one in made]
 
 
 def find_quiet_row(rows: np.ndarray, margin: int) -> int:

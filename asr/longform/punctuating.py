@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
+
+import numpy as np
 
 from asr.text.punctuation import CONTEXT, Tagger
 from asr.transcript.values import Segment, Word
 
 End = TypeVar("End")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A segment among the words that are read with it."""
+
+    segment: Segment
+    before: Sequence[str]
+    after: Sequence[str]  # none where the text ends, or where nobody knows
+    pauses: Sequence[float]  # seconds behind each word of the segment
+    punctuator: Punctuator  # of its recording
+
+    @property
+    def words(self) -> list[str]:
+        """All words that are read."""
+        return [*self.before, *(word.text for word in self.segment.words), *self.after]
 
 
 class Punctuator:
@@ -21,15 +39,28 @@ class Punctuator:
         self._before: list[str] = []
         self._begins = True  # whether the next word begins a sentence
 
-    def write(self, segment: Segment, following: Segment | None = None) -> Segment:
-        """Give a segment its written words; ``following`` is the next one, where it is known."""
-        words = [word.text for word in segment.words]
-        after = [word.text for word in following.words[:CONTEXT]] if following is not None else []
-        pauses = measure_pauses(segment.words, following.words[:1] if following is not None else ())
-        written = self._tagger.punctuate(words, self._before, after, self._begins, pauses)
-        self._before = [*self._before, *words][-CONTEXT:]
+    def punctuate(self, segment: Segment) -> Segment:
+        """Give a segment of a stream its written words: what comes next is not known."""
+        if not segment.words:
+            return segment
+        passage = self.place(segment)
+        return self.write(passage, self._tagger.tag_texts([passage.words])[0])
+
+    def place(self, segment: Segment, following: Segment | None = None) -> Passage:
+        """Put the next segment among its neighbours; ``following`` comes behind it, if it is known."""
+        behind = following.words[:CONTEXT] if following is not None else ()
+        pauses = measure_pauses(segment.words, behind[:1])
+        passage = Passage(segment, self._before, [word.text for word in behind], pauses, self)
+        self._before = [*self._before, *(word.text for word in segment.words)][-CONTEXT:]
+        return passage
+
+    def write(self, passage: Passage, log_probs: np.ndarray) -> Segment:
+        """Give the segment of a passage its written words; ``log_probs`` are those of all of its words."""
+        words = [word.text for word in passage.segment.words]
+        own = log_probs[len(passage.before) : len(passage.before) + len(words)]
+        written = self._tagger.write(words, own, not passage.after, self._begins, passage.pauses)
         self._begins = written[-1][-1] in ".?" if written else self._begins
-        return replace(segment, written=tuple(written))
+        return replace(passage.segment, written=tuple(written))
 
 
 def measure_pauses(words: Sequence[Word], after: Sequence[Word] = ()) -> list[float]:
@@ -39,22 +70,30 @@ def measure_pauses(words: Sequence[Word], after: Sequence[Word] = ()) -> list[fl
     return [*pauses, *[math.nan] * (len(words) - len(pauses))]
 
 
-def punctuate_segments(parts: Iterable[Segment | End], tagger: Tagger | None) -> Iterator[Segment | End]:
+def punctuate_segments(
+    rounds: Iterable[Sequence[Segment | End]], tagger: Tagger | None
+) -> Iterator[Segment | End]:
     """Punctuate segments among parts of another kind, each of which ends a recording.
 
-    A segment comes when the next part is known. Without a tagger nothing changes.
+    Those of a round are read side by side. A segment comes when the next part is known. Without a tagger
+    nothing changes.
     """
     if tagger is None:
-        yield from parts
+        for parts in rounds:
+            yield from parts
         return
-    punctuator, waiting = Punctuator(tagger), None
-    for part in parts:
-        if isinstance(part, Segment):
+    punctuator: Punctuator = Punctuator(tagger)
+    waiting: Segment | None = None
+    for parts in rounds:
+        placed: list[Passage | End] = []
+        for part in parts:
+            following = part if isinstance(part, Segment) else None
             if waiting is not None:
-                yield punctuator.write(waiting, part)
-            waiting = part
-            continue
-        if waiting is not None:
-            yield punctuator.write(waiting)
-        punctuator, waiting = Punctuator(tagger), None
-        yield part
+                placed.append(punctuator.place(waiting, following))
+            waiting = following
+            if not isinstance(part, Segment):
+                placed.append(part)
+                punctuator = Punctuator(tagger)
+        tagged = iter(tagger.tag_texts([one.words for one in placed if isinstance(one, Passage)]))
+        for one in placed:
+            yield one.punctuator.write(one, next(tagged)) if isinstance(one, Passage) else one

@@ -193,14 +193,14 @@ def find_segments(
 
     Those of a recogniser with a ``tagger`` are punctuated.
     """
-    parts = search_segments(recogniser, takes, config, progress)
-    return punctuate_segments(parts, getattr(recogniser, "tagger", None))
+    rounds = search_segments(recogniser, takes, config, progress)
+    return punctuate_segments(rounds, getattr(recogniser, "tagger", None))
 
 
 def search_segments(
     recogniser: ChunkRecogniser, takes: Iterable[Take], config: LongformConfig, progress: Progress
-) -> Iterator[Segment | RecordingEnd]:
-    """As ``find_segments``, without punctuation."""
+) -> Iterator[list[Segment | RecordingEnd]]:
+    """As ``find_segments``, without punctuation, in lists of what is found together."""
     with open_threads(recogniser.threads) as pool:
 
         def begin(parts: Sequence[SpeechSegment | RecordingEnd]) -> list[Future[list[Hypothesis]]]:
@@ -212,12 +212,14 @@ def search_segments(
             ]
 
         for jobs in run_ahead(compute_segments(recogniser, takes, config, progress, pool), begin):
-            results = (hypothesis for found in jobs.results() for hypothesis in found)
+            results = (hypothesis for some in jobs.results() for hypothesis in some)
+            found: list[Segment | RecordingEnd] = []
             for part in jobs.item:
                 if isinstance(part, SpeechSegment):
-                    yield from make_segments(part, next(results), recogniser.sample_rate)
+                    found += make_segments(part, next(results), recogniser.sample_rate)
                 else:
-                    yield part
+                    found.append(part)
+            yield found
 
 
 def compute_whole_log_probs(

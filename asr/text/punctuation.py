@@ -83,10 +83,27 @@ class Tagger:
         if not words:
             return []
         log_probs = self.tag([*before, *words, *after])[len(before) : len(before) + len(words)]
+        return self.write(words, log_probs, not after, begins_sentence, pauses)
+
+    def write(
+        self,
+        words: Sequence[str],
+        log_probs: np.ndarray,
+        is_last: bool = True,
+        begins_sentence: bool = True,
+        pauses: Sequence[float] = (),
+    ) -> list[str]:
+        """Write words whose marks and cases are as probable as ``log_probs`` says, ``(words, CLASSES)``.
+
+        ``is_last``: a text ends with them. The others are those of ``punctuate``.
+        """
+        if not words:
+            return []
         if self.config.pauses and len(pauses):
+            log_probs = log_probs.copy()
             log_probs[:, NONE + 1 : len(MARKS)] += weigh_pauses(self.config.pauses, pauses)[:, None]
         marks = log_probs[:, : len(MARKS)].argmax(axis=1)
-        if not after and marks[-1] in (NONE, COMMA):
+        if is_last and marks[-1] in (NONE, COMMA):
             marks[-1] = QUESTION if log_probs[-1, QUESTION] > log_probs[-1, STOP] else STOP
         cases = log_probs[:, len(MARKS) :].argmax(axis=1)
         return write_words(words, marks.tolist(), cases.tolist(), begins_sentence)
@@ -96,18 +113,30 @@ class Tagger:
 
         Words are read in windows of ``window``, of which ``context`` on either side count in another one.
         """
-        spelled = [self.pieces.spell(word) or [END_PIECE] for word in words]
-        step = window - 2 * context
-        begins = list(range(0, max(1, len(words) - 2 * context), step)) if len(words) > window else [0]
-        result = np.empty((len(words), CLASSES), np.float32)
-        for first in range(0, len(begins), WINDOWS_AT_ONCE):
-            some = begins[first : first + WINDOWS_AT_ONCE]
-            spans = [(begin, min(len(words), begin + window)) for begin in some]
-            tagged = self._tag_windows([spelled[begin:end] for begin, end in spans])
-            for (begin, end), rows in zip(spans, tagged, strict=True):
-                own = begin + context if begin else 0
-                result[own:end] = rows[own - begin :]  # the next window writes over the rest
-        return result
+        return self.tag_texts([words], window, context)[0]
+
+    def tag_texts(
+        self, texts: Sequence[Sequence[str]], window: int = WINDOW, context: int = CONTEXT
+    ) -> list[np.ndarray]:
+        """Do what ``tag`` does for several texts at once: many short ones take little longer than one."""
+        spelled = [[self.pieces.spell(word) or [END_PIECE] for word in words] for words in texts]
+        results = [np.empty((len(words), CLASSES), np.float32) for words in texts]
+        spans = [
+            (number, begin, min(len(words), begin + window))
+            for number, words in enumerate(texts)
+            for begin in list_windows(len(words), window, context)
+        ]
+        # Those of one length are read together, so that few steps are padding.
+        order = sorted(range(len(spans)), key=lambda place: spans[place][2] - spans[place][1])
+        tagged: dict[int, np.ndarray] = {}
+        for first in range(0, len(order), WINDOWS_AT_ONCE):
+            some = order[first : first + WINDOWS_AT_ONCE]
+            windows = [spelled[number][begin:end] for number, begin, end in (spans[place] for place in some)]
+            tagged |= zip(some, self._tag_windows(windows), strict=True)
+        for place, (number, begin, end) in enumerate(spans):
+            own = begin + context if begin else 0
+            results[number][own:end] = tagged[place][own - begin :]  # the next window writes over the rest
+        return results
 
     def _tag_windows(self, windows: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
         """Compute the rows of the words of each window; shorter ones are padded behind their ends."""
@@ -130,6 +159,13 @@ class Tagger:
                 )
             )
         return results
+
+
+def list_windows(words: int, window: int, context: int) -> list[int]:
+    """List where the windows over so many words begin; none over no words."""
+    if words <= window:
+        return [0] if words else []
+    return list(range(0, words - 2 * context, window - 2 * context))
 
 
 def weigh_pauses(gains: Sequence[float], pauses: Sequence[float]) -> np.ndarray:

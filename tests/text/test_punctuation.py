@@ -121,6 +121,15 @@ def test_windows_see_what_the_whole_sees_where_their_context_reaches():
     assert rows[28:44] == pytest.approx(alone[12:28], abs=1e-5)
 
 
+def test_texts_side_by_side_are_tagged_as_each_alone():
+    tagger = make_random_tagger(2)
+    texts = [(WORDS * 9)[first : first + count] for first, count in enumerate([1, 30, 0, 80, 7, 45, 2, 41])]
+    together = tagger.tag_texts(texts, 40, 12)
+    assert [rows.shape for rows in together] == [(len(words), CLASSES) for words in texts]
+    for words, rows in zip(texts, together, strict=True):
+        assert rows == pytest.approx(tagger.tag(words, 40, 12), abs=1e-5)
+
+
 @pytest.mark.parametrize("count", [1, 2, 39, 40, 41, 56, 57, 80])
 def test_every_word_is_tagged_whatever_the_length(count):
     tagger = make_random_tagger(scale=0.25)
