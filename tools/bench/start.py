@@ -45,7 +45,7 @@ class Cost:
 def measure_program(tree: Path, arguments: list[str], caches: Mapping[str, str]) -> Cost:
     """Run the `asr` of a checkout; exit when it fails."""
     environment = {**os.environ, "PYTHONPATH": str(tree), **caches}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     command = [sys.executable, "-m", "asr", *arguments]
     with tempfile.TemporaryDirectory() as elsewhere:  # or the folder that we are in would come first
         process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=subprocess.DEVNULL)

@@ -52,6 +52,7 @@ class Execution:
 def run_programs(*commands: Sequence[str], inputs: Sequence[str] = (), threads: int = 0) -> Execution:
     """Run programs side by side; exit when one of them fails."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         processes = []
