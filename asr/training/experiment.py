@@ -165,7 +165,7 @@ class TrainingConfig:
     )
     teacher_lag: int = option(
         1,
-        "How many frames the teacher's spikes may stand beside the network's own.",
+        "By how many frames a spike of the teacher is moved at most, to where the network hears it.",
         minimum=0,
         maximum=20,
     )

@@ -21,7 +21,7 @@ from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.text.tokenizer import Tokenizer
 from asr.training.checkpoints import list_checkpoints
-from asr.training.distillation import move_frames, teach_batch, teacher_loss
+from asr.training.distillation import move_spikes, teach_batch, teacher_loss
 from asr.training.experiment import Experiment, TrainingConfig
 from asr.training.loop import train
 from asr.training.monitoring import read_records
@@ -133,15 +133,40 @@ def test_a_temperature_makes_both_flatter():
 @pytest.mark.parametrize("step", [-2, -1, 0, 1, 2])
 def test_spikes_may_stand_beside_each_other(step):
     rows = torch.from_numpy(spikes([0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 0])[None])
-    taught = move_frames(rows.exp(), step)
-    taught[:, :2], taught[:, -2:] = rows.exp()[:, :2], rows.exp()[:, -2:]  # what moving let in
+    taught = torch.from_numpy(np.exp(spikes(np.roll([0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 0], step))[None]))
     frames = torch.tensor([14])
     each = (0.97 - 0.01) * math.log(0.97 / 0.01)  # a spike where the other has a blank, or a blank a spike
-    apart = teacher_loss(rows, taught, frames, lag=0)[0]
-    assert apart == pytest.approx(4 * each if step else 0, abs=1e-3)
-    assert abs(teacher_loss(rows, taught, frames, lag=2)[0]) < 1.2
-    near = abs(float(teacher_loss(rows, taught, frames, lag=1)[0]))
-    assert near < 1.2 if abs(step) < 2 else near > each
+    for lag in (0, 1, 2, 3):
+        expected = 0 if abs(step) <= lag else 4 * each
+        assert float(teacher_loss(rows, taught, frames, lag=lag)[0]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_moved_spike_changes_places_and_keeps_the_order():
+    student = torch.from_numpy(spikes([0, 2, 0, 0, 0, 3, 3, 0, 2, 0])[None])
+    teacher = np.exp(spikes([0, 0, 2, 0, 0, 3, 0, 2, 0, 0])[None])
+    teacher[0, :, 0] += np.linspace(0, 0.001, 10)  # which frame is which
+    taught = torch.from_numpy(teacher)
+    moved = move_spikes(taught, student, torch.tensor([10]), 3)
+    order = [0, 2, 1, 3, 4, 5, 6, 8, 7, 9]
+    assert torch.equal(moved, taught[:, order])
+    # Never beyond half the way to the next one, nor out of the recording.
+    greedy = torch.from_numpy(spikes([2, 0, 0, 3, 0, 2, 0])[None])
+    taught = torch.from_numpy(np.exp(spikes([0, 0, 0, 2, 3, 0, 0])[None]))
+    moved = move_spikes(taught, greedy, torch.tensor([7]), 6)
+    assert moved.argmax(dim=2).tolist() == [[2, 0, 0, 0, 3, 0, 0]]
+    short = move_spikes(taught, greedy, torch.tensor([5]), 6)
+    assert torch.equal(short[:, 5:], taught[:, 5:])
+
+
+def test_who_hedges_is_further_from_the_teacher_than_who_is_right():
+    taught = torch.from_numpy(np.exp(spikes([0, 0, 0, 2, 0, 0, 0])[None]))
+    frames = torch.tensor([7])
+    right = torch.from_numpy(spikes([0, 0, 2, 0, 0, 0, 0])[None])
+    hedging = taught.clone()
+    hedging[0, 2:5] = torch.tensor([0.02, 0.02, 0.48, 0.48])  # two tokens all around instead of one
+    losses = [float(teacher_loss(student, taught, frames, lag=1)[0]) for student in (right, hedging.log())]
+    assert losses[0] == pytest.approx(0, abs=1e-3)
+    assert losses[1] > 5
 
 
 def test_a_spike_of_another_token_is_wrong_wherever_it_stands():
