@@ -20,6 +20,8 @@ from asr.training.examples import Example, Plan, Reader, fill_batches, plan_by_d
 
 Item = TypeVar("Item")
 
+Teach = Callable[[Sequence[str], Sequence[int], Augmentation | None], tuple[Tensor | None, Tensor | None]]
+
 JITTER = 0.03  # share by which durations are moved to mix examples of nearly the same length
 
 
@@ -35,12 +37,13 @@ class Batch:
     token_lengths: Tensor  # (batch,) int64
     augmentation: Augmentation | None = None  # drawn, not yet applied
     taught: Tensor | None = None  # (batch, frames, vocabulary) probabilities of a teacher
+    states: Tensor | None = None  # (batch, frames, size) hidden states of another network
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to ``device``."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("samples", "sample_lengths", "tokens", "token_lengths", "taught")
+            for name in ("samples", "sample_lengths", "tokens", "token_lengths", "taught", "states")
             if getattr(self, name) is not None
         }
         augmentation = None if self.augmentation is None else self.augmentation.to(device)
@@ -137,18 +140,19 @@ def load_batch(
     examples: Sequence[Example],
     read: Reader,
     draw: Callable[[Sequence[Utterance], Sequence[int]], Augmentation] | None = None,
-    teach: Callable[[Sequence[str], Sequence[int], Augmentation | None], Tensor] | None = None,
+    teach: Teach | None = None,
 ) -> Batch:
     """Read and pad examples.
 
-    ``draw`` draws their augmentation, given how many samples each has; ``teach`` adds what a teacher says of
-    them, given ids, samples and augmentation.
+    ``draw`` draws their augmentation, given how many samples each has; ``teach`` adds what others hear in
+    them, log-probs and states, given ids, samples and augmentation.
     """
     utterances = [example.utterance for example in examples]
     batch, lengths = pad_batch([read(utterance) for utterance in utterances])
     tokens = [torch.tensor(example.tokens or (), dtype=torch.long) for example in examples]
     ids = tuple(example.utterance.id for example in examples)
     augmentation = None if draw is None else draw(utterances, lengths.tolist())
+    taught, states = (None, None) if teach is None else teach(ids, lengths.tolist(), augmentation)
     return Batch(
         ids=ids,
         speakers=tuple(example.utterance.speaker or example.utterance.id for example in examples),
@@ -157,7 +161,8 @@ def load_batch(
         tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         token_lengths=torch.tensor([len(t) for t in tokens]),
         augmentation=augmentation,
-        taught=None if teach is None else teach(ids, lengths.tolist(), augmentation),
+        taught=taught,
+        states=states,
     )
 
 

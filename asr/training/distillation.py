@@ -1,8 +1,8 @@
-"""Learning from a teacher: its log-probs moved to the student's frames, and the loss.
+"""Learning from a teacher: its log-probs or hidden states moved to the student's frames, and the losses.
 
 The teacher hears recordings as they are, the student hears them changed: faster, later, with noise.
 Distillation of CTC frame by frame: Takashima et al. 2018; the spikes of two networks need not stand at the
-same place (Kurata & Audhkhasi 2018).
+same place (Kurata & Audhkhasi 2018). Hidden states of a larger network as targets: Romero et al. 2015.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.model.features import length_mask
-from asr.training.teacher import Heard, Teacher, stretch_rows
+from asr.training.teacher import Heard, States, Teacher, stretch_rows, stretch_states
 
 
 def teach_batch(
@@ -32,6 +32,37 @@ def teach_batch(
             stretched = stretch_rows(known, teacher.frame_seconds, one, frame_seconds)
             row[: one.frames] = torch.from_numpy(stretched)
     return batch
+
+
+def place_states(
+    source: States, utterances: Sequence[str], heard: Sequence[Heard], frame_seconds: float
+) -> Tensor:
+    """The hidden states of each utterance, as the student hears it: ``(batch, frames, size)``.
+
+    Zeros where nothing is known, at the end of shorter utterances, and for utterances without states.
+    """
+    frames = max((one.frames for one in heard), default=0)
+    batch = torch.zeros(len(utterances), frames, source.size)
+    for row, utterance, one in zip(batch, utterances, heard, strict=True):
+        known = source.read(utterance)
+        if known is not None:
+            moved = stretch_states(known, source.frame_seconds, one, frame_seconds)
+            row[: one.frames] = torch.from_numpy(moved)
+    return batch
+
+
+def states_loss(predicted: Tensor, states: Tensor, frames: Tensor) -> Tensor:
+    """The squared error of predicted states, mean over their numbers, summed over frames: ``(batch,)``.
+
+    Args:
+        predicted: ``(batch, frames, size)``.
+        states: ``(batch, frames, size)``; frames of zeros do not count.
+        frames: ``(batch,)`` integer, frames of each utterance.
+    """
+    length = predicted.shape[1]
+    states = F.pad(states, (0, 0, 0, max(0, length - states.shape[1])))[:, :length].to(predicted)
+    is_known = states.any(dim=2) & length_mask(frames, length).to(states.device)
+    return ((predicted - states).square().mean(dim=2) * is_known).sum(dim=1)
 
 
 def teacher_loss(

@@ -175,6 +175,18 @@ class TrainingConfig:
         minimum=1,
         maximum=20,
     )
+    states: str = option(
+        "",
+        "A folder with the hidden states of another network in the training recordings (asr teach --encoder, "
+        "or any program); a layer learns to predict them beside what it does (Romero et al. 2015). "
+        "'': none.",
+    )
+    states_weight: float = option(
+        1.0, "How much the error of predicted states weighs, which is added to the losses.", above=0
+    )
+    states_layer: int = option(
+        0, "Which encoder layer predicts them, from 1, before the last; 0: the last.", minimum=0
+    )
     label_smoothing: float = option(
         0.1,
         "Share of the probability that an attention decoder is taught to give to all tokens alike; nothing "
@@ -228,7 +240,8 @@ class TrainingConfig:
         if not self.predict_frames or len(set(self.predict_frames)) < len(self.predict_frames):
             raise ConfigError("'training.predict_frames' needs one number or more, each once")
         if self.objective == "predict":
-            for key in ("criterion", "intermediate_layer", "consistency_weight", "take_over", "teacher"):
+            keys = ("criterion", "intermediate_layer", "consistency_weight", "take_over", "teacher", "states")
+            for key in keys:
                 if getattr(self, key) != getattr(TrainingConfig, key):
                     raise ConfigError(f"'training.objective' = 'predict' does not go with 'training.{key}'")
         if self.consistency_shift_ms and not self.consistency_weight:

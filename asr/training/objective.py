@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from asr.model.ctc import CTCModel, ctc_loss
 from asr.model.encoders import RecurrentLayer
 from asr.model.features import length_mask
 from asr.model.precision import autocast
-from asr.training.distillation import teacher_loss
+from asr.training.distillation import states_loss, teacher_loss
 
 if TYPE_CHECKING:
     from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
@@ -54,7 +55,9 @@ class Objective(nn.Module):
     ``consistency`` times their ``consistency_loss`` is added.
 
     ``teacher_weight`` times the ``teacher_loss`` of the output is added where a batch comes with what a
-    teacher says; an utterance without text learns from its teacher alone.
+    teacher says, and ``states_weight`` times the ``states_loss`` of what a projection of layer
+    ``states_layer`` (0: the last) predicts where it comes with the hidden states of another network, of
+    ``states_size`` numbers each. An utterance without text learns from these alone.
 
     Raises ``ObjectiveError`` for a layer that the encoder does not have or that is its last.
     """
@@ -73,6 +76,9 @@ class Objective(nn.Module):
         teacher_weight: float = 1.0,
         teacher_lag: int = 0,
         temperature: float = 1.0,
+        states_size: int = 0,
+        states_layer: int = 0,
+        states_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -84,11 +90,20 @@ class Objective(nn.Module):
         self.teacher_weight, self.teacher_lag, self.temperature = teacher_weight, teacher_lag, temperature
         self.denominator: DenominatorGraph | None = None
         self.intermediate: nn.Linear | None = None
-        self._states: Tensor | None = None
+        self.regression: nn.Linear | None = None
+        self.states_layer, self.states_weight = states_layer, states_weight
+        self.layer = intermediate_layer
+        self._inner: dict[int, Tensor] = {}  # states of layers in the present batch
+        wanted = {intermediate_layer: "intermediate_layer"}
+        if states_size:
+            wanted.setdefault(states_layer, "states_layer")
+        for number in sorted(set(wanted) - {0}):
+            output = find_inner_output(model, number, wanted[number])
+            output.register_forward_hook(partial(self._remember, number))
         if intermediate_layer:
-            output = find_inner_output(model, intermediate_layer)
-            output.register_forward_hook(self._remember)
             self.intermediate = nn.Linear(model.encoder.output_size, model.projection.out_features)
+        if states_size:
+            self.regression = nn.Linear(model.encoder.output_size, states_size)
 
     def forward(
         self,
@@ -97,6 +112,7 @@ class Objective(nn.Module):
         tokens: Tensor,
         token_lengths: Tensor,
         taught: Tensor | None = None,
+        learned: Tensor | None = None,
     ) -> BatchLosses:
         """Compute the losses of a batch in one or two views.
 
@@ -106,8 +122,10 @@ class Objective(nn.Module):
             tokens: ``(batch, tokens)`` integer, without blanks.
             token_lengths: ``(batch,)`` integer.
             taught: ``(batch, frames, vocabulary)`` probabilities of a teacher, zeros where it says nothing.
+            learned: ``(batch, frames, states_size)`` hidden states of another network, zeros where nothing
+                is known.
 
-        Raises ``ObjectiveError`` when the inner layer gives states of another number or size than the output.
+        Raises ``ObjectiveError`` when an inner layer gives states of another number or size than the output.
         """
         size = len(tokens)
         views = len(features) // size
@@ -123,7 +141,7 @@ class Objective(nn.Module):
             criterion = each.view(views, size).mean(dim=0)
             losses = criterion + self.ctc_weight * ctc
         if self.intermediate is not None:
-            inner = ctc_loss(self._intermediate_log_probs(log_probs.shape[1]), frames, *targets)
+            inner = ctc_loss(self._intermediate_log_probs(states), frames, *targets)
             losses = (1 - self.weight) * losses + self.weight * inner.view(views, size).mean(dim=0)
         if self.model.decoder is not None:
             spelled = self._compute_spelling_loss(states, frames, *targets).view(views, size).mean(dim=0)
@@ -131,21 +149,41 @@ class Objective(nn.Module):
             shared = self.ctc_share * losses if self.ctc_share else 0.0 * log_probs.sum()
             losses = shared + (1 - self.ctc_share) * spelled
             criterion = losses
-        if taught is not None:
-            losses = self._add_teacher(losses, log_probs, frames, taught, token_lengths)
+        if taught is not None or learned is not None:
+            losses = self._add_teachers(losses, log_probs, states, frames, taught, learned, token_lengths)
+        self._inner.clear()
         if views == 2:
             losses = losses + self.consistency * consistency_loss(log_probs, frames)
         return BatchLosses(losses, ctc.detach(), criterion.detach(), log_probs[:size].detach(), frames[:size])
 
-    def _add_teacher(
-        self, losses: Tensor, log_probs: Tensor, frames: Tensor, taught: Tensor, token_lengths: Tensor
+    def _add_teachers(
+        self,
+        losses: Tensor,
+        log_probs: Tensor,
+        states: Tensor,
+        frames: Tensor,
+        taught: Tensor | None,
+        learned: Tensor | None,
+        token_lengths: Tensor,
     ) -> Tensor:
-        """Add the loss of what a teacher says; where there is no text, it takes the place of all others."""
-        views = len(log_probs) // len(taught)
-        each = teacher_loss(log_probs, taught.repeat(views, 1, 1), frames, self.teacher_lag, self.temperature)
-        untranscribed = (token_lengths == 0) & (taught.sum(dim=(1, 2)) > 0)
-        losses = losses.masked_fill(untranscribed, 0.0)
-        return losses + self.teacher_weight * each.view(views, -1).mean(dim=0)
+        """Add the losses of what others hear; where there is no text, they take the place of all others."""
+        views = len(log_probs) // len(losses)
+        added = torch.zeros_like(losses)
+        is_known = torch.zeros_like(token_lengths, dtype=torch.bool)
+        if taught is not None:
+            rows = taught.repeat(views, 1, 1)
+            each = teacher_loss(log_probs, rows, frames, self.teacher_lag, self.temperature)
+            added = added + self.teacher_weight * each.view(views, -1).mean(dim=0)
+            is_known |= taught.flatten(1).any(dim=1)
+        if learned is not None:
+            assert self.regression is not None
+            inner = self._get_inner(self.states_layer, states, "states_layer")
+            with autocast(inner.device, self.precision):
+                predicted = self.regression(inner)
+            each = states_loss(predicted.float(), learned.repeat(views, 1, 1), frames)
+            added = added + self.states_weight * each.view(views, -1).mean(dim=0)
+            is_known |= learned.flatten(1).any(dim=1)
+        return losses.masked_fill((token_lengths == 0) & is_known, 0.0) + added
 
     def _compute_spelling_loss(
         self, states: Tensor, frames: Tensor, tokens: Tensor, token_lengths: Tensor
@@ -156,21 +194,28 @@ class Objective(nn.Module):
             log_probs, _ = self.model.decoder(states, frames, tokens, sampling)
         return attention_loss(log_probs, tokens, token_lengths, self.smoothing)
 
-    def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _remember(self, number: int, module: nn.Module, inputs: Any, output: Any) -> None:
         if self.training:
-            self._states = output[0] if isinstance(output, tuple) else output
+            self._inner[number] = output[0] if isinstance(output, tuple) else output
 
-    def _intermediate_log_probs(self, frames: int) -> Tensor:
-        states, self._states = self._states, None
-        assert self.intermediate is not None
-        assert states is not None, "the encoder did not run in training mode"
-        if states.shape[1:] != (frames, self.intermediate.in_features):
+    def _get_inner(self, number: int, states: Tensor, key: str) -> Tensor:
+        """Get the states of layer ``number``; ``states`` are those of the output, 0."""
+        if not number:
+            return states
+        inner = self._inner.get(number)
+        assert inner is not None, "the encoder did not run in training mode"
+        if inner.shape[1:] != states.shape[1:]:
             raise ObjectiveError(
-                "'training.intermediate_layer' names a layer whose states differ from those of the output "
-                f"in number or size: {tuple(states.shape[1:])}; choose another layer, or 0"
+                f"'training.{key}' names a layer whose states differ from those of the output "
+                f"in number or size: {tuple(inner.shape[1:])}; choose another layer, or 0"
             )
-        with autocast(states.device, self.precision):
-            logits = self.intermediate(states)
+        return inner
+
+    def _intermediate_log_probs(self, states: Tensor) -> Tensor:
+        assert self.intermediate is not None
+        inner = self._get_inner(self.layer, states, "intermediate_layer")
+        with autocast(inner.device, self.precision):
+            logits = self.intermediate(inner)
         return F.log_softmax(logits.float(), dim=2)
 
 
@@ -190,17 +235,17 @@ def consistency_loss(log_probs: Tensor, frames: Tensor) -> Tensor:
     return 0.5 * (divergence.sum(dim=2) * length_mask(frames[: len(one)], one.shape[1])).sum(dim=1)
 
 
-def find_inner_output(model: CTCModel, number: int) -> nn.Module:
-    """The module that gives the states of an encoder layer, counted from 1.
+def find_inner_output(model: CTCModel, number: int, key: str = "intermediate_layer") -> nn.Module:
+    """The module that gives the states of an encoder layer, counted from 1; ``key`` asks for it.
 
     Raises ``ObjectiveError`` unless it is a layer before the last.
     """
     outputs = model.encoder.outputs
     if getattr(model.encoder, "chunk", 0):
-        raise ObjectiveError("'training.intermediate_layer' does not go with 'encoder.chunk'")
+        raise ObjectiveError(f"'training.{key}' does not go with 'encoder.chunk'")
     if not 1 <= number < len(outputs):
         raise ObjectiveError(
-            f"'training.intermediate_layer' is {number}, but the encoder has {len(outputs)} layers; "
+            f"'training.{key}' is {number}, but the encoder has {len(outputs)} layers; "
             "choose one before the last"
         )
     return outputs[number - 1]

@@ -54,6 +54,7 @@ class Prediction(Objective):
         tokens: Tensor,
         token_lengths: Tensor,
         taught: Tensor | None = None,
+        learned: Tensor | None = None,
     ) -> BatchLosses:
         """Compute the loss of each utterance: the errors of its frames, added up, mean over horizons.
 

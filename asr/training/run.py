@@ -46,7 +46,7 @@ from asr.training.experiment import DataConfig, Experiment, TrainingConfig
 from asr.training.finetuning import adopt_tokenizer
 from asr.training.objective import Objective, truncate_recurrence
 from asr.training.optimisation import load_weights, new_optimizer, optimizer_tensors, restore_optimizer
-from asr.training.teacher import Teacher, open_teacher
+from asr.training.teacher import States, Teacher, open_states, open_teacher
 
 if TYPE_CHECKING:
     from asr.training.denominator import DenominatorGraph  # imports numba, which CTC alone does without
@@ -134,6 +134,7 @@ class Run:
     statistics: Statistics  # of training speakers; empty unless asked for
     valid_statistics: Statistics
     teacher: Teacher | None = None
+    states: States | None = None
 
     @property
     def recognizer(self) -> Recognizer:
@@ -218,7 +219,10 @@ def assemble_run(
     move_to_device(model, device)
     if training.initial and checkpoint is None:
         load_initial_weights(model, tokenizer, training.initial)
-    objective = new_objective(experiment, model).to(device)
+    states = None
+    if training.states:
+        states = open_states(training.states, [utterance.id for utterance in train_utterances])
+    objective = new_objective(experiment, model, 0 if states is None else states.size).to(device)
     if training.truncate_seconds:
         truncate_recurrence(objective, max(1, round(training.truncate_seconds / model.frame_seconds)))
     with ranks.first_then_others():  # one of them makes the cache, where the recipe has one
@@ -243,14 +247,18 @@ def assemble_run(
         statistics=measure_statistics(experiment, model, data.train, data.read, ranks, data.windows),
         valid_statistics=measure_statistics(experiment, model, data.valid, data.read, ranks),
         teacher=open_teacher(training.teacher, tokenizer) if training.teacher else None,
+        states=states,
     )
     if checkpoint is not None:
         restore_run(run, checkpoint)
     return run
 
 
-def new_objective(experiment: Experiment, model: AcousticModel) -> Objective:
-    """Make what training minimises; raises ``ObjectiveError`` where the encoder does not allow it."""
+def new_objective(experiment: Experiment, model: AcousticModel, states_size: int = 0) -> Objective:
+    """Make what training minimises; raises ``ObjectiveError`` where the encoder does not allow it.
+
+    ``states_size``: the size of the states that are to be predicted, if any.
+    """
     training = experiment.training
     if training.objective == "predict":
         from asr.training.prediction import Prediction
@@ -269,6 +277,9 @@ def new_objective(experiment: Experiment, model: AcousticModel) -> Objective:
         training.teacher_weight,
         training.teacher_lag,
         training.teacher_temperature,
+        states_size,
+        training.states_layer,
+        training.states_weight,
     )
 
 
@@ -502,6 +513,9 @@ def describe_run(run: Run) -> Iterator[str]:
     if run.teacher is not None:
         known = sum(run.teacher.knows(example.utterance.id) for example in run.data.train)
         yield f"the teacher knows {known} of {len(run.data.train)} training utterances"
+    if run.states is not None:
+        known = sum(run.states.knows(example.utterance.id) for example in run.data.train)
+        yield f"there are states of {known} of {len(run.data.train)} training utterances"
     graph = run.objective.denominator
     if graph is not None:
         yield f"denominator graph: {len(graph.tokens):,} states, {len(graph.rows):,} arcs"
@@ -573,9 +587,13 @@ def restore_run(run: Run, checkpoint: Checkpoint) -> None:
 
 
 def intermediate_parameters(run: Run) -> dict[str, torch.nn.Parameter]:
-    """The weights of the inner projection, which are trained but not shipped."""
-    head = run.objective.intermediate
-    return {} if head is None else dict(head.named_parameters())
+    """The weights of the inner projections, which are trained but not shipped."""
+    found: dict[str, torch.nn.Parameter] = {}
+    if run.objective.intermediate is not None:
+        found |= run.objective.intermediate.named_parameters()
+    if run.objective.regression is not None:
+        found |= add_prefix("states.", dict(run.objective.regression.named_parameters()))
+    return found
 
 
 def add_prefix(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:

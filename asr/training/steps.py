@@ -24,13 +24,13 @@ from asr.training.augment import (
     utterance_generator,
 )
 from asr.training.batching import Batch, load_batch, read_ahead
-from asr.training.distillation import teach_batch
+from asr.training.distillation import place_states, teach_batch
 from asr.training.evaluation import batch_statistics
 from asr.training.examples import Plan
 from asr.training.objective import BatchLosses
 from asr.training.optimisation import clip_gradients, compute_learning_rate, gradient_norms, update_averages
 from asr.training.run import Run
-from asr.training.teacher import Heard, Teacher
+from asr.training.teacher import Heard
 
 DETAIL_STEPS = 20  # the gradient of each layer is logged once in so many steps
 
@@ -48,7 +48,7 @@ def load_own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
     """
     training = run.experiment.training
     draw = partial(sample_augmentation, run.data.sources, training.seed, run.progress.epoch)
-    teach = None if run.teacher is None else partial(hear_teacher, run, run.teacher)
+    teach = None if run.teacher is None and run.states is None else partial(hear_others, run)
     shortest = min(run.data.train, key=lambda example: example.duration)
     jobs = (
         partial(load_batch, [run.data.train[i] for i in indices] or [shortest], run.data.read, draw, teach)
@@ -58,14 +58,13 @@ def load_own_batches(run: Run, updates: list[Plan]) -> Iterator[Batch]:
     return read_ahead(jobs, training.workers)
 
 
-def hear_teacher(
-    run: Run,
-    teacher: Teacher,
-    utterances: Sequence[str],
-    lengths: Sequence[int],
-    augmentation: Augmentation | None,
-) -> Tensor:
-    """What the teacher says of utterances of ``lengths`` samples, at the frames of the augmented ones."""
+def hear_others(
+    run: Run, utterances: Sequence[str], lengths: Sequence[int], augmentation: Augmentation | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What a teacher says of utterances of ``lengths`` samples, and the states of another network.
+
+    Both at the frames of the augmented ones; ``None`` where the recipe names none.
+    """
     model = run.model
     speeds = augmentation.speeds if augmentation else (1.0,) * len(lengths)
     shifts = augmentation.shifts if augmentation else (0,) * len(lengths)
@@ -73,7 +72,11 @@ def hear_teacher(
         Heard(int(model.num_frames(length_at_speed(length, speed) + shift)), speed, shift / model.sample_rate)
         for length, speed, shift in zip(lengths, speeds, shifts, strict=True)
     ]
-    return teach_batch(teacher, utterances, heard, model.frame_seconds)
+    frame = model.frame_seconds
+    return (
+        None if run.teacher is None else teach_batch(run.teacher, utterances, heard, frame),
+        None if run.states is None else place_states(run.states, utterances, heard, frame),
+    )
 
 
 def take_step(
@@ -166,7 +169,8 @@ def compute_losses(run: Run, batch: Batch) -> BatchLosses:
             for view in range(views)
         ]
     )
-    return run.parallel(features, lengths.repeat(views), batch.tokens, batch.token_lengths, batch.taught)
+    targets = batch.tokens, batch.token_lengths, batch.taught, batch.states
+    return run.parallel(features, lengths.repeat(views), *targets)
 
 
 def shift_view(run: Run, batch: Batch, features: Tensor, view: int) -> Tensor:

@@ -4,12 +4,17 @@ A teacher is a folder of arrays, so that any program can write one. ``tokens.txt
 must be the student's; ``teacher.toml`` has the seconds from one row to the next (``frame_seconds``);
 ``ID.npy`` has the natural log-probs of the utterance with this id, ``(frames, tokens)``, float16 or float32.
 An id with ``/`` is in a subfolder. An utterance that the teacher does not know has no file. ``asr teach``
-writes such a folder with any model. Needs no torch.
+writes such a folder with any model.
+
+``States`` are a folder of the same form with the hidden states of another network, ``(frames, size)``,
+and no ``tokens.txt``: the student learns to predict them. Needs no torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +24,8 @@ from asr.errors import UserError
 from asr.text.tokenizer import BLANK_TOKEN, TOKENS_FILE, Tokenizer, read_symbols
 
 TEACHER_FILE = "teacher.toml"
+MEASURED = 500  # recordings whose states say how large states are
+LARGEST = 5.0  # standard deviations: states that are further off are cut
 
 
 class TeacherError(UserError):
@@ -52,22 +59,66 @@ class Teacher:
 
         Raises ``TeacherError`` for a file that does not hold such an array.
         """
-        path = locate_rows(self.folder, utterance)
-        if not path.is_file():
-            return None
-        try:
-            rows = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise TeacherError(f"{path}: is no array that NumPy can read: {error}") from error
-        if rows.ndim != 2 or rows.shape[1] != self.tokens or rows.dtype not in (np.float16, np.float32):
-            raise TeacherError(
-                f"{path}: has shape {rows.shape} and type {rows.dtype}; it must be (frames, {self.tokens}), "
-                "float16 or float32"
-            )
-        rows = rows.astype(np.float32)
-        if np.isnan(rows).any() or (rows > 0.01).any():  # float16 rounds
+        rows = read_rows(self.folder, utterance, self.tokens)
+        if rows is not None and (rows > 0.01).any():  # float16 rounds
+            path = locate_rows(self.folder, utterance)
             raise TeacherError(f"{path}: has numbers that are no log-probs: they must be 0 or below")
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """A folder of another network's hidden states, opened: ``read`` gives those of an utterance."""
+
+    folder: Path
+    frame_seconds: float
+    mean: np.ndarray  # (size,) float32
+    deviation: np.ndarray  # (size,) float32
+
+    @property
+    def size(self) -> int:
+        """Numbers in a state."""
+        return len(self.mean)
+
+    def knows(self, utterance: str) -> bool:
+        """Whether there are states of the utterance with this id."""
+        return locate_rows(self.folder, utterance).is_file()
+
+    def read(self, utterance: str) -> np.ndarray | None:
+        """Read states, ``(frames, size)`` float32, each number in standard deviations from its mean.
+
+        ``None`` where the utterance is not known. Raises ``TeacherError`` for a file that does not hold such
+        an array.
+        """
+        rows = read_rows(self.folder, utterance, self.size)
+        return None if rows is None else np.clip((rows - self.mean) / self.deviation, -LARGEST, LARGEST)
+
+
+def read_rows(folder: Path, utterance: str, size: int | None = None) -> np.ndarray | None:
+    """Read the array of an utterance, ``(frames, size)`` as float32; ``None`` where there is none.
+
+    Raises ``TeacherError`` for a file that does not hold such an array of numbers.
+    """
+    path = locate_rows(folder, utterance)
+    if not path.is_file():
+        return None
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TeacherError(f"{path}: is no array that NumPy can read: {error}") from error
+    if (
+        rows.ndim != 2
+        or rows.shape[1] != (size or rows.shape[1])
+        or rows.dtype not in (np.float16, np.float32)
+    ):
+        raise TeacherError(
+            f"{path}: has shape {rows.shape} and type {rows.dtype}; it must be (frames, {size or 'size'}), "
+            "float16 or float32"
+        )
+    rows = rows.astype(np.float32)
+    if np.isnan(rows).any():
+        raise TeacherError(f"{path}: has numbers that are NaN")
+    return rows
 
 
 def locate_rows(folder: Path, utterance: str) -> Path:
@@ -89,6 +140,34 @@ def open_teacher(folder: str | Path, tokenizer: Tokenizer) -> Teacher:
     if read_symbols(folder) != tokenizer.symbols:
         raise TeacherError(f"{folder / TOKENS_FILE}: names other tokens than the model that is trained has")
     return Teacher(folder, config.frame_seconds, len(tokenizer.symbols))
+
+
+def open_states(folder: str | Path, utterances: Iterable[str]) -> States:
+    """Open a folder of states; the first ``MEASURED`` of ``utterances`` in it say how large they are.
+
+    Raises ``TeacherError`` where it has those of none, and as reading the files does where one is wrong.
+    """
+    folder = Path(folder).expanduser()
+    config = from_table(TeacherConfig, read_toml(folder / TEACHER_FILE))
+    known = (utterance for utterance in utterances if locate_rows(folder, utterance).is_file())
+    count, size = 0, None
+    total = squares = np.zeros(0)
+    for utterance in islice(known, MEASURED):
+        rows = read_rows(folder, utterance, size)
+        assert rows is not None
+        if not np.isfinite(rows).all():
+            raise TeacherError(f"{locate_rows(folder, utterance)}: has numbers that are infinite")
+        if size is None:
+            size = rows.shape[1]
+            total, squares = np.zeros(size), np.zeros(size)
+        count += len(rows)
+        total += rows.sum(axis=0, dtype=np.float64)
+        squares += np.square(rows, dtype=np.float64).sum(axis=0)
+    if not count or not size:
+        raise TeacherError(f"{folder}: has states of none of the training utterances")
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
+    return States(folder, config.frame_seconds, mean.astype(np.float32), deviation.astype(np.float32))
 
 
 # --- to the student's frames --------------------------------------------------------------------------
@@ -123,3 +202,22 @@ def stretch_rows(rows: np.ndarray, teacher_seconds: float, heard: Heard, frame_s
     stretched[several, BLANK_TOKEN] = np.maximum(0.0, 1.0 - spoken)
     stretched[several] /= np.maximum(spoken, 1.0)[:, None]
     return stretched
+
+
+def stretch_states(
+    rows: np.ndarray, teacher_seconds: float, heard: Heard, frame_seconds: float
+) -> np.ndarray:
+    """Move hidden states to a student's frames, ``(heard.frames, size)``.
+
+    Each frame has what lies between the two states that are nearest to its middle, in proportion. A frame in
+    front of the first state or behind the last has zeros: nothing is known of it.
+    """
+    moved = np.zeros((heard.frames, rows.shape[1]), np.float32)
+    middles = ((np.arange(heard.frames) + 0.5) * frame_seconds - heard.shift_seconds) * heard.speed
+    places = middles / teacher_seconds - 0.5
+    inside = (places >= 0) & (places <= len(rows) - 1)
+    before = np.floor(places[inside]).astype(np.int64)
+    behind = np.minimum(before + 1, len(rows) - 1)
+    share = (places[inside] - before)[:, None].astype(np.float32)
+    moved[inside] = (1 - share) * rows[before] + share * rows[behind]
+    return moved

@@ -511,8 +511,8 @@ def test_the_two_views_of_an_utterance_differ_in_their_masks_alone(tones, tmp_pa
     seen = []
     run.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     first_step(run)
-    features, lengths, tokens, _, taught = seen[0]
-    assert taught is None
+    features, lengths, tokens, _, taught, learned = seen[0]
+    assert taught is None and learned is None
     assert len(features) == len(lengths) == 2 * len(tokens)
     one, other = features.chunk(2)
     heard = (one != 0) & (other != 0)

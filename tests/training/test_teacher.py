@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from asr.cli import cli
 from asr.core.config import ConfigError
@@ -21,12 +22,20 @@ from asr.model.ctc import CTCModel
 from asr.model.encoders import ENCODERS, EncoderConfig
 from asr.text.tokenizer import Tokenizer
 from asr.training.checkpoints import list_checkpoints
-from asr.training.distillation import move_spikes, teach_batch, teacher_loss
+from asr.training.distillation import move_spikes, place_states, states_loss, teach_batch, teacher_loss
 from asr.training.experiment import Experiment, TrainingConfig
 from asr.training.loop import train
 from asr.training.monitoring import read_records
-from asr.training.objective import Objective
-from asr.training.teacher import Heard, TeacherError, open_teacher, stretch_rows
+from asr.training.objective import Objective, ObjectiveError
+from asr.training.teacher import (
+    Heard,
+    TeacherError,
+    open_states,
+    open_teacher,
+    stretch_rows,
+    stretch_states,
+)
+from tests.stand_in import SIZE, stand_in_for_whisper
 from tests.tiny import tiny_experiment
 
 CPU = torch.device("cpu")
@@ -206,6 +215,106 @@ def test_the_objective_adds_the_teacher_and_takes_it_alone_without_a_text():
     torch.testing.assert_close(silent.losses[2], plain.losses[2])
 
 
+# --- hidden states --------------------------------------------------------------------------------
+
+
+def write_states(folder: Path, **states: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "teacher.toml").write_text("frame_seconds = 0.02\n")
+    for name, array in states.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+@given(
+    count=st.integers(1, 40),
+    speed=st.sampled_from([0.5, 0.9, 1.0, 1.1, 2.0]),
+    shift=st.floats(0, 0.2),
+    frames=st.integers(0, 60),
+)
+def test_a_frame_has_what_lies_at_its_middle_in_time(count, speed, shift, frames):
+    seconds = (np.arange(count) + 0.5) * 0.02  # of each state, which is that number twice
+    moved = stretch_states(np.stack([seconds, 2 * seconds], 1), 0.02, Heard(frames, speed, shift), 0.04)
+    for frame, (one, other) in enumerate(moved.tolist()):
+        middle = ((frame + 0.5) * 0.04 - shift) * speed
+        if seconds[0] + 1e-9 <= middle <= seconds[-1] - 1e-9:
+            assert (one, other) == (pytest.approx(middle, abs=1e-6), pytest.approx(2 * middle, abs=1e-6))
+        elif not seconds[0] - 1e-9 <= middle <= seconds[-1] + 1e-9:
+            assert (one, other) == (0, 0)
+
+
+def test_states_are_in_standard_deviations_and_cut_where_they_are_far_off(tmp_path):
+    rows = np.array([[1.0, -4.0], [3.0, -4.0], [1.0, 4.0], [3.0, 4.0]])
+    folder = write_states(tmp_path / "s", x=rows[:3].astype(np.float32), y=rows[3:].astype(np.float16))
+    np.save(folder / "far.npy", np.array([[2.0, 4000.0]], np.float32))
+    states = open_states(folder, ["unknown", "x", "y"])
+    assert states.size == 2
+    np.testing.assert_allclose(states.read("x"), (rows[:3] - [2, 0]) / [1, 4], atol=1e-5)
+    np.testing.assert_allclose(states.read("far"), [[0, 5]], atol=1e-5)
+    assert states.read("unknown") is None
+    batch = place_states(states, ["y", "unknown", "x"], [Heard(1), Heard(2), Heard(2)], 0.02)
+    assert batch.shape == (3, 2, 2)
+    np.testing.assert_allclose(batch[2], states.read("x")[:2], atol=1e-6)
+    assert not batch[1].any()
+    assert not batch[0, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 2)), "type float64"),
+        (np.zeros(4, np.float32), r"shape \(4,\)"),
+        (np.full((3, 2), np.inf, np.float32), "infinite"),
+        (np.full((3, 2), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_what_are_no_states_is_refused_by_name(tmp_path, array, message):
+    with pytest.raises(TeacherError, match=rf"x\.npy.*{message}"):
+        open_states(write_states(tmp_path / "s", x=array), ["x"])
+    sizes = {"x": np.zeros((3, 2), np.float32), "y": np.zeros((3, 3), np.float32)}
+    with pytest.raises(TeacherError, match=r"y\.npy.*shape \(3, 3\).*\(frames, 2\)"):
+        open_states(write_states(tmp_path / "s", **sizes), ["x", "y"])
+    with pytest.raises(TeacherError, match="none of the training utterances"):
+        open_states(write_states(tmp_path / "s"), ["z"])
+
+
+def test_the_error_of_states_is_a_mean_over_numbers_and_a_sum_over_known_frames():
+    predicted = torch.zeros(2, 4, 3, requires_grad=True)
+    states = torch.ones(2, 4, 3)
+    states[0, 1] = 0  # not known
+    states[1, 0, 0] = 4
+    loss = states_loss(predicted, states, torch.tensor([4, 2]))
+    assert loss.tolist() == pytest.approx([3, 1 + (16 + 1 + 1) / 3])
+    (gradient,) = torch.autograd.grad(loss.sum(), predicted)
+    assert not gradient[0, 1].any()
+    assert not gradient[1, 2:].any()
+    torch.testing.assert_close(gradient[1, 0], torch.tensor([-8 / 3, -2 / 3, -2 / 3]))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_objective_adds_the_error_of_the_states_that_a_layer_predicts(layer):
+    torch.manual_seed(0)
+    config = EncoderConfig(layers=2, size=8, front_end="conv2", channels=2)
+    model = CTCModel(ENCODERS[config.kind](config, 10, 1), 4)
+    features, lengths = torch.randn(3, 40, 10), torch.tensor([40, 30, 36])
+    tokens, counts = torch.tensor([[2, 3], [2, 0], [0, 0]]), torch.tensor([2, 1, 0])
+    goals = torch.randn(3, 20, 5)
+    plain = Objective(model)(features, lengths, tokens, counts)
+    seen: list[torch.Tensor] = []
+    if layer:
+        model.encoder.outputs[0].register_forward_hook(lambda module, given, found: seen.append(found))
+    objective = Objective(model, states_size=5, states_layer=layer, states_weight=0.5)
+    found = objective(features, lengths, tokens, counts, None, goals)
+    inner = seen[0] if layer else model.encode(features, lengths)[0]
+    inner = inner[0] if isinstance(inner, tuple) else inner
+    error = states_loss(objective.regression(inner), goals, plain.frames)
+    torch.testing.assert_close(found.losses[:2], plain.losses[:2] + 0.5 * error[:2])
+    torch.testing.assert_close(found.losses[2], 0.5 * error[2])  # no text: the states alone
+    torch.testing.assert_close(found.log_probs, plain.log_probs)
+    with pytest.raises(ObjectiveError, match=r"training\.states_layer' is 2"):
+        Objective(model, states_size=5, states_layer=2)
+
+
 # --- the folder -----------------------------------------------------------------------------------
 
 
@@ -216,7 +325,7 @@ def test_the_objective_adds_the_teacher_and_takes_it_alone_without_a_text():
         (np.zeros(4, np.float32), r"shape \(4,\)"),
         (np.zeros((3, 4)), "type float64"),
         (np.full((3, 4), 0.5, np.float32), "no log-probs"),
-        (np.full((3, 4), np.nan, np.float16), "no log-probs"),
+        (np.full((3, 4), np.nan, np.float16), "NaN"),
         (np.array([[{}] * 4]), "no array that NumPy can read"),
     ],
 )
@@ -237,9 +346,10 @@ def test_other_tokens_and_ids_that_leave_the_folder_are_refused(tmp_path):
     assert teacher.read("a/b") is None
 
 
-def test_a_teacher_does_not_go_with_forecasting():
-    with pytest.raises(ConfigError, match=r"training\.teacher"):
-        TrainingConfig(objective="predict", teacher="folder")
+@pytest.mark.parametrize("key", ["teacher", "states"])
+def test_a_teacher_does_not_go_with_forecasting(key):
+    with pytest.raises(ConfigError, match=rf"training\.{key}"):
+        TrainingConfig(objective="predict", **{key: "folder"})
 
 
 # --- from one model to another --------------------------------------------------------------------
@@ -296,11 +406,54 @@ def test_a_student_learns_recordings_without_texts_from_a_teacher(tones, taught_
     assert losses["taught"] < 0.7 * losses["alone"]
 
 
-def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_stopped(tones, taught_by_a_run, tmp_path):
+@pytest.fixture
+def states_of_tones(tones, tmp_path, monkeypatch) -> Path:
+    """The states of an encoder for all of the tones."""
+    encoder = stand_in_for_whisper(tmp_path / "encoder", monkeypatch)
+    manifests = [str(tones / name) for name in ("train.jsonl", "dev.jsonl")]
+    command = ["teach", *manifests, "--encoder", str(encoder), "--out", str(tmp_path / "states")]
+    for written in (30, 0):
+        result = CliRunner().invoke(cli, command)
+        assert result.exit_code == 0, result.output
+        assert f"{written} of 30 utterances written" in result.output
+    return tmp_path / "states"
+
+
+def test_states_and_log_probs_have_folders_of_their_own(tones, states_of_tones, taught_by_a_run, tmp_path):
+    manifest = str(tones / "dev.jsonl")
+    command = ["teach", manifest, "--encoder", str(tmp_path / "encoder"), "--out", str(taught_by_a_run)]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 1
+    assert "has log-probs" in str(result.exception)
+    for options in ([], ["--model", "digits", "--encoder", str(tmp_path / "encoder")]):
+        result = CliRunner().invoke(cli, ["teach", manifest, *options, "--out", str(tmp_path / "o")])
+        assert result.exit_code == 2
+        assert "--model and --encoder" in result.output
+
+
+def test_a_network_learns_to_predict_states_and_ships_without_what_it_did_that_with(
+    tones, states_of_tones, tmp_path
+):
+    experiment = learning_experiment(tones, epochs=4, states=str(states_of_tones), states_weight=2.0)
+    news: list[str] = []
+    train(experiment, tmp_path / "run", CPU, news.append)
+    assert "there are states of 24 of 24 training utterances" in news
+    losses = [r["train_loss"] for r in read_records(tmp_path / "run") if "train_loss" in r]
+    assert losses[-1] < losses[0]
+    state = load_file(list_checkpoints(tmp_path / "run")[-1] / "state.safetensors")
+    assert state["intermediate.states.weight"].shape[0] == SIZE
+    shipped = load_file(tmp_path / "run" / "model.safetensors")
+    assert not [name for name in shipped if "states" in name or "intermediate" in name]
+
+
+@pytest.mark.parametrize("kind", ["teacher", "states", "both"])
+def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_stopped(
+    tones, taught_by_a_run, states_of_tones, tmp_path, kind
+):
     augment = {"speeds": (0.9, 1.0, 1.1), "shift_ms": 40.0}
-    experiment = tiny_experiment(
-        tones, epochs=3, batch_seconds=8.0, teacher=str(taught_by_a_run), augment=augment
-    )
+    folders = {"teacher": str(taught_by_a_run), "states": str(states_of_tones)}
+    others = {key: folder for key, folder in folders.items() if kind in (key, "both")}
+    experiment = tiny_experiment(tones, epochs=3, batch_seconds=8.0, augment=augment, **others)
     train(experiment, tmp_path / "whole", CPU, lambda line: None)
     train(experiment, tmp_path / "parts", CPU, lambda line: None)
     whole = list_checkpoints(tmp_path / "whole")
@@ -311,7 +464,7 @@ def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_stopped(tones, taught_by_
     train(experiment, tmp_path / "parts", CPU, lambda line: None)
     ends = [list_checkpoints(tmp_path / name)[-1] / "state.safetensors" for name in ("whole", "parts")]
     assert ends[0].read_bytes() == ends[1].read_bytes()
-    untaught = replace(experiment, training=replace(experiment.training, teacher=""))
+    untaught = replace(experiment, training=replace(experiment.training, teacher="", states=""))
     train(untaught, tmp_path / "untaught", CPU, lambda line: None)
     other = list_checkpoints(tmp_path / "untaught")[-1] / "state.safetensors"
     assert other.read_bytes() != ends[0].read_bytes()
