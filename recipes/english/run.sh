@@ -3,6 +3,8 @@
 #   bash recipes/english/run.sh CORPORA_DIR TEXT_DIR DICTIONARY [PEERS_PYTHON]
 # CORPORA_DIR and TEXT_DIR: see README.md. DICTIONARY: CMUdict.
 # PEERS_PYTHON: of an environment that has pocketsphinx; without it that row is left as it is.
+# ENCODER=FOLDER in front: a Whisper model in CTranslate2's format, whose states the last run learns to predict;
+# without it there is no such run.
 # Stopped or killed, the same command goes on where it was.
 set -euo pipefail
 corpora=$1 text=$2 dictionary=$3 peers=${4:-}
@@ -17,9 +19,15 @@ export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 for run in first blstm more; do
     torchrun --nproc-per-node 2 -m asr train recipes/english/$run.toml --out exp/english-$run --threads 1
 done
+last=more
+if [ -n "${ENCODER:-}" ]; then
+    asr teach $data/train.jsonl --encoder "$ENCODER" --out $data/states
+    torchrun --nproc-per-node 2 -m asr train recipes/english/taught.toml --out exp/english-taught --threads 1
+    last=taught
+fi
 unset OMP_NUM_THREADS
 
-python tools/release.py exp/english-more english --int8 --pack --lexicon $data/words.txt --lm $data/lm.bin
+python tools/release.py exp/english-$last english --int8 --pack --lexicon $data/words.txt --lm $data/lm.bin
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english
 asr tune $data/dev-tune.jsonl --model asr/pretrained/english --lm none
 for set in dev-report cv-dev speechocean-dev cv24-dev telephone-dev; do
@@ -31,5 +39,5 @@ for set in dev-report cv-dev speechocean-dev cv24-dev telephone-dev; do
     fi
 done
 python tools/shifts.py $data/dev-tune.jsonl
-python tools/curve.py exp/english-more -o $results/blstm
+python tools/curve.py exp/english-$last -o $results/blstm
 python tools/results.py

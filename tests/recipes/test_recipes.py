@@ -21,9 +21,12 @@ import torch
 from asr.core.config import from_table, override, read_toml
 from asr.data.manifest import read_manifest
 from asr.model.folder import load_acoustic_model
+from asr.model.states import SAMPLE_RATE, open_encoder
 from asr.text.lexicon import Lexicon, write_lexicon
+from asr.training.examples import Example, new_sample_reader
 from asr.training.experiment import Experiment
 from asr.training.loop import train
+from asr.training.teaching import write_states
 from tests.stand_in import SIZE, stand_in_for_whisper
 from tests.synthetic import LETTERS, RATE, make_sentence, speak, write_tones
 
@@ -62,6 +65,12 @@ def on_tones(recipe: Path, tones: Path, folder: Path) -> Experiment:
     experiment = from_table(Experiment, table)
     training = replace(experiment.training, batch_seconds=20 / experiment.training.accumulate)
     features = experiment.features
+    if training.states:
+        utterances = read_manifest(tones / "train.jsonl")
+        examples = [Example(utterance, 0.0, None) for utterance in utterances]
+        encoder = open_encoder(str(folder / "encoder"))
+        write_states(encoder, 0.02, examples, new_sample_reader(SAMPLE_RATE, False), folder / "states")
+        training = replace(training, states=str(folder / "states"))
     if features.kind == "states":
         features = replace(features, encoder=str(folder / "encoder"), state_size=SIZE)
     return replace(
