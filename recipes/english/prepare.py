@@ -170,6 +170,7 @@ SOURCES = [
     Source("queen", "labelled", to_learn, "game dialogue, some 25 actors", "free to distribute"),
     Source("sky", "labelled", to_learn, "game dialogue, some 30 actors", "free to distribute"),
     Source("drascula", "labelled", to_learn, "game dialogue", "free to distribute"),
+    Source("an4", "manifest", to_learn, "names, numbers, letters spelled", "free to download, none named"),
 ]
 
 
